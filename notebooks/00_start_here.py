@@ -1,0 +1,453 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# **One small, noisy photo goes in; three clean ones come out, at ×1, ×2 and ×4.**
+# This chapter shows what the course builds, checks that your machine is ready, and trains a first upscaler in seconds.
+#
+# ![The course in one diagram: a transformer reads the degraded photo and predicts token maps from coarse to fine, in three groups; a decoder turns the maps so far into a photo after each group, at times one, two and four.](../assets/diagrams/pipeline.svg)
+#
+# After this chapter you will be able to
+#
+# - **say** what goes into the model, and what comes out;
+# - **split** a photo into coarse-to-fine maps, and put it together again;
+# - **train** two layers that beat bicubic interpolation, and **measure** by how much;
+# - **run, change and check** every chapter of the course.
+#
+# | time on two cores | needs | last verified |
+# |---|---|---|
+# | under a minute to run, 20 minutes to read | no earlier chapter; you should know some Python and what a convolution is | November 2026, torch 2.13 |
+
+# %% [markdown]
+# ## The first cell of every chapter
+#
+# Three parameters decide how a chapter runs.
+# `PROFILE` sets all sizes and step counts: `cpu` is what you see here, `smoke` only proves that every cell runs, and `gpu` is for large machines.
+# `SEED` fixes every random choice, and `DEVICE` is where the networks live.
+# Change a value, then run the chapter again from the top.
+# Instructors set the same three from outside, with papermill.
+
+# %% tags=["parameters"]
+PROFILE = "cpu"
+SEED = 0
+DEVICE = "cpu"
+
+# %%
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vartutor.chapter import setup
+from vartutor.show.figures import image_grid, show
+from vartutor.show.style import COLORS
+
+session = setup(PROFILE, SEED, DEVICE)
+print(session)
+
+# %% [markdown]
+# ## What goes in, and what comes out?
+#
+# Somebody sends you a photo. It is small, a little blurred, noisy, and was squeezed through JPEG.
+# You want three things from it: the same picture **without the damage** (×1), a version of **twice** the size (×2), and one of **four times** the size (×4).
+# Published models do one of the three and need another run, or another network, for the next.
+# The model of this course gives all three in one pass.
+#
+# To train and to judge such a model we need the answer too.
+# So we go the other way round: we take a clean photo, damage it, and keep both.
+# `make_pairs` does that, and chapter 01 takes it apart.
+
+# %%
+from vartutor.data.pairs import make_pairs
+from vartutor.data.photos import find_photo
+from vartutor.data.presets import COURSE
+
+photo = find_photo("red_panda").load()[None, :, 32:416, 280:664]  # a clean crop, (1, 3, 384, 384)
+pair = make_pairs(photo, COURSE, session.generator)
+
+print("in:       ", tuple(pair.lr.shape))
+for scale, target in pair.hr.items():
+    print(f"target ×{scale}:", tuple(target.shape))
+
+# %%
+figure = image_grid(
+    [[pair.lr[0], *(pair.hr[s][0] for s in (1, 2, 4))]],
+    ["in: degraded", "target ×1", "target ×2", "target ×4"],
+    colors=[COLORS["lr"], *[COLORS["hr"]] * 3],
+)
+show(figure, "What the model gets, and what it must return.",
+     "Four versions of a red panda's face: the small degraded photo with coarse noisy pixels, then clean targets at "
+     "the same size, twice and four times the size, each sharper than the one before.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** The photo on the left and the target at ×1 have the same number of pixels.
+# The left one is noisy, and flat areas show small JPEG patterns.
+# At ×2 the whiskers appear, and at ×4 single hairs.
+# Nothing in the left photo says where those hairs are. Hold on to this thought; chapter 01 begins with it.
+#
+# ## What does the simplest method do?
+#
+# Bicubic interpolation fits a smooth surface through the pixels. It learns nothing and knows nothing about pandas.
+# It is the line that a trained model has to beat, and the course's whole pipeline as it stands today.
+# From chapter 07 on, the model stands here: `SuperResolver.from_pretrained("course").upscale(photo)`.
+#
+# We measure in decibels. PSNR compares each pixel with the clean photo, and **higher is better**:
+# 3 dB more means half the squared error.
+
+# %%
+from vartutor.data.pairs import upscale_bicubic
+from vartutor.metrics import psnr
+
+bicubic = upscale_bicubic(pair.lr)
+for scale in (1, 2, 4):
+    print(f"×{scale}: {psnr(bicubic[scale], pair.hr[scale]).item():.1f} dB")
+
+# %%
+window = (slice(None), slice(160, 288), slice(120, 248))  # one eye, at full size
+figure = image_grid(
+    [[bicubic[4][0], pair.hr[4][0], bicubic[4][0][window], pair.hr[4][0][window]]],
+    ["bicubic ×4", "clean", "bicubic, one eye", "clean, one eye"],
+    colors=[COLORS["bicubic"], COLORS["hr"]] * 2,
+)
+show(figure, "Bicubic at ×4: smooth where the clean photo has fur.",
+     "A red panda's face enlarged four times by bicubic interpolation beside the clean photo, and one eye of each "
+     "magnified: the interpolated one is blurred, with noise turned into soft blobs.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# ## How can one model draw three sizes?
+#
+# Suppose you had to describe a photo to somebody on the telephone. Where would you begin?
+# Hardly with the first pixel of the first row. You would say "mostly green, something red-brown in the middle", and add detail.
+#
+# We can make that exact. Shrink the photo to a single pixel: its mean colour. That is the first map, $m_1$.
+# Enlarge it, subtract it from the photo, and ask for the next map to explain only **what is left**:
+#
+# $$ r_0 = x, \qquad m_k = \mathrm{down}_{p_k}(r_{k-1}), \qquad r_k = r_{k-1} - \mathrm{up}(m_k). $$
+#
+# Here $p_k$ is the side of map $k$, $\mathrm{down}$ averages areas and $\mathrm{up}$ is bicubic.
+# The loop below is that equation, one line for each part.
+
+# %%
+def coarse_to_fine(x, sizes):
+    maps, rest = [], x
+    for p in sizes:
+        m = F.interpolate(rest, size=(p, p), mode="area")  # m_k = down(r_{k-1})
+        rest = rest - F.interpolate(m, size=x.shape[-2:], mode="bicubic")  # r_k = r_{k-1} - up(m_k)
+        maps.append(m)
+    return maps, rest
+
+
+x = F.interpolate(photo, size=(64, 64), mode="area")
+sizes = (1, 2, 4, 8, 16, 32, 64)
+maps, rest = coarse_to_fine(x, sizes)
+print("maps:", [tuple(m.shape[-2:]) for m in maps])
+
+# %% [markdown]
+# If the maps explain everything, nothing is left at the end, and the enlarged maps add up to the photo.
+# Do they? A claim like this gets a check, not a promise.
+
+# %%
+enlarged = [F.interpolate(m, size=(64, 64), mode="bicubic") for m in maps]
+assert rest.abs().max() < 1e-5
+assert torch.allclose(sum(enlarged), x, atol=1e-5)
+print("the maps add up to the photo")
+
+# %%
+so_far = [sum(enlarged[: k + 1]) for k in range(len(maps))]
+figure = image_grid(
+    [[m[0] for m in enlarged], [s[0] for s in so_far]],
+    [f"{p} × {p}" for p in sizes],
+    colors=[COLORS["token"]] * len(sizes),
+    labels=["map", "sum so far"],
+)
+show(figure, "Top: what each map adds. Bottom: the photo after that map.",
+     "Two rows of seven pictures. The top row shows the residual maps from one flat colour to fine edges on gray. "
+     "The bottom row shows their running sum turning from a flat colour into a sharp panda.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** Gray in the top row means "nothing to add".
+# Coarse maps carry colour and layout, fine maps carry edges.
+# And every sum in the bottom row is a picture in its own right: stop early, and you have a small photo. That is how one model can give three sizes.
+#
+# Two steps lead from here to the model.
+#
+# 1. **Tokens.** A photo's maps hold real numbers. A *tokenizer* replaces each position of each map by one whole number: the nearest entry of a learned dictionary. Chapters 02 to 05 build it.
+# 2. **Prediction.** A *transformer* reads the degraded photo, and predicts all tokens of one map at once, from the maps before it. Chapters 06 and 07 build it, and chapter 08 tunes it.
+#
+# How many tokens are that? The prototype of this course used ten maps, with these sides:
+
+# %%
+ladder = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+tokens = sum(p * p for p in ladder)
+print(f"{tokens} tokens in {len(ladder)} steps, instead of {x.numel()} numbers")
+
+# %% [markdown]
+# Ten steps, not 680: that is the speed of next-scale prediction.
+# A model that writes one token after the other would need a step for each.
+#
+# ## The way ahead
+#
+# | chapter | you build | state |
+# |---|---|---|
+# | 00 start here | a first upscaler | ready |
+# | 01 photos, degradations, metrics | the data, the yardsticks, the line to beat | ready |
+# | 02 vector quantization · 03 residual VQ · 04 multi-scale · 05 hierarchical | the tokenizer, step by step | to come |
+# | 06 the next-scale transformer · 07 super-resolution in one pass | the model | to come |
+# | 08 DPO · 09 evaluation and ablations | a better model, and an honest look at it | to come |
+# | 10 scaling up · 11 and 12 the GPU runs | the same code at the published size, 310 million parameters | to come |
+#
+# Every chapter runs alone. It loads what earlier chapters trained, and trains something itself.
+#
+# ## Is this machine ready?
+#
+# One line for each question; a line that does not begin with `ok` says what to do.
+# In a terminal, `vartutor doctor` prints the same.
+
+# %% tags=["nbval-ignore-output"]
+from vartutor.doctor import examine
+
+for finding in examine():
+    print(finding)
+
+# %% [markdown]
+# ## Can two layers beat bicubic?
+#
+# Enough watching. We train the smallest network that deserves the name, and it takes a few seconds.
+#
+# The data come first: random crops of the 50 training photos, flipped and scaled at random.
+# One batch holds the clean crops; `make_pairs` will damage them, freshly at every step, so no two batches are alike.
+
+# %%
+from vartutor.data.crops import RandomCrops
+from vartutor.data.photos import load_pixels
+
+profile = session.profile
+crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=SEED)
+print("one batch:", tuple(crops.batch().shape))
+
+# %% [markdown]
+# The network does not draw the large photo from nothing. It starts from bicubic, and adds a correction: $\hat x = \mathrm{bicubic}(x_\mathrm{LR}) + g(x_\mathrm{LR})$.
+#
+# Both layers work at the *small* size, where they are cheap.
+# The second gives 48 numbers at each position: 3 colours for each of the 4 × 4 pixels that the position becomes.
+# `PixelShuffle` lays them out.
+
+# %%
+net = nn.Sequential(
+    nn.Conv2d(3, 32, kernel_size=5, padding=2, padding_mode="replicate"),
+    nn.ReLU(),
+    nn.Conv2d(32, 3 * 4 * 4, kernel_size=3, padding=1, padding_mode="replicate"),
+    nn.PixelShuffle(4),
+).to(session.device)
+
+
+def upscale(lr):
+    return upscale_bicubic(lr)[4] + net(lr)  # x̂ = bicubic(x_LR) + g(x_LR)
+
+
+print(f"{sum(p.numel() for p in net.parameters())} parameters;", tuple(upscale(pair.lr.to(session.device)).shape))
+
+# %% [markdown]
+# The training loop has five lines, and all loops of the course look like it:
+# get a batch, compute the loss, go backward, step, note the loss.
+# The loss is the mean squared error, $\frac{1}{N}\sum (\hat x - x)^2$.
+
+# %%
+optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=profile.first_steps)
+losses = []
+for _ in range(profile.first_steps):
+    batch = make_pairs(crops.batch(), COURSE, session.generator)
+    error = upscale(batch.lr.to(session.device)) - batch.hr[4].to(session.device)
+    loss = error.square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
+    losses.append(loss.item())
+
+# %%
+import matplotlib.pyplot as plt
+
+from vartutor.show.figures import smooth
+
+figure, ax = plt.subplots(figsize=(5.4, 2.5))
+ax.plot(losses, color=COLORS["model"], alpha=0.25, linewidth=0.8)
+ax.plot(smooth(losses, 40), color=COLORS["model"])
+ax.set(xlabel="step", ylabel="mean squared error", ylim=(0, None))
+show(figure, "Training loss: every batch (pale) and its running mean.",
+     "A line chart of the training loss against the step. Single batches scatter widely; their running mean falls "
+     "quickly at first and then slowly.")  # fmt: skip
+
+# %% [markdown]
+# The pale line jumps because batches differ: sky is easy, grass is hard. Trust the running mean, or better, photos that the network has never seen.
+#
+# ## By how much, and are we sure?
+#
+# The course always reports on the same crops of the same 20 test photos.
+# Two numbers are not enough, though: a gain may be luck. So we look at the **gain on each crop** and ask how much its mean would move if we had drawn other photos.
+# `bootstrap` answers with a 95 % interval; chapter 01 explains how.
+
+# %% tags=["nbval-ignore-output"]
+from vartutor.data.pairs import test_pairs
+from vartutor.metrics import bootstrap
+
+test = test_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
+with torch.no_grad():
+    ours = upscale(test.lr.to(session.device)).cpu().clamp(-1, 1)
+gain = psnr(ours, test.hr[4]) - psnr(upscale_bicubic(test.lr)[4], test.hr[4])
+interval = bootstrap(gain, test.files)
+print(f"gain over bicubic at ×4: {interval} dB, 95 % interval over {len(set(test.files))} photos")
+
+# %%
+if PROFILE == "cpu":
+    assert 0 < interval.low < interval.mean < 1, interval  # two layers help, a little, and surely
+
+# %%
+with torch.no_grad():
+    panda = upscale(pair.lr.to(session.device)).cpu()[0]
+figure = image_grid(
+    [[bicubic[4][0][window], panda[window], pair.hr[4][0][window]]],
+    ["bicubic", "two layers", "clean"],
+    colors=[COLORS["bicubic"], COLORS["model"], COLORS["hr"]],
+    height=2.5,
+)
+show(figure, "Two layers remove some noise and sharpen edges; no fur appears.",
+     "One eye of the red panda three times: bicubic with blotches of noise, the two-layer network with less noise "
+     "and firmer edges, and the clean photo with single hairs.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** A gain of a few tenths of a decibel, whose interval stays above zero.
+# The picture is a little cleaner, yet still soft.
+# More layers would help up to a point. Chapter 01 shows which point, and why no amount of training gets past it with this loss.
+#
+# ## What breaks if the values have the wrong range?
+#
+# Every image in this course lies in $[-1, 1]$. Image files hold $0 \dots 255$.
+# Mixing the two is the most common mistake in the issue trackers of projects like this one.
+# Let us make it on purpose: the same network, the same learning rate, 100 steps on the panda, but the small photo arrives as $0 \dots 255$.
+
+# %%
+def losses_with(convert, steps=100):
+    torch.manual_seed(SEED)
+    fresh = nn.Sequential(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4))
+    optimizer = torch.optim.Adam(fresh.parameters(), lr=4e-3)
+    history = []
+    for _ in range(steps):
+        loss = (bicubic[4] + fresh(convert(pair.lr)) - pair.hr[4]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    return history
+
+
+right = losses_with(lambda z: z)
+wrong = losses_with(lambda z: (z + 1) * 127.5)  # the mistake
+alone = (bicubic[4] - pair.hr[4]).square().mean().item()
+assert wrong[0] > 1000 * right[0] and wrong[-1] > 1.1 * right[-1]
+
+# %%
+figure, ax = plt.subplots(figsize=(5.4, 2.5))
+ax.semilogy(right, color=COLORS["model"], label="range [-1, 1]")
+ax.semilogy(wrong, color=COLORS["rest"], label="range 0 to 255")
+ax.axhline(alone, color=COLORS["bicubic"], linestyle="--", label="bicubic alone")
+ax.set(xlabel="step", ylabel="mean squared error")
+ax.legend()
+show(figure, "The wrong range seems to recover, then learns nothing more.",
+     "Loss against step on a logarithmic axis. The right range starts low and sinks below bicubic's own loss. The "
+     "wrong range starts about ten thousand times higher, falls fast, and stays level with bicubic.")  # fmt: skip
+
+# %% [markdown]
+# No error message, no warning, and a curve that falls.
+# It even looks like convergence; but the network has only learned to keep quiet, and stays at the level of bicubic.
+# So this course asserts ranges where data enter, and its functions state them in their first lines.
+#
+# ## Your turn
+#
+# Exercises have one to three stars. Each begins with a stub that returns `...` and never fails, so a notebook with open exercises still runs.
+# Replace the stub, run the cell, and read the verdict: *not attempted yet*, *ok*, or a guess at what went wrong.
+# Below each one lie a hint and a solution, folded.
+#
+# **★ Count the tokens.** Return how many tokens a ladder of map sides has.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch00
+
+
+def count_tokens(patch_nums):
+    return ...
+
+
+ch00.check("count_tokens", count_tokens)
+
+# %%
+ch00.hint("count_tokens")
+ch00.solution("count_tokens")
+
+# %% [markdown]
+# **★★ Back to pixels.** A model's output is a float tensor that should lie in $[-1, 1]$, but may leave it a little.
+# Return the `uint8` tensor that an image file needs. The check knows three ways to get this wrong, and each has spoiled published pictures.
+
+# %% tags=["exercise"]
+def to_pixels(x):
+    return ...
+
+
+ch00.check("to_pixels", to_pixels)
+
+# %%
+ch00.hint("to_pixels")
+ch00.solution("to_pixels")
+
+# %% [markdown]
+# **★★★ Coarse to fine, from memory.** Scroll away from the loop above.
+# Return the list of small maps of `x`, one for each side in `sizes`, so that their enlarged sum is `x`.
+# The last side is always that of `x`.
+
+# %% tags=["exercise"]
+def maps_of(x, sizes):
+    return ...
+
+
+ch00.check("coarse_to_fine", maps_of)
+
+# %%
+ch00.hint("coarse_to_fine")
+ch00.solution("coarse_to_fine")
+
+# %% [markdown]
+# ## In five lines
+#
+# 1. One degraded photo goes in; the same picture comes out at ×1, ×2 and ×4.
+# 2. A photo is a sum of maps from coarse to fine, and every partial sum is a picture.
+# 3. The tokenizer turns maps into whole numbers, and the transformer predicts them map by map: ten steps, not 680.
+# 4. Bicubic interpolation is the line to beat, and two layers beat it by a few tenths of a decibel.
+# 5. A gain is reported on fixed test photos, with its interval.
+#
+# ## The course and the paper
+#
+# | | this course | the paper |
+# |---|---|---|
+# | photo in → out | 16 → 16, 32 and 64 pixels, in tiles | 128 → 128, 256 and 512 pixels |
+# | parameters of the transformer | 5 to 10 million | 310 million |
+# | training photos | 50, shipped with the course | DIV2K, DIV8K, Flickr2K, OST and 10,000 faces of FFHQ |
+# | where it trains | two CPU cores, minutes to hours | 24 GPUs, about a day for the tokenizer and half a day for the transformer |
+#
+# The code is the same for both. The page *Paper versus course* of the book lists every difference, and what the paper leaves open.
+#
+# ## References
+#
+# - [Multi-scale Image Super Resolution with a Single Auto-Regressive Model](https://arxiv.org/abs/2506.04990): the paper of this course.
+# - K. Tian et al., [Visual Autoregressive Modeling: Scalable Image Generation via Next-Scale Prediction](https://arxiv.org/abs/2404.02905), 2024: where next-scale prediction comes from.
+# - W. Shi et al., [Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network](https://arxiv.org/abs/1609.05158), 2016: the pixel shuffle.
+#
+# **Next:** chapter 01 asks why nobody can recover the hairs, and what "better" means for a picture.

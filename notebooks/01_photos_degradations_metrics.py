@@ -1,0 +1,645 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · Photos, degradations, metrics
+#
+# **A clean photo becomes a bad one in four steps, and nobody can walk them back: many clean photos fit one bad one.**
+# This chapter makes the damage, measures it, and trains a network that shows how far measuring alone can take you.
+#
+# ![The degradation pipeline: a clean photo of 64 by 64 pixels passes through blur, resize, noise and JPEG and ends as a degraded photo of 16 by 16 pixels; published models go round twice.](../assets/diagrams/degradation.svg)
+#
+# After this chapter you will be able to
+#
+# - **construct** different photos that shrink to the same small one;
+# - **degrade** photos step by step, with seeds, as published models do;
+# - **compute** PSNR as papers do, and say when it misleads;
+# - **read** a power spectrum, and see in it what is lost;
+# - **explain** why a network trained on squared error returns a blurred photo.
+#
+# | time on two cores | needs | last verified |
+# |---|---|---|
+# | about a minute to run, an hour to read | chapter 00 helps, but is not required | November 2026, torch 2.13 |
+
+# %% tags=["parameters"]
+PROFILE = "cpu"
+SEED = 0
+DEVICE = "cpu"
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vartutor.chapter import setup
+from vartutor.show.figures import contact_sheet, image_grid, show, smooth
+from vartutor.show.style import COLORS
+
+session = setup(PROFILE, SEED, DEVICE)
+print(session)
+
+# %% [markdown]
+# ## What do we learn from?
+#
+# From 82 photographs that you may use for anything: all are CC0 or in the public domain, and `assets/photos/ATTRIBUTION.csv` names their authors.
+# Fifty train the networks, twelve choose settings (*validation*), and twenty judge (*test*).
+# The split is fixed, and no photo changes sides.
+# A model that has seen a test photo can remember it, and its score then tells you nothing about your own pictures.
+
+# %%
+from vartutor.data.photos import photos
+
+for split in ("train", "val", "test"):
+    print(f"{split:<6}{len(photos(split)):>3} photos, {sum(p.width * p.height for p in photos(split)) / 1e6:.0f} megapixels")
+
+# %%
+some = [photo.load() for split in ("train", "val", "test") for photo in photos(split)[:12]]
+figure, ax = plt.subplots(figsize=(7.2, 1.95))
+ax.imshow(contact_sheet(some, columns=12, size=58), interpolation="antialiased")
+ax.set_yticks([29, 87, 145], ["train", "val", "test"])
+ax.set_xticks([])
+ax.grid(False)
+show(figure, "Twelve photos of each split.",
+     "Three rows of twelve thumbnails, one row each for the training, validation and test photos: animals, "
+     "monuments, food, landscapes and objects.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# ## Why can nobody undo the damage?
+#
+# Take the gentlest damage there is: shrink a photo by averaging blocks of 4 × 4 pixels. No blur, no noise.
+# How many photos shrink to the same small one?
+#
+# Write $D$ for shrinking, and $U$ for enlarging by repeating each pixel. Shrinking undoes enlarging: $D U = I$.
+# So take any pattern $n$ at all, and remove from it what shrinking would see:
+#
+# $$ x' = x + n - U D n \quad\Rightarrow\quad D x' = D x + D n - \underbrace{D U}_{I} D n = D x. $$
+
+# %%
+def down(x):
+    return F.avg_pool2d(x, 4)
+
+
+def up(x):
+    return F.interpolate(x, scale_factor=4, mode="nearest")
+
+
+def hidden(n):
+    return n - up(down(n))  # the part of n that shrinking does not see
+
+
+# %% [markdown]
+# Three patterns, of very different kinds: random noise, stripes, and the fine detail of *another photo*.
+# Each goes into the face of a lemur.
+
+# %%
+from vartutor.data.photos import find_photo
+
+x = find_photo("lemur").load()[None, :, 140:300, 170:330]  # (1, 3, 160, 160)
+fur = find_photo("hedgehog").load()[None, :, 200:360, 150:310]
+column = torch.arange(160.0)
+stripes = 0.5 * torch.sign(torch.sin(column * torch.pi / 2 + 0.1)).expand(1, 3, 160, 160)
+noise = 0.4 * torch.randn(x.shape, generator=session.generator)
+
+twins = [x, x + hidden(noise), x + hidden(stripes), x + hidden(fur)]
+small = [down(twin) for twin in twins]
+for twin in small[1:]:
+    assert torch.allclose(twin, small[0], atol=1e-5)
+print("four photos, one small photo")
+
+# %%
+names = ["the photo", "with noise", "with stripes", "with hedgehog"]
+figure = image_grid([[t[0] for t in twins], [s[0] for s in small]], names, colors=[COLORS["hr"]] * 4,
+                    labels=["clean?", "shrunk"])  # fmt: skip
+show(figure, "Four photos that shrink to exactly the same pixels.",
+     "Top row: a lemur's face as it is, and with noise, fine stripes, and hedgehog spines laid over it. Bottom row: "
+     "the four shrunk versions, which look and are identical.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** The bottom row holds one picture four times, up to rounding.
+# Whoever gets only that picture cannot know which of the top row it was.
+# Nor is this a rare accident: shrinking keeps one number of every sixteen, so **fifteen of sixteen are free**.
+#
+# Super-resolution is therefore not a puzzle with one answer. It is a question about *likely* answers: among all photos that shrink to this one, which look like photos?
+# Only experience can tell, and that is why we train.
+#
+# ## What damages a photo?
+#
+# Real photos are not just shrunk. Light passes a lens that blurs it. A sensor counts too few photons. A phone squeezes the file.
+# With $k$ a blur kernel, $\downarrow$ resampling and $n$ noise, the usual model of all this is
+#
+# $$ y = \mathrm{JPEG}\big( (x * k)\!\downarrow + \; n \big). $$
+#
+# Each piece is one function of `vartutor.data.degradation`, so the equation is one line of code.
+
+# %%
+from vartutor.data.degradation import blur, gaussian_noise, jpeg
+from vartutor.data.images import resize
+from vartutor.data.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
+
+k = gaussian_kernel(size=11, sigma_x=1.2)
+y = jpeg(gaussian_noise(resize(blur(x, k), (40, 40)), sigma=8, generator=session.generator), quality=75)
+print("clean:", tuple(x.shape), " degraded:", tuple(y.shape))
+
+# %% [markdown]
+# ### Which blurs are there?
+#
+# A lens in focus spreads a point like a Gaussian. A moving camera stretches it, one out of focus makes a disc.
+# Real-ESRGAN, whose pipeline most later work uses, draws from five families.
+# The last, the *sinc*, is a perfect low-pass filter: its negative rings imitate the halos that sharpening and compression leave.
+
+# %%
+kernels = {
+    "isotropic": gaussian_kernel(21, 2.5),
+    "anisotropic": gaussian_kernel(21, 4.5, 1.5, theta=0.7),
+    "generalized, β = 0.5": gaussian_kernel(21, 2.5, beta=0.5),
+    "plateau, β = 2": plateau_kernel(21, 4, beta=2.0),
+    "sinc, ω = π / 3": sinc_kernel(21, torch.pi / 3),
+}
+figure, axes = plt.subplots(1, 5, figsize=(7.2, 1.65))
+for ax, (name, kernel) in zip(axes, kernels.items(), strict=True):
+    peak = kernel.abs().max()
+    ax.imshow(kernel, cmap="PuOr_r", vmin=-peak, vmax=peak)
+    ax.set_title(name, fontsize=8)
+    ax.set_axis_off()
+show(figure, "One kernel of each family; orange is positive, purple negative.",
+     "Five blur kernels as small heat maps: a round spot, an oblique ellipse, a sharp peak with wide tails, a flat "
+     "disc, and a spot surrounded by alternating rings.")  # fmt: skip
+
+# %% [markdown]
+# ### What does each step do alone?
+#
+# Below, each row turns one knob and leaves the others alone. All of it happens at full size, so that you see the step and not the shrinking.
+# Before you look: which of the three do you expect to survive the later shrinking by four?
+
+# %%
+strengths = {
+    "blur σ": [(s, blur(x, gaussian_kernel(21, s))) for s in (0.8, 2.0, 4.0)],
+    "noise σ": [(s, gaussian_noise(x, s, generator=session.generator)) for s in (8, 25, 60)],
+    "JPEG quality": [(q, jpeg(x, q)) for q in (60, 20, 5)],
+}
+figure = image_grid(
+    [[x[0], *(image[0] for _, image in row)] for row in strengths.values()],
+    [["clean", *(f"{name} {value}" for value, _ in row)] for name, row in strengths.items()],
+    height=1.6,
+)
+show(figure, "One knob per row, from mild to strong.",
+     "Three rows of a lemur's face: increasingly blurred, increasingly noisy, and increasingly blocky from JPEG "
+     "compression, each beside the clean photo.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** Blur takes detail away and leaves nothing in its place. Noise adds what was never there.
+# JPEG does both: it drops detail inside blocks of 8 × 8 pixels, and draws their edges.
+# Shrinking hides a mild blur, for it throws the same detail away. It averages noise down; but the noise of a small photo comes *after* the shrinking, in the camera, and stays.
+#
+# In JupyterLab the next cell gives you sliders for all three at once.
+
+# %% tags=["widget", "nbval-ignore-output"]
+from vartutor.show.widgets import explorer, slider
+
+
+def draw(sigma, noise, quality):
+    y = jpeg(gaussian_noise(resize(blur(x, gaussian_kernel(21, sigma)), (40, 40)), noise), quality)
+    return image_grid([[x[0], y[0]]], ["clean", "degraded, a quarter of the size"], height=3.0)
+
+
+explorer(draw, sigma=slider("blur σ", 1.0, 0.2, 4.0, 0.2), noise=slider("noise σ", 8, 0, 60, 2),
+         quality=slider("JPEG quality", 75, 5, 95, 5))  # fmt: skip
+
+# %% [markdown]
+# ### How strong should the damage be?
+#
+# A model restores the damage it was trained on. Train it on blur alone, and it will sharpen noise into worms.
+# So the settings are drawn anew for every photo, from ranges; a set of ranges is a *preset*.
+#
+# - `bicubic`: shrink, and nothing else. Most papers before 2020 used it. Real photos are never that clean.
+# - `course`: one round of blur, shrinking, noise and JPEG, all mild. Our small networks train on it.
+# - `varsr`: two rounds and a final sinc, with the ranges that VARSR published.
+
+# %%
+from vartutor.data.degradation import degrade
+from vartutor.data.presets import BICUBIC, COURSE, VARSR
+
+presets = (BICUBIC, COURSE, VARSR)
+rows = [degrade(x.expand(5, -1, -1, -1), preset, seeds=[1, 2, 3, 4, 5]) for preset in presets]
+figure = image_grid(rows, labels=[preset.name for preset in presets], height=1.45)
+show(figure, "The same photo, degraded five times with each preset.",
+     "Three rows of five small pictures of a lemur. The bicubic row is clean and five times the same; the course row "
+     "is slightly noisy and soft; the VARSR row ranges from soft to very noisy.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# The seed decides everything: the same seed gives the same damage, in any batch and on any day.
+# A step-by-step record comes with `trace`, which is how you find out what a preset did to a photo.
+
+# %%
+steps = []
+again = degrade(x, COURSE, seeds=[1], trace=steps)
+assert torch.equal(again, rows[1][:1])
+print(" → ".join(f"{name} {tuple(image.shape[-2:])}" for name, image in steps))
+
+# %% [markdown]
+# ## How good is a restored photo?
+#
+# The oldest answer still leads every table: compare pixel by pixel.
+# Average the squared error over all pixels, and relate it to the largest possible difference $L$, on a logarithmic scale:
+#
+# $$ \mathrm{PSNR}(x, y) = 10 \log_{10} \frac{L^2}{\mathrm{MSE}(x, y)} \;\text{dB}. $$
+#
+# Papers on super-resolution do not take the average over red, green and blue, though.
+# They take it over *luma*, the brightness of the BT.601 standard, to which eyes are most sensitive. And they cut off a border, because methods differ in how they treat edges.
+# Leave out either, and your numbers compare with nobody's.
+
+# %%
+def psnr_y(x, y, border=0):
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    a, b = (16 + ((z + 1) / 2 * weights).sum(1) for z in (x, y))  # luma, 16 to 235
+    inner = slice(border, -border or None)
+    mse = (a - b)[..., inner, inner].square().mean()
+    return 10 * torch.log10(255**2 / mse)
+
+# %% [markdown]
+# Is that the same as what others compute? Here are the package's function and scikit-image's, on the same pair.
+
+# %%
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio
+
+from vartutor.data.pairs import upscale_bicubic
+from vartutor.metrics import psnr
+
+enlarged = upscale_bicubic(degrade(x, COURSE, seeds=[1]))[4]
+luma_a, luma_b = (rgb2ycbcr((z[0].permute(1, 2, 0) + 1).numpy() / 2)[4:-4, 4:-4, 0] for z in (x, enlarged))
+theirs = peak_signal_noise_ratio(luma_a, luma_b, data_range=255)
+assert abs(psnr_y(x, enlarged, border=4) - psnr(x, enlarged, border=4).item()) < 1e-4
+assert abs(psnr_y(x, enlarged, border=4) - theirs) < 1e-4
+print("ours, the package's and scikit-image's agree")
+
+# %% [markdown]
+# ### What is the line to beat?
+#
+# Bicubic interpolation, on the test photos. A mean alone says little, so we ask how far it can be trusted.
+#
+# The twenty photos are a sample of all photos somebody might have chosen. We cannot draw new ones; but we can draw **from the twenty, with replacement**, again and again, and watch the mean move.
+# The middle 95 % of those means is the *bootstrap* interval.
+# Crops of one photo are alike, so we draw whole photos: three crops of one hedgehog are not three independent facts.
+
+# %%
+import numpy as np
+
+from vartutor.data.pairs import test_pairs
+
+profile = session.profile
+test = test_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
+scores = psnr(upscale_bicubic(test.lr)[4], test.hr[4], border=4).numpy()
+by_photo = scores.reshape(-1, profile.eval_crops).mean(1)  # one mean per photo
+rng = np.random.default_rng(0)
+means = [rng.choice(by_photo, len(by_photo)).mean() for _ in range(2000)]
+low, high = np.quantile(means, [0.025, 0.975])
+assert low < scores.mean() < high
+
+# %%
+figure, ax = plt.subplots(figsize=(5.4, 2.3))
+ax.hist(means, bins=40, color=COLORS["bicubic"], alpha=0.6)
+ax.plot(by_photo, np.full(len(by_photo), -9), "|", color=COLORS["hr"], markersize=9)
+ax.axvspan(low, high, color=COLORS["model"], alpha=0.15)
+ax.set(xlabel="PSNR of bicubic at ×4 in dB", ylabel="resampled means", xlim=(16, 40))
+show(figure, "Photos differ widely (green ticks); their resampled mean differs little.",
+     "A histogram of two thousand resampled means, a few decibels wide, with its middle 95 percent shaded. Green ticks "
+     "below mark the twenty photos, which spread over more than ten decibels.")  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** The photos lie more than ten decibels apart, hedgehog to sky, while their mean is known to within two or so.
+# Two methods can be told apart far better than that, because both face the *same* photos: the gain on each photo varies little. Chapter 00 used it, and chapter 09 makes it a rule.
+#
+# `vartutor.metrics.bootstrap` does the resampling from now on. Here is the line to beat, for the three presets and the three scales.
+
+# %% tags=["nbval-ignore-output"]
+from vartutor.metrics import bootstrap
+
+lines = {}
+for preset in presets:
+    pairs = test_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
+    up_all = upscale_bicubic(pairs.lr)
+    lines[preset.name] = {s: bootstrap(psnr(up_all[s], pairs.hr[s]), pairs.files) for s in (1, 2, 4)}
+    print(f"{preset.name:<8}", "  ".join(f"×{s}: {v} dB" for s, v in lines[preset.name].items()))
+
+# %%
+course = [lines["course"][s].mean for s in (1, 2, 4)]
+assert course[0] > course[1] > course[2]  # the larger, the harder
+if PROFILE == "cpu":
+    assert 28 < course[0] < 33 and 25 < course[2] < 28
+
+# %% [markdown]
+# The `bicubic` preset at ×1 compares a photo with itself, up to rounding; its huge value means nothing.
+# All others are honest work: at ×1 there is only noise and JPEG to remove, at ×4 fifteen of sixteen numbers to invent.
+#
+# ## Do more decibels mean a better picture?
+#
+# Damage one photo in four ways, each tuned until the PSNR is the same.
+# If PSNR measured what eyes see, the four would look equally bad.
+
+# %%
+def tune(damage, low, high, target=26.0):
+    for _ in range(30):  # bisection: more strength, fewer decibels
+        middle = (low + high) / 2
+        low, high = (middle, high) if psnr(damage(middle), x).item() > target else (low, middle)
+    return damage(low).clamp(-1, 1)
+
+
+pattern = torch.randn(x.shape, generator=session.generator)
+rivals = {
+    "brighter": tune(lambda a: x + a, 0.0, 1.0),
+    "shifted": tune(lambda a: F.interpolate(x, scale_factor=4, mode="bicubic").roll(round(4 * a), -1)[..., ::4, ::4], 0.0, 4.0),
+    "noisy": tune(lambda a: x + a * pattern, 0.0, 1.0),
+    "blurred": tune(lambda a: blur(x, gaussian_kernel(21, a)), 0.3, 6.0),
+}  # fmt: skip
+
+# %%
+figure = image_grid([[x[0], *(image[0] for image in rivals.values())]], ["clean", *rivals],
+                    colors=[COLORS["hr"]])  # fmt: skip
+show(figure, "Four damaged photos with nearly the same PSNR.",
+     "A lemur's face five times: clean, slightly brighter, shifted sideways by a fraction of its eye, covered in "
+     "noise, and blurred. The first three are sharp, the blurred one has lost its fur.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# Two of them you would hardly notice, and two you would throw away. PSNR calls them equal, for it asks each pixel alone, and never asks its neighbours.
+#
+# Three other measures look at more than a pixel.
+# **SSIM** compares means, contrasts and correlation in small windows. With $\mu$, $\sigma^2$ and $\sigma_{xy}$ the mean, variance and covariance in a window,
+#
+# $$ \mathrm{SSIM} = \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}. $$
+#
+# **GMSD** compares edges: how evenly do the gradients agree? And a **perceptual distance** compares not pixels but the features that a network, trained to recognise objects, sees in them.
+# The course ships a small one, made from EfficientNet-Lite0, that needs no download. It is not LPIPS, the published one, and its values compare only within the course.
+
+# %% tags=["nbval-ignore-output"]
+from vartutor.metrics import gmsd, ssim
+from vartutor.perceptual import perceptual_distance
+
+table = {name: [m(image, x).item() for m in (psnr, ssim, gmsd, perceptual_distance)] for name, image in rivals.items()}
+print(f"{'':<10}{'PSNR ↑':>8}{'SSIM ↑':>8}{'GMSD ↓':>8}{'perceptual ↓':>14}")
+for name, (p, s, g, d) in table.items():
+    print(f"{name:<10}{p:>8.1f}{s:>8.2f}{g:>8.3f}{d:>14.2f}")
+
+# %%
+p, s, g, d = (dict(zip(table, column, strict=True)) for column in zip(*table.values(), strict=True))
+assert max(p.values()) - min(p.values()) < 1.5  # equal for PSNR
+assert d["brighter"] < d["shifted"] < d["blurred"]  # not for the features
+assert s["brighter"] > s["shifted"]
+
+# %% [markdown]
+# **What you should see.** Equal PSNR, but very different rows.
+# SSIM and GMSD forgive the brightness and punish the shift, which moves every edge. The perceptual distance forgives both, and puts noise and blur where most people would.
+# None of the four is "right". A doctor wants the pixels, a holiday album wants the look; the two pull apart, and chapter 09 draws the curve between them.
+# So this course reports at least two numbers, one of each kind, and shows the pictures.
+#
+# ## What exactly is lost?
+#
+# Any picture is a sum of waves, from slow (colours and shapes) to fast (fur). The *power spectrum* says how much of each it holds.
+# We take the Fourier transform, square it, and average over all directions: $P(f) = \langle |\hat x(\mathbf f)|^2 \rangle_{|\mathbf f| = f}$.
+
+# %%
+def spectrum(x, bins=32):
+    x = x.mean(1) - x.mean(dim=(1, 2, 3), keepdim=True)[:, 0]  # gray, without its mean
+    size = x.shape[-1]
+    window = torch.hann_window(size, periodic=False)  # fades the borders, which would look like edges
+    power = torch.fft.fft2(x * window * window[:, None]).abs().square().mean(0)  # |x̂|²
+    f = torch.fft.fftfreq(size)
+    radius = (f**2 + f[:, None] ** 2).sqrt()  # |f| in cycles per pixel
+    ring = (radius * 2 * bins).long().clamp(max=bins)
+    total = torch.zeros(bins + 1).index_add(0, ring.flatten(), power.flatten())
+    return (total / torch.bincount(ring.flatten(), minlength=bins + 1))[:bins]  # mean over directions
+
+# %%
+frequency = (torch.arange(32) + 0.5) / 64
+clean_lr = test_pairs(BICUBIC, size=profile.image_size, per_photo=profile.eval_crops).lr
+curves = {
+    "clean": (test.hr[4], COLORS["hr"]),
+    "bicubic of the shrunk photo": (upscale_bicubic(clean_lr)[4], COLORS["other"]),
+    "bicubic of the degraded photo": (upscale_bicubic(test.lr)[4], COLORS["bicubic"]),
+}
+
+
+def draw_spectra(curves):
+    figure, ax = plt.subplots(figsize=(5.8, 3.0))
+    for name, (images, color) in curves.items():
+        ax.semilogy(frequency, spectrum(images), color=color, label=name)
+    ax.axvline(1 / 8, color="black", linewidth=0.8, linestyle=":")
+    ax.text(0.13, ax.get_ylim()[1] / 3, "finest wave of\nthe small photo", fontsize=8)
+    ax.set(xlabel="frequency in cycles per pixel", ylabel="power")
+    ax.legend(fontsize=8)
+    return figure
+
+
+show(draw_spectra(curves), "Beyond the dotted line, interpolation has almost nothing to show.",
+     "Power against frequency on a logarithmic axis. The clean photos fall off slowly. Both interpolated curves follow "
+     "them up to one eighth of a cycle per pixel, then drop by a factor of ten to a hundred.")  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** A photo with a quarter of the pixels holds waves of at most 1/8 cycle per (large) pixel: that is the sampling theorem.
+# Up to there, interpolation is nearly right. Beyond, the clean curve goes on, and both others fall.
+# The gap between them *is* the task: to paint waves that nobody measured. Look closely left of the line, too: the degraded curve lies a little too high there. That is noise.
+#
+# ## Can training fill the gap?
+#
+# Let us try in earnest: a residual network of eight layers, on the training photos, with the squared error as loss. It takes about half a minute.
+
+# %%
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
+        self.second = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
+
+    def forward(self, h):
+        return h + self.second(F.relu(self.first(h)))
+
+
+net = nn.Sequential(
+    nn.Conv2d(3, 32, 3, padding=1, padding_mode="replicate"),
+    *[Block(32) for _ in range(3)],
+    nn.Conv2d(32, 48, 3, padding=1, padding_mode="replicate"),
+    nn.PixelShuffle(4),
+).to(session.device)
+print(f"{sum(p.numel() for p in net.parameters()) / 1000:.0f} thousand parameters")
+
+# %%
+from vartutor.data.crops import RandomCrops
+from vartutor.data.pairs import make_pairs
+from vartutor.data.photos import load_pixels
+
+crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=SEED)
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=profile.cnn_steps)
+losses = []
+for _ in range(profile.cnn_steps):
+    batch = make_pairs(crops.batch(), COURSE, session.generator)
+    lr, hr = batch.lr.to(session.device), batch.hr[4].to(session.device)
+    loss = (upscale_bicubic(lr)[4] + net(lr) - hr).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)  # a rare bad batch must not throw the weights away
+    optimizer.step()
+    schedule.step()
+    losses.append(loss.item())
+
+# %%
+figure, ax = plt.subplots(figsize=(5.4, 2.3))
+ax.plot(losses, color=COLORS["model"], alpha=0.25, linewidth=0.8)
+ax.plot(smooth(losses, 60), color=COLORS["model"])
+ax.set(xlabel="step", ylabel="mean squared error", ylim=(0, None))
+show(figure, "Training loss: every batch (pale) and its running mean.",
+     "A line chart of the training loss. Batches scatter; the running mean falls quickly in the first hundred steps "
+     "and slowly to the end.")  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+with torch.no_grad():
+    ours = (upscale_bicubic(test.lr)[4] + net(test.lr.to(session.device)).cpu()).clamp(-1, 1)
+plain = upscale_bicubic(test.lr)[4]
+gain = bootstrap(psnr(ours, test.hr[4]) - psnr(plain, test.hr[4]), test.files)
+features = bootstrap(perceptual_distance(ours, test.hr[4]) - perceptual_distance(plain, test.hr[4]), test.files)
+print(f"PSNR: {gain} dB more than bicubic")
+print(f"perceptual distance: changed by {features}")
+
+# %%
+if PROFILE == "cpu":
+    assert 0.3 < gain.low < gain.mean < 2.0 and features.high < 0  # better by both
+
+# %%
+best = [test.files.index(photo.file) for photo in photos("test") if photo.title in ("red panda", "giraffe", "petra")]
+figure = image_grid(
+    [[test.lr[i], plain[i], ours[i], test.hr[4][i]] for i in best],
+    ["degraded", "bicubic", "network", "clean"],
+    colors=[COLORS["lr"], COLORS["bicubic"], COLORS["model"], COLORS["hr"]],
+    height=1.5,
+)
+show(figure, "The network removes noise and firms up edges, but grows no texture.",
+     "Three test crops in rows: the degraded photo, bicubic, the trained network and the clean photo. The network's "
+     "column is free of noise with firmer edges, yet smoother than the clean column.", photo=True)  # fmt: skip
+
+# %%
+curves["network"] = (ours, COLORS["model"])
+show(draw_spectra(curves), "Training moves the curve a little; most of the gap stays.",
+     "The power spectrum as before with a fourth curve for the trained network. It lies closer to the clean curve than "
+     "bicubic just beyond the dotted line, but far below it at high frequencies.")  # fmt: skip
+
+# %% [markdown]
+# **What you should see.** Nearly a decibel more, a better perceptual distance, less noise. And still no fur: right of the dotted line, the network's curve stays far below the clean one.
+# More layers and more hours move it up a little. Why do they not fill the gap?
+#
+# ## What breaks if the loss is the squared error?
+#
+# Because there is no such thing as *the* answer. Many photos $X$ fit the small one, and the network must return one, $a$, to be compared with all of them. The best it can do is
+#
+# $$ \arg\min_a \; \mathbb E\,\lVert a - X \rVert^2 = \mathbb E[X], $$
+#
+# the **mean of all answers**. Fur pointing left and fur pointing right average to no fur.
+# We can watch it happen, with our twins: forty photos that all shrink to the lemur, each with the hidden detail of a different crop.
+
+# %%
+details = RandomCrops(load_pixels("train"), size=160, batch_size=40, jitter=1.0, seed=SEED).batch()
+answers = x + hidden(details) - hidden(x)  # the lemur's small photo, another photo's detail
+assert torch.allclose(down(answers), down(x).expand(40, -1, -1, -1), atol=1e-5)
+mean = answers.mean(0, keepdim=True)  # E[X]
+single = psnr(answers, x.expand_as(answers)).mean()
+print(f"the mean of 40 answers beats a single one by {psnr(mean, x).item() - single.item():.0f} dB")
+assert psnr(mean, x).item() > single.item() + 1
+
+# %%
+figure = image_grid([[*answers[:3], mean[0], x[0]]], ["answer 1", "answer 2", "answer 3", "mean of 40", "the photo"],
+                    colors=[COLORS["rest"]] * 3 + [COLORS["model"], COLORS["hr"]])  # fmt: skip
+show(figure, "Every answer is sharp; their mean is closer to the photo, and blocky.",
+     "Three lemur faces with foreign fine detail laid over them, the average of forty such faces, which is smooth and "
+     "shows the blocks of the small photo, and the original.", photo=True)  # fmt: skip
+
+# %% [markdown]
+# The mean wins on PSNR against every one of the sharp answers, and it looks like nothing a camera would take.
+# A network that minimises squared error *must* end up there. It is not too small, and not undertrained: it answers a question that we did not mean to ask.
+#
+# The way out is to **choose** one likely answer instead of averaging them all.
+# That needs a model of the whole distribution of answers, from which one can draw: a generative model. This is why the course builds a transformer over tokens, and not a deeper version of the network above.
+#
+# ## Your turn
+#
+# **★ PSNR.** Both images lie in $[-1, 1]$. Return their PSNR over all pixels and colours, in dB.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch01
+
+
+def my_psnr(x, y):
+    return ...
+
+
+ch01.check("psnr", my_psnr)
+
+# %%
+ch01.hint("psnr")
+ch01.solution("psnr")
+
+# %% [markdown]
+# **★★ Make a twin.** Given a photo `x` and a pattern, both (B, 3, H, W), return another photo that differs from `x` and yet gives the same averages over blocks of 4 × 4 pixels.
+# Keep as much of the pattern as possible.
+
+# %% tags=["exercise"]
+def same_lr(x, pattern):
+    return ...
+
+
+ch01.check("same_lr", same_lr)
+
+# %%
+ch01.hint("same_lr")
+ch01.solution("same_lr")
+
+# %% [markdown]
+# **★★★ An honest interval.** `values` holds a score for each crop, and `photos` the name of the photo that each crop is from.
+# Return the ends of the 95 % bootstrap interval of the mean, and do not let crops of one photo pass for independent.
+
+# %% tags=["exercise"]
+def photo_interval(values, photos):
+    return ...
+
+
+ch01.check("photo_interval", photo_interval)
+
+# %%
+ch01.hint("photo_interval")
+ch01.solution("photo_interval")
+
+# %% [markdown]
+# ## In five lines
+#
+# 1. Shrinking by four leaves fifteen of sixteen numbers free: many photos fit one small photo.
+# 2. Training data come from clean photos, damaged by blur, resizing, noise and JPEG with settings drawn from a preset.
+# 3. PSNR counts squared pixel errors, on luma, without a border; report it with an interval over photos.
+# 4. PSNR, SSIM and perceptual distance disagree, and each is right about something.
+# 5. Squared error teaches the mean of all answers, which is blurred; to be sharp, a model must choose.
+#
+# ## The course and the papers
+#
+# | | this course | H-VAR (the paper) and VARSR |
+# |---|---|---|
+# | degradation | one round, mild (`course`); `varsr` for comparison | two rounds, as in Real-ESRGAN |
+# | clean targets at ×1 and ×2 | antialiased bicubic; our choice, the paper does not say | half and full size named, filter not |
+# | metrics | PSNR, SSIM, GMSD, a perceptual distance of our own; LPIPS and others through an extra | PSNR, SSIM, LPIPS, DISTS, FID and no-reference metrics |
+# | test photos | 20, shipped, fixed crops | DIV2K-Val, RealSR, DRealSR |
+# | uncertainty | bootstrap over photos | not given |
+#
+# ## References
+#
+# - X. Wang et al., [Real-ESRGAN](https://arxiv.org/abs/2107.10833), 2021: the degradation pipeline.
+# - Y. Qu et al., [VARSR: Visual Autoregressive Modeling for Image Super-Resolution](https://arxiv.org/abs/2501.18993), 2025: the preset `varsr`.
+# - Z. Wang et al., [Image Quality Assessment: From Error Visibility to Structural Similarity](https://doi.org/10.1109/TIP.2003.819861), 2004: SSIM.
+# - W. Xue et al., [Gradient Magnitude Similarity Deviation](https://arxiv.org/abs/1308.3052), 2014: GMSD.
+# - R. Zhang et al., [The Unreasonable Effectiveness of Deep Features as a Perceptual Metric](https://arxiv.org/abs/1801.03924), 2018: perceptual distances, and LPIPS.
+# - Y. Blau and T. Michaeli, [The Perception-Distortion Tradeoff](https://arxiv.org/abs/1711.06077), 2018: why the two pull apart.
+#
+# **Next:** chapter 02 replaces real numbers by entries of a dictionary: vector quantization.

@@ -1,0 +1,57 @@
+"""What several test files share."""
+
+import statistics
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from vartutor.data.photos import find_photo
+from vartutor.errors import UserError
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def user_error():
+    """``with user_error("word", ...)``: the block raises a UserError of one line that contains the words."""
+
+    @contextmanager
+    def expect(*words):
+        with pytest.raises(UserError) as caught:
+            yield
+        line = str(caught.value)
+        assert line.strip()
+        assert "\n" not in line
+        for word in words:
+            assert str(word) in line
+
+    return expect
+
+
+@pytest.fixture(scope="session")
+def median_ms():
+    """Median duration of a call in milliseconds, after one call to warm up."""
+
+    def measure(call, repeats=10):
+        call()
+        durations = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            call()
+            durations.append(time.perf_counter() - start)
+        return statistics.median(durations) * 1000
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def lemur():
+    """One photograph, (1, 3, 512, W) in [-1, 1]."""
+    return find_photo("lemur").load()[None]
+
+
+@pytest.fixture(scope="session")
+def owl():
+    return find_photo("kde_owl").load()[None]

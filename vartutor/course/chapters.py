@@ -1,0 +1,73 @@
+"""Chapters on disk: ``NN_slug.py`` is edited by hand, ``NN_slug.ipynb`` is made from it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from vartutor.errors import UserError
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter, named by its .py file."""
+
+    py: Path
+
+    @property
+    def name(self) -> str:
+        return self.py.stem
+
+    @property
+    def ipynb(self) -> Path:
+        return self.py.with_suffix(".ipynb")
+
+    def read_source(self) -> NotebookNode:
+        """The notebook that the .py file describes, without outputs and with the same cell ids every time."""
+        return with_fixed_ids(jupytext.read(self.py), self.name)
+
+    def read_executed(self) -> NotebookNode:
+        """The committed notebook with its outputs."""
+        return nbformat.read(self.ipynb, as_version=4)
+
+
+def with_fixed_ids(notebook: NotebookNode, name: str) -> NotebookNode:
+    """Number the cells; Jupytext would draw random ids. Also fix the kernel and drop what differs by machine."""
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"c{name[:2]}-{i:03d}"
+    pairing = {"formats": "ipynb,py:percent"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "jupytext": pairing})
+    notebook.nbformat_minor = 5
+    return notebook
+
+
+def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_suffix(".ipynb.part")
+    temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def find_chapters(root: Path, wanted: list[str] | None = None) -> list[Chapter]:
+    """Chapters below ``root/notebooks`` in order: all, or those wanted by number (``1``, ``01``) or name.
+
+    Raises:
+        UserError: a wanted chapter does not exist.
+    """
+    chapters = [Chapter(p) for p in sorted((root / "notebooks").glob("*.py")) if re.match(r"\d\d_", p.name)]
+    if not wanted:
+        return chapters
+    chosen = []
+    for word in wanted:
+        stem = Path(word).stem
+        found = [c for c in chapters if stem == c.name or (stem.isdigit() and int(stem) == int(c.name[:2]))]
+        if not found:
+            raise UserError(f"unknown chapter {word!r}: choose from {', '.join(c.name for c in chapters)}")
+        chosen += [c for c in found if c not in chosen]
+    return chosen

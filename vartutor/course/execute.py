@@ -1,0 +1,156 @@
+"""Execute chapters: into the committed notebooks (:func:`build`), or with papermill into a folder (:func:`run`)."""
+
+import csv
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import nbformat
+import papermill
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+from vartutor.course.chapters import Chapter, write_notebook
+from vartutor.errors import UserError
+
+QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
+TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
+
+
+def build(chapter: Chapter) -> None:
+    """Execute a chapter at the default profile and write its .ipynb, byte for byte the same on every run of one machine.
+
+    Raises:
+        UserError: a cell failed; the old notebook stays.
+    """
+    notebook = chapter.read_source()
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, kernel_name="python3", record_timing=False, store_widget_state=False,
+        resources={"metadata": {"path": str(chapter.py.parent)}}, **QUIET_KERNEL,
+    )  # fmt: skip
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        failed = [cell for cell in notebook.cells if cell.get("execution_count")]
+        where = f"In [{failed[-1].execution_count}]" if failed else "the first cell"
+        raise UserError(f"{chapter.name}, {where}: {_one_line(error)}") from None
+    notebook.metadata.pop("language_info", None)  # holds the Python version of this machine
+    for cell in notebook.cells:
+        if "widget" in cell.metadata.get("tags", ()):
+            cell.outputs = []  # a widget without its kernel is a random id
+    write_notebook(notebook, chapter.ipynb)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one chapter."""
+
+    chapter: str
+    ok: bool
+    seconds: float
+    peak_mb: float
+    error: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.chapter:<42} {self.seconds:6.1f} s {self.peak_mb:6.0f} MB"
+        return line if self.ok else f"{line}  FAILED at {self.error}"
+
+
+def run(
+    chapters: list[Chapter], out: Path, parameters: dict, report: Callable[[str], None] = print
+) -> list[Result]:
+    """Execute chapters with papermill; a failing one does not stop the others.
+
+    Writes ``NAME.ipynb`` and ``NAME.html`` for each, and ``summary.csv`` and ``summary.md``.
+
+    Args:
+        out: folder for the results, made if missing.
+        parameters: PROFILE, SEED and DEVICE.
+        report: called with one line per finished chapter.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made a folder ({error.strerror})") from None
+    results = []
+    for i, chapter in enumerate(chapters):
+        results.append(_run_one(chapter, out, parameters, f"{i + 1}/{len(chapters)} {chapter.name}"))
+        report(str(results[-1]))
+    _write_summary(results, out, parameters)
+    return results
+
+
+def _run_one(chapter: Chapter, out: Path, parameters: dict, title: str) -> Result:
+    source, target = out / f".{chapter.name}.source.ipynb", out / f".{chapter.name}.part.ipynb"
+    write_notebook(chapter.read_source(), source)
+    started, error = time.perf_counter(), ""
+    with PeakMemory() as memory:
+        try:
+            papermill.execute_notebook(
+                source, target, parameters, kernel_name="python3", cwd=chapter.py.parent, execution_timeout=TIMEOUT,
+                progress_bar={"desc": title, "leave": False, "disable": not sys.stderr.isatty()}, **QUIET_KERNEL,
+            )  # fmt: skip
+        except PapermillExecutionError as failure:
+            error = f"In [{failure.exec_count}]: {_one_line(failure)}"
+        except (CellTimeoutError, DeadKernelError, RuntimeError) as failure:
+            error = _one_line(failure)
+    seconds = time.perf_counter() - started
+    source.unlink(missing_ok=True)
+    if target.is_file():
+        notebook = nbformat.read(target, as_version=4)
+        html, _ = HTMLExporter(exclude_input_prompt=True).from_notebook_node(notebook)
+        (out / f"{chapter.name}.html").write_text(html, encoding="utf-8")
+        target.replace(out / f"{chapter.name}.ipynb")
+    return Result(chapter.name, not error, round(seconds, 1), round(memory.peak / 1e6), error)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, (CellExecutionError, PapermillExecutionError)):
+        return f"{error.ename}: {error.evalue}".splitlines()[0]
+    if isinstance(error, CellTimeoutError):
+        return f"the cell took longer than {TIMEOUT} s"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _write_summary(results: list[Result], out: Path, parameters: dict) -> None:
+    with open(out / "summary.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Result)])
+        writer.writeheader()
+        writer.writerows(asdict(result) for result in results)
+    lines = [", ".join(f"{key} = {value}" for key, value in parameters.items()), "",
+             "| chapter | result | seconds | peak MB | error |", "|---|---|---|---|---|"]  # fmt: skip
+    for r in results:
+        error = r.error.replace("|", "\\|")
+        lines.append(f"| {r.chapter} | {'ok' if r.ok else 'FAILED'} | {r.seconds} | {r.peak_mb:.0f} | {error} |")
+    (out / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class PeakMemory:
+    """Largest resident memory of this process's children, in bytes, sampled ten times a second."""
+
+    def __enter__(self):
+        self.peak, self._done = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._done.wait(0.1):
+            total = 0
+            for child in me.children(recursive=True):
+                try:
+                    total += child.memory_info().rss
+                except psutil.Error:  # it ended between the two calls
+                    continue
+            self.peak = max(self.peak, total)

@@ -1,0 +1,1 @@
+"""Photographs, degradations and training pairs."""

@@ -1,0 +1,120 @@
+"""Images in and out: every file becomes a (3, H, W) tensor in [-1, 1]."""
+
+import contextlib
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from vartutor.errors import UserError
+
+MAX_PIXELS = 2**27  # 134 megapixels: 1.6 GB as a float tensor
+
+# What Pillow's decoders raise for a broken file depends on the format and on where it is broken.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
+
+
+def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Read one image file as RGB.
+
+    Handles gray, palette, CMYK and 16-bit files, and honours the EXIF orientation. Transparent pixels
+    are laid over white. Of an animation the first frame is read. Colour profiles are ignored (sRGB is assumed).
+
+    Args:
+        source: a path, or a binary file object.
+        max_pixels: refuse larger images instead of filling the memory.
+
+    Returns:
+        (3, H, W) float32 in [-1, 1].
+
+    Raises:
+        UserError: missing, unreadable, truncated, floating-point or too large; the line says which.
+    """
+    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "image")
+    try:
+        # Pillow warns of damaged metadata, and of size from 89 megapixels on; the limit below decides instead.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(source) as image:
+                if image.width * image.height > max_pixels:
+                    raise Image.DecompressionBombError
+                return from_pil(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow has one of its own
+        raise UserError(f"{name}: more than {limit / 1e6:.0f} megapixels: shrink or cut it first") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except BROKEN as error:
+        raise UserError(f"{name}: not a readable image ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].split(" '")[0].split(" <")[0]
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """Pillow image -> (3, H, W) float32 in [-1, 1]; modes as in :func:`read_image`."""
+    if image.mode == "F":
+        raise UserError("floating-point image with an unknown range: save it with 8 or 16 bits first")
+    if image.mode.startswith("I"):
+        gray = np.asarray(image).astype(np.float32)
+        if gray.size and (gray.max() > 65535 or gray.min() < 0):
+            raise UserError("integers outside 0..65535: save it with 8 or 16 bits first")
+        return torch.from_numpy(gray / 32767.5 - 1).expand(3, -1, -1).contiguous()
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return from_uint8(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous())
+
+
+def to_pil(x: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] -> Pillow RGB image, clamped and rounded."""
+    return Image.fromarray(to_uint8(x).permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[-1, 1] -> 0..255: scale, round to nearest, clamp."""
+    return x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(x: Tensor) -> Tensor:
+    """0..255 -> float32 in [-1, 1]."""
+    return x.float().div(127.5).sub(1)
+
+
+def write_image(path: str | Path, x: Tensor) -> None:
+    """Write (3, H, W) in [-1, 1]; the suffix chooses the format. A stopped write leaves no half file.
+
+    Raises:
+        UserError: the folder is missing, the disk is full, or the suffix is unknown.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{os.getpid()}-{path.name}"
+    try:
+        with open(temporary, "wb") as file:
+            to_pil(x).save(file, format=Image.registered_extensions().get(path.suffix.lower()))
+        os.replace(temporary, path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
+    """Resample (B, 3, H, W) to ``size`` = (height, width) with antialiasing, as Pillow does.
+
+    ``mode`` is ``bicubic``, ``bilinear`` or ``area``. Bicubic may overshoot the input's range; clamp if that matters.
+    """
+    if mode == "area":
+        return F.interpolate(x, size=size, mode="area")
+    return F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=False)

@@ -1,0 +1,64 @@
+"""Three settings of the degradation pipeline: plain bicubic, the course's mild one, and VARSR's published one."""
+
+from vartutor.data.degradation import Blur, Degradation, Noise, Resize, Stage
+from vartutor.errors import UserError
+
+BICUBIC = Degradation("bicubic")
+
+# A photo from a phone, once compressed: mild enough that 16 x 16 pixels keep their content.
+COURSE = Degradation(
+    "course",
+    stages=(
+        Stage(
+            blur=Blur(
+                sizes=(7, 9, 11),
+                kinds=(("gaussian", True, 0.6), ("gaussian", False, 0.3), ("plateau", True, 0.1)),
+                sigma=(0.2, 1.2),
+            ),
+            noise=Noise(gaussian=0.6, sigma=(4, 14), poisson=(0.1, 0.8)),
+            jpeg=(70, 95),
+        ),
+    ),
+)
+
+_VARSR_KINDS = (
+    ("gaussian", True, 0.45),
+    ("gaussian", False, 0.25),
+    ("generalized", True, 0.12),
+    ("generalized", False, 0.03),
+    ("plateau", True, 0.12),
+    ("plateau", False, 0.03),
+)
+
+# VARSR (Qu et al., 2025), read from its released configuration; milder than stock Real-ESRGAN.
+VARSR = Degradation(
+    "varsr",
+    stages=(
+        Stage(
+            blur=Blur(kinds=_VARSR_KINDS, sinc=0.1, sigma=(0.2, 3.0)),
+            resize=Resize(up=0.2, down=0.7, keep=0.1, range=(0.3, 1.5)),
+            noise=Noise(gaussian=0.5, sigma=(1, 15), poisson=(0.05, 2.0), gray=0.4),
+            jpeg=(60, 95),
+        ),
+        Stage(
+            blur=Blur(probability=0.5, kinds=_VARSR_KINDS, sinc=0.1, sigma=(0.2, 1.5)),
+            resize=Resize(up=0.3, down=0.4, keep=0.3, range=(0.6, 1.2)),
+            noise=Noise(gaussian=0.5, sigma=(1, 12), poisson=(0.05, 1.0), gray=0.4),
+            jpeg=(60, 100),
+        ),
+    ),
+    final_sinc=0.8,
+)
+
+PRESETS = {preset.name: preset for preset in (BICUBIC, COURSE, VARSR)}
+
+
+def get_preset(name: str) -> Degradation:
+    """Look a preset up by its name.
+
+    Raises:
+        UserError: no preset has this name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown degradation {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,153 @@
+"""Is this machine ready for the course? One line per question, with what to do where the answer is no."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+
+import torch
+
+from vartutor import checkpoints
+from vartutor.data.photos import photos
+from vartutor.errors import UserError
+from vartutor.paths import assets
+
+MIN_MEMORY_GB = 2.0
+MIN_DISK_GB = 2.0
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``status`` is ok, warn or FAIL; ``advice`` says what to do unless all is well."""
+
+    status: str
+    what: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.status:<5}{self.what}" + (f" -> {self.advice}" if self.advice else "")
+
+
+def examine() -> Iterator[Finding]:
+    """All checks, each as a :class:`Finding`."""
+    yield Finding(OK, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield from _packages()
+    yield _kernel()
+    yield from _photos()
+    yield from _checkpoints()
+    yield _memory()
+    yield _disk()
+    yield _threads()
+    yield _accelerator()
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    try:
+        listed = [Requirement(line) for line in requires("vartutor") or ()]
+    except PackageNotFoundError:
+        yield Finding(FAIL, "vartutor is not installed", "pip install -e . in the clone")
+        return
+    for extra in ("", "notebooks", "book"):
+        found, faults = [], []
+        for requirement in listed:
+            belongs = bool(re.search(r"extra *==", str(requirement.marker or ""))) == bool(extra)
+            if not belongs or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+                continue
+            try:
+                have = version(requirement.name)
+                found.append(f"{requirement.name} {have}")
+                if not requirement.specifier.contains(have, prereleases=True):
+                    faults.append(f"{requirement.name} {have} (needs {requirement.specifier})")
+            except PackageNotFoundError:
+                faults.append(f"{requirement.name} (missing)")
+        name = f"packages [{extra}]" if extra else "packages"
+        if faults:
+            target = f"'.[{extra}]'" if extra else "."
+            status = FAIL if not extra else WARN
+            yield Finding(status, f"{name}: {', '.join(faults)}", f"pip install -e {target}")
+        else:
+            yield Finding(OK, f"{name}: {', '.join(found)}")
+
+
+def _kernel() -> Finding:
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        return Finding(WARN, "kernel: Jupyter is not installed", "pip install -e '.[notebooks]'")
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Finding(WARN, "kernel: no 'python3'", "pip install ipykernel")
+    # A bare "python" is replaced by the running interpreter when the kernel starts.
+    if os.path.isabs(command) and os.path.realpath(command) != os.path.realpath(sys.executable):
+        return Finding(WARN, "kernel: 'python3' starts another Python than this one",
+                       "python -m ipykernel install --sys-prefix")  # fmt: skip
+    return Finding(OK, "kernel: 'python3' starts this Python")
+
+
+def _photos() -> Iterator[Finding]:
+    try:
+        broken = [photo.file for photo in photos() if not photo.intact()]
+        total = len(photos())
+    except UserError as error:
+        yield Finding(FAIL, f"photos: {error}", "clone again, or reinstall")
+        return
+    if broken:
+        yield Finding(FAIL, f"photos: {len(broken)} of {total} missing or changed, first {broken[0]}",
+                      "git checkout -- assets/photos")  # fmt: skip
+    else:
+        yield Finding(OK, f"photos: {total}, all as published (sha256)")
+
+
+def _checkpoints() -> Iterator[Finding]:
+    try:
+        names = sorted(checkpoints.manifest())
+    except (OSError, UserError, json.JSONDecodeError) as error:
+        yield Finding(FAIL, f"checkpoints: no readable manifest ({error})", "git checkout -- assets/checkpoints")
+        return
+    broken = [name for name in names if not checkpoints.intact(name)]
+    if broken:
+        yield Finding(FAIL, f"checkpoints: missing or changed: {', '.join(broken)}", "git checkout -- assets/checkpoints")
+    else:
+        yield Finding(OK, f"checkpoints: {len(names)}, all as published (sha256)")
+
+
+def _memory() -> Finding:
+    try:
+        import psutil
+    except ImportError:
+        return Finding(WARN, "memory: cannot be read", "pip install psutil")
+    free = psutil.virtual_memory().available / 1e9
+    if free < MIN_MEMORY_GB:
+        return Finding(WARN, f"memory: {free:.1f} GB free", f"close programs: chapters need {MIN_MEMORY_GB:g} GB")
+    return Finding(OK, f"memory: {free:.1f} GB free")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(assets()).free / 1e9
+    if free < MIN_DISK_GB:
+        return Finding(WARN, f"disk: {free:.1f} GB free", f"make room: results need up to {MIN_DISK_GB:g} GB")
+    return Finding(OK, f"disk: {free:.0f} GB free")
+
+
+def _threads() -> Finding:
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    if threads > cores:
+        return Finding(WARN, f"threads: torch uses {threads} on {cores} cores", f"set OMP_NUM_THREADS={cores}")
+    return Finding(OK, f"threads: torch uses {threads} of {cores} cores")
+
+
+def _accelerator() -> Finding:
+    if torch.cuda.is_available():
+        return Finding(OK, f"GPU: {torch.cuda.get_device_name()}")
+    if torch.backends.mps.is_available():
+        return Finding(OK, "GPU: Apple MPS (DEVICE = 'mps')")
+    return Finding(OK, "GPU: none; every chapter but the last three is made for the CPU")

@@ -1,0 +1,30 @@
+"""Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
+
+from pathlib import Path
+
+from vartutor.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def assets() -> Path:
+    """Folder with ``photos/``, ``checkpoints/`` and ``diagrams/``.
+
+    A wheel carries it inside the package; a clone has it beside the package.
+    """
+    for folder in (PACKAGE / "assets", PACKAGE.parent / "assets"):
+        if (folder / "photos" / "ATTRIBUTION.csv").is_file():
+            return folder
+    raise UserError(f"no assets beside {PACKAGE}: install vartutor again, or clone the repository whole")
+
+
+def course_root() -> Path:
+    """The clone that holds ``notebooks/`` and ``book/``: this folder or one above it, else the package's own.
+
+    Raises ``UserError`` where only a wheel is installed, since a wheel carries no notebooks.
+    """
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents, PACKAGE.parent):
+        if (folder / "notebooks").is_dir() and (folder / "book" / "conf.py").is_file():
+            return folder
+    raise UserError("no notebooks here: clone the vartutor repository and run this command inside it")

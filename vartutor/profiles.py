@@ -1,0 +1,48 @@
+"""Every size and step count of the course, in one place: ``smoke``, ``cpu`` and ``gpu``."""
+
+from dataclasses import dataclass
+
+from vartutor.errors import UserError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of one way to run the course.
+
+    Images are square crops of ``image_size`` pixels; ``scales`` are the factors by which the model
+    enlarges the degraded photo, whose side is ``image_size / max(scales)``.
+    """
+
+    name: str
+    image_size: int = 64
+    scales: tuple[int, ...] = (1, 2, 4)
+    batch_size: int = 16
+    eval_crops: int = 3  # test crops per photo
+    first_steps: int = 500  # chapter 00: two layers
+    cnn_steps: int = 800  # chapter 01: a small convolutional network
+
+    @property
+    def lr_size(self) -> int:
+        """Side of the degraded photo in pixels."""
+        return self.image_size // max(self.scales)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", batch_size=4, eval_crops=1, first_steps=5, cnn_steps=5),
+        Profile("cpu"),
+        Profile("gpu", image_size=512, batch_size=32, first_steps=2000, cnn_steps=20000),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """Look a profile up by its name.
+
+    Raises:
+        UserError: no profile has this name.
+    """
+    if name not in PROFILES:
+        raise UserError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]

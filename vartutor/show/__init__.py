@@ -1,0 +1,1 @@
+"""Figures and widgets: drawing only."""
