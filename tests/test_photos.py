@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,13 +63,19 @@ def test_load(lemur):
 
 def test_find_photo(user_error):
     assert find_photo("lemur").file == "gc_world_animals_lemur.jpg"
-    assert find_photo("kde_cat.jpg").file == "kde_cat.jpg"  # whole names win over parts
+    assert find_photo("kde_cat.jpg").file == "kde_cat.jpg"
     with user_error("'animals'", "exactly one", "gc_farm_animals_cat.jpg"):
         find_photo("animals")
     with user_error("'unicorn'", "none"):
         find_photo("unicorn")
     with user_error("''"):
         find_photo("")
+
+
+def test_whole_names_win_over_parts(monkeypatch):
+    table = tuple(replace(photos()[0], file=file) for file in ("a_cat.jpg", "cat.jpg"))
+    monkeypatch.setattr("vartutor.data.photos._table", lambda: table)
+    assert find_photo("cat.jpg").file == "cat.jpg"
 
 
 def test_unknown_split(user_error):

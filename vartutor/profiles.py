@@ -19,7 +19,7 @@ class Profile:
     batch_size: int = 16
     eval_crops: int = 3  # test crops per photo
     first_steps: int = 500  # chapter 00: two layers
-    cnn_steps: int = 800  # chapter 01: a small convolutional network
+    cnn_steps: int = 1000  # chapter 01: a small convolutional network
 
     @property
     def lr_size(self) -> int:

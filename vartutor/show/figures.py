@@ -15,6 +15,7 @@ from vartutor.data.images import to_uint8
 from vartutor.errors import UserError
 
 WIDTH = 7.2  # inches: the text column of the book at 100 dots per inch
+PHOTO_DPI = 80  # photographic figures make up most of a notebook's size
 
 
 def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None:
@@ -39,15 +40,16 @@ def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None
 
 
 def render(figure: Figure, photo: bool = False) -> bytes:
-    """A figure as JPEG or PNG bytes; closes it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    """A figure as JPEG bytes, or as a PNG of at most 64 colours, a third of the size; closes it."""
+    buffer, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PHOTO_DPI if photo else "figure")
     plt.close(figure)
+    image = Image.open(buffer).convert("RGB")
     if photo:
-        image = Image.open(buffer).convert("RGB")
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80, optimize=True)
-    return buffer.getvalue()
+        image.save(small, "JPEG", quality=65, optimize=True, progressive=True)
+    else:
+        image.quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def draw_image(ax: Axes, image: Tensor, title: str = "", color: str = "black") -> None:
@@ -79,10 +81,11 @@ def image_grid(
     """
     columns = max(len(row) for row in rows)
     per_row = bool(titles) and not isinstance(titles[0], str)
-    if height is None:  # as high as the photos need, and a line for each row of titles
-        height = WIDTH / columns * rows[0][0].shape[-2] / rows[0][0].shape[-1]
-        height += 0.22 * (len(rows) if per_row else bool(titles)) / len(rows)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, height * len(rows)), squeeze=False)
+    title = 0.22 * (len(rows) if per_row else bool(titles)) / len(rows)  # inches, shared among the rows
+    aspect = rows[0][0].shape[-1] / rows[0][0].shape[-2]
+    height = height or WIDTH / columns / aspect + title
+    width = min(WIDTH, columns * (height - title) * aspect + 0.2 * bool(labels))
+    figure, axes = plt.subplots(len(rows), columns, figsize=(width, height * len(rows)), squeeze=False)
     for r, row in enumerate(rows):
         words = titles[r] if per_row else (titles if r == 0 else ())
         for c, ax in enumerate(axes[r]):
