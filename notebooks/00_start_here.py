@@ -83,9 +83,13 @@ figure = image_grid(
     ["in: degraded", "target ×1", "target ×2", "target ×4"],
     colors=[COLORS["lr"], *[COLORS["hr"]] * 3],
 )
-show(figure, "What the model gets, and what it must return.",
-     "Four versions of a red panda's face: the small degraded photo with coarse noisy pixels, then clean targets at "
-     "the same size, twice and four times the size, each sharper than the one before.", photo=True)  # fmt: skip
+show(
+    figure,
+    "What the model gets, and what it must return.",
+    "Four versions of a red panda's face: the small degraded photo with coarse noisy pixels, then clean targets at "
+    "the same size, twice and four times the size, each sharper than the one before.",
+    photo=True,
+)
 
 # %% [markdown]
 # **What you should see.** The photo on the left and the target at ×1 have the same number of pixels.
@@ -117,9 +121,13 @@ figure = image_grid(
     ["bicubic ×4", "clean", "bicubic, one eye", "clean, one eye"],
     colors=[COLORS["bicubic"], COLORS["hr"]] * 2,
 )
-show(figure, "Bicubic at ×4: smooth where the clean photo has fur.",
-     "A red panda's face enlarged four times by bicubic interpolation beside the clean photo, and one eye of each "
-     "magnified: the interpolated one is blurred, with noise turned into soft blobs.", photo=True)  # fmt: skip
+show(
+    figure,
+    "Bicubic at ×4: smooth where the clean photo has fur.",
+    "A red panda's face enlarged four times by bicubic interpolation beside the clean photo, and one eye of each "
+    "magnified: the interpolated one is blurred, with noise turned into soft blobs.",
+    photo=True,
+)
 
 # %% [markdown]
 # ## How can one model draw three sizes?
@@ -134,6 +142,7 @@ show(figure, "Bicubic at ×4: smooth where the clean photo has fur.",
 #
 # Here $p_k$ is the side of map $k$, $\mathrm{down}$ averages areas and $\mathrm{up}$ is bicubic.
 # The loop below is that equation, one line for each part.
+
 
 # %%
 def coarse_to_fine(x, sizes):
@@ -168,9 +177,13 @@ figure = image_grid(
     colors=[COLORS["token"]] * len(sizes),
     labels=["map", "sum so far"],
 )
-show(figure, "Top: what each map adds. Bottom: the photo after that map.",
-     "Two rows of seven pictures. The top row shows the residual maps from one flat colour to fine edges on gray. "
-     "The bottom row shows their running sum turning from a flat colour into a sharp panda.", photo=True)  # fmt: skip
+show(
+    figure,
+    "Top: what each map adds. Bottom: the photo after that map.",
+    "Two rows of seven pictures. The top row shows the residual maps from one flat colour to fine edges on gray. "
+    "The bottom row shows their running sum turning from a flat colour into a sharp panda.",
+    photo=True,
+)
 
 # %% [markdown]
 # **What you should see.** Gray in the top row means "nothing to add".
@@ -283,9 +296,12 @@ figure, ax = plt.subplots(figsize=(5.4, 2.5))
 ax.plot(losses, color=COLORS["model"], alpha=0.25, linewidth=0.8)
 ax.plot(smooth(losses, 40), color=COLORS["model"])
 ax.set(xlabel="step", ylabel="mean squared error", ylim=(0, None))
-show(figure, "Training loss: every batch (pale) and its running mean.",
-     "A line chart of the training loss against the step. Single batches scatter widely; their running mean falls "
-     "quickly at first and then slowly.")  # fmt: skip
+show(
+    figure,
+    "Training loss: every batch (pale) and its running mean.",
+    "A line chart of the training loss against the step. Single batches scatter widely; their running mean falls "
+    "quickly at first and then slowly.",
+)
 
 # %% [markdown]
 # The pale line jumps because batches differ: sky is easy, grass is hard. Trust the running mean, or better, photos that the network has never seen.
@@ -297,10 +313,10 @@ show(figure, "Training loss: every batch (pale) and its running mean.",
 # `bootstrap` answers with a 95 % interval; chapter 01 explains how.
 
 # %% tags=["nbval-ignore-output"]
-from vartutor.data.pairs import test_pairs
+from vartutor.data.pairs import eval_pairs
 from vartutor.metrics import bootstrap
 
-test = test_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
+test = eval_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
 with torch.no_grad():
     ours = upscale(test.lr.to(session.device)).cpu().clamp(-1, 1)
 gain = psnr(ours, test.hr[4]) - psnr(upscale_bicubic(test.lr)[4], test.hr[4])
@@ -320,9 +336,13 @@ figure = image_grid(
     colors=[COLORS["bicubic"], COLORS["model"], COLORS["hr"]],
     height=2.5,
 )
-show(figure, "Two layers remove some noise and sharpen edges; no fur appears.",
-     "One eye of the red panda three times: bicubic with blotches of noise, the two-layer network with less noise "
-     "and firmer edges, and the clean photo with single hairs.", photo=True)  # fmt: skip
+show(
+    figure,
+    "Two layers remove some noise and sharpen edges; no fur appears.",
+    "One eye of the red panda three times: bicubic with blotches of noise, the two-layer network with less noise "
+    "and firmer edges, and the clean photo with single hairs.",
+    photo=True,
+)
 
 # %% [markdown]
 # **What you should see.** A gain of a few tenths of a decibel, whose interval stays above zero.
@@ -335,10 +355,13 @@ show(figure, "Two layers remove some noise and sharpen edges; no fur appears.",
 # Mixing the two is the most common mistake in the issue trackers of projects like this one.
 # Let us make it on purpose: the same network, the same learning rate, 100 steps on the panda, but the small photo arrives as $0 \dots 255$.
 
+
 # %%
 def losses_with(convert, steps=100):
     torch.manual_seed(SEED)
-    fresh = nn.Sequential(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4))
+    fresh = nn.Sequential(
+        nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4)
+    )
     optimizer = torch.optim.Adam(fresh.parameters(), lr=4e-3)
     history = []
     for _ in range(steps):
@@ -362,9 +385,12 @@ ax.semilogy(wrong, color=COLORS["rest"], label="range 0 to 255")
 ax.axhline(alone, color=COLORS["bicubic"], linestyle="--", label="bicubic alone")
 ax.set(xlabel="step", ylabel="mean squared error")
 ax.legend()
-show(figure, "The wrong range seems to recover, then learns nothing more.",
-     "Loss against step on a logarithmic axis. The right range starts low and sinks below bicubic's own loss. The "
-     "wrong range starts about ten thousand times higher, falls fast, and stays level with bicubic.")  # fmt: skip
+show(
+    figure,
+    "The wrong range seems to recover, then learns nothing more.",
+    "Loss against step on a logarithmic axis. The right range starts low and sinks below bicubic's own loss. The "
+    "wrong range starts about ten thousand times higher, falls fast, and stays level with bicubic.",
+)
 
 # %% [markdown]
 # No error message, no warning, and a curve that falls.
@@ -397,6 +423,7 @@ ch00.solution("count_tokens")
 # **★★ Back to pixels.** A model's output is a float tensor that should lie in $[-1, 1]$, but may leave it a little.
 # Return the `uint8` tensor that an image file needs. The check knows three ways to get this wrong, and each has spoiled published pictures.
 
+
 # %% tags=["exercise"]
 def to_pixels(x):
     return ...
@@ -412,6 +439,7 @@ ch00.solution("to_pixels")
 # **★★★ Coarse to fine, from memory.** Scroll away from the loop above.
 # Return the list of small maps of `x`, one for each side in `sizes`, so that their enlarged sum is `x`.
 # The last side is always that of `x`.
+
 
 # %% tags=["exercise"]
 def maps_of(x, sizes):

@@ -58,7 +58,9 @@ print(session)
 from vartutor.data.photos import photos
 
 for split in ("train", "val", "test"):
-    print(f"{split:<6}{len(photos(split)):>3} photos, {sum(p.width * p.height for p in photos(split)) / 1e6:.0f} megapixels")
+    print(
+        f"{split:<6}{len(photos(split)):>3} photos, {sum(p.width * p.height for p in photos(split)) / 1e6:.0f} megapixels"
+    )
 
 # %%
 some = [photo.load() for split in ("train", "val", "test") for photo in photos(split)[:10]]
@@ -67,9 +69,13 @@ ax.imshow(contact_sheet(some, columns=10, size=58), interpolation="antialiased")
 ax.set_yticks([29, 87, 145], ["train", "val", "test"])
 ax.set_xticks([])
 ax.grid(False)
-show(figure, "Ten photos of each split.",
-     "Three rows of ten thumbnails, one row each for the training, validation and test photos: animals, "
-     "monuments, food, landscapes and objects.", photo=True)  # fmt: skip
+show(
+    figure,
+    "Ten photos of each split.",
+    "Three rows of ten thumbnails, one row each for the training, validation and test photos: animals, "
+    "monuments, food, landscapes and objects.",
+    photo=True,
+)
 
 # %% [markdown]
 # ## Why can nobody undo the damage?
@@ -81,6 +87,7 @@ show(figure, "Ten photos of each split.",
 # So take any pattern $n$ at all, and remove from it what shrinking would see:
 #
 # $$ x' = x + n - U D n \quad\Rightarrow\quad D x' = D x + D n - \underbrace{D U}_{I} D n = D x. $$
+
 
 # %%
 def down(x):
@@ -116,11 +123,20 @@ print("four photos, one small photo")
 
 # %%
 names = ["the photo", "with noise", "with stripes", "with hedgehog"]
-figure = image_grid([[t[0] for t in twins], [s[0] for s in small]], names, colors=[COLORS["hr"]] * 4,
-                    labels=["clean?", "shrunk"], height=1.4)  # fmt: skip
-show(figure, "Four photos that shrink to exactly the same pixels.",
-     "Top row: a lemur's face as it is, and with noise, fine stripes, and hedgehog spines laid over it. Bottom row: "
-     "the four shrunk versions, which look and are identical.", photo=True)  # fmt: skip
+figure = image_grid(
+    [[t[0] for t in twins], [s[0] for s in small]],
+    names,
+    colors=[COLORS["hr"]] * 4,
+    labels=["clean?", "shrunk"],
+    height=1.3,
+)
+show(
+    figure,
+    "Four photos that shrink to exactly the same pixels.",
+    "Top row: a lemur's face as it is, and with noise, fine stripes, and hedgehog spines laid over it. Bottom row: "
+    "the four shrunk versions, which look and are identical.",
+    photo=True,
+)
 
 # %% [markdown]
 # **What you should see.** The bottom row holds one picture four times, up to rounding.
@@ -169,9 +185,12 @@ for ax, (name, kernel) in zip(axes, kernels.items(), strict=True):
     ax.imshow(kernel, cmap="PuOr_r", vmin=-peak, vmax=peak)
     ax.set_title(name, fontsize=8)
     ax.set_axis_off()
-show(figure, "One kernel of each family; orange is positive, purple negative.",
-     "Five blur kernels as small heat maps: a round spot, an oblique ellipse, a sharp peak with wide tails, a flat "
-     "disc, and a spot surrounded by alternating rings.")  # fmt: skip
+show(
+    figure,
+    "One kernel of each family; orange is positive, purple negative.",
+    "Five blur kernels as small heat maps: a round spot, an oblique ellipse, a sharp peak with wide tails, a flat "
+    "disc, and a spot surrounded by alternating rings.",
+)
 
 # %% [markdown]
 # ### What does each step do alone?
@@ -188,11 +207,15 @@ strengths = {
 figure = image_grid(
     [[image[0] for _, image in row] for row in strengths.values()],
     [[f"{name} {value}" for value, _ in row] for name, row in strengths.items()],
-    height=1.4,
+    height=1.3,
 )
-show(figure, "One knob per row, from mild to strong.",
-     "Three rows of a lemur's face: increasingly blurred, increasingly noisy, and increasingly blocky from JPEG "
-     "compression.", photo=True)  # fmt: skip
+show(
+    figure,
+    "One knob per row, from mild to strong.",
+    "Three rows of a lemur's face: increasingly blurred, increasingly noisy, and increasingly blocky from JPEG "
+    "compression.",
+    photo=True,
+)
 
 # %% [markdown]
 # **What you should see.** Blur takes detail away and leaves nothing in its place. Noise adds what was never there.
@@ -210,8 +233,12 @@ def draw(sigma, noise, quality):
     return image_grid([[x[0], y[0]]], ["clean", "degraded, a quarter of the size"], height=3.0)
 
 
-explorer(draw, sigma=slider("blur σ", 1.0, 0.2, 4.0, 0.2), noise=slider("noise σ", 8, 0, 60, 2),
-         quality=slider("JPEG quality", 75, 5, 95, 5))  # fmt: skip
+explorer(
+    draw,
+    sigma=slider("blur σ", 1.0, 0.2, 4.0, 0.2),
+    noise=slider("noise σ", 8, 0, 60, 2),
+    quality=slider("JPEG quality", 75, 5, 95, 5),
+)
 
 # %% [markdown]
 # ### How strong should the damage be?
@@ -229,10 +256,14 @@ from vartutor.data.presets import BICUBIC, COURSE, VARSR
 
 presets = (BICUBIC, COURSE, VARSR)
 rows = [degrade(x.expand(4, -1, -1, -1), preset, seeds=[1, 2, 3, 4]) for preset in presets]
-figure = image_grid(rows, labels=[preset.name for preset in presets], height=1.2)
-show(figure, "The same photo, degraded four times with each preset.",
-     "Three rows of four small pictures of a lemur. The bicubic row is clean and four times the same; the course row "
-     "is slightly noisy and soft; the VARSR row ranges from sharp and noisy to very soft.", photo=True)  # fmt: skip
+figure = image_grid(rows, labels=[preset.name for preset in presets], height=1.1)
+show(
+    figure,
+    "The same photo, degraded four times with each preset.",
+    "Three rows of four small pictures of a lemur. The bicubic row is clean and four times the same; the course row "
+    "is slightly noisy and soft; the VARSR row ranges from sharp and noisy to very soft.",
+    photo=True,
+)
 
 # %% [markdown]
 # The seed decides everything: the same seed gives the same damage, in any batch and on any day.
@@ -256,6 +287,7 @@ print(" → ".join(f"{name} {tuple(image.shape[-2:])}" for name, image in steps)
 # They take it over *luma*, the brightness of the BT.601 standard, to which eyes are most sensitive. And they cut off a border, because methods differ in how they treat edges.
 # Leave out either, and your numbers compare with nobody's.
 
+
 # %%
 def psnr_y(x, y, border=0):
     weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
@@ -263,6 +295,7 @@ def psnr_y(x, y, border=0):
     inner = slice(border, -border or None)
     mse = (a - b)[..., inner, inner].square().mean()
     return 10 * torch.log10(255**2 / mse)
+
 
 # %% [markdown]
 # Is that the same as what others compute? Here are the package's function and scikit-image's, on the same pair.
@@ -293,10 +326,10 @@ print("ours, the package's and scikit-image's agree")
 # %%
 import numpy as np
 
-from vartutor.data.pairs import test_pairs
+from vartutor.data.pairs import eval_pairs
 
 profile = session.profile
-test = test_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
+test = eval_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
 scores = psnr(upscale_bicubic(test.lr)[4], test.hr[4], border=4).numpy()
 by_photo = scores.reshape(-1, profile.eval_crops).mean(1)  # one mean per photo
 rng = np.random.default_rng(0)
@@ -310,9 +343,12 @@ ax.hist(means, bins=40, color=COLORS["bicubic"], alpha=0.6)
 ax.plot(by_photo, np.full(len(by_photo), -9), "|", color=COLORS["hr"], markersize=9)
 ax.axvspan(low, high, color=COLORS["model"], alpha=0.15)
 ax.set(xlabel="PSNR of bicubic at ×4 in dB", ylabel="resampled means", xlim=(16, 40))
-show(figure, "Photos differ widely (green ticks); their resampled mean differs little.",
-     "A histogram of two thousand resampled means, a few decibels wide, with its middle 95 percent shaded. Green ticks "
-     "below mark the twenty photos, which spread over more than ten decibels.")  # fmt: skip
+show(
+    figure,
+    "Photos differ widely (green ticks); their resampled mean differs little.",
+    "A histogram of two thousand resampled means, a few decibels wide, with its middle 95 percent shaded. Green ticks "
+    "below mark the twenty photos, which spread over more than ten decibels.",
+)
 
 # %% [markdown]
 # **What you should see.** The photos lie more than ten decibels apart, hedgehog to sky, while their mean is known to within two or so.
@@ -325,7 +361,7 @@ from vartutor.metrics import bootstrap
 
 lines = {}
 for preset in presets:
-    pairs = test_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
+    pairs = eval_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
     up_all = upscale_bicubic(pairs.lr)
     lines[preset.name] = {s: bootstrap(psnr(up_all[s], pairs.hr[s]), pairs.files) for s in (1, 2, 4)}
     print(f"{preset.name:<8}", "  ".join(f"×{s}: {v} dB" for s, v in lines[preset.name].items()))
@@ -344,6 +380,7 @@ if PROFILE == "cpu":
 #
 # Damage one photo in four ways, each tuned until the PSNR is the same.
 # If PSNR measured what eyes see, the four would look equally bad.
+
 
 # %%
 def tune(damage, low, high, target=26.0):
@@ -364,14 +401,17 @@ rivals = {
     "shifted": tune(lambda a: shift(x, a), 0.0, 3.0),
     "noisy": tune(lambda a: x + a * pattern, 0.0, 1.0),
     "blurred": tune(lambda a: blur(x, gaussian_kernel(21, a)), 0.3, 6.0),
-}  # fmt: skip
+}
 
 # %%
-figure = image_grid([[x[0], *(image[0] for image in rivals.values())]], ["clean", *rivals],
-                    colors=[COLORS["hr"]])  # fmt: skip
-show(figure, "Four damaged photos with nearly the same PSNR.",
-     "A lemur's face five times: clean, slightly brighter, shifted sideways by a fraction of its eye, covered in "
-     "noise, and blurred. The first three are sharp, the blurred one has lost its fur.", photo=True)  # fmt: skip
+figure = image_grid([[x[0], *(image[0] for image in rivals.values())]], ["clean", *rivals], colors=[COLORS["hr"]])
+show(
+    figure,
+    "Four damaged photos with nearly the same PSNR.",
+    "A lemur's face five times: clean, slightly brighter, shifted sideways by a fraction of its eye, covered in "
+    "noise, and blurred. The first three are sharp, the blurred one has lost its fur.",
+    photo=True,
+)
 
 # %% [markdown]
 # Two of them you would hardly notice, and two you would throw away. PSNR calls them equal, for it asks each pixel alone, and never asks its neighbours.
@@ -381,11 +421,35 @@ show(figure, "Four damaged photos with nearly the same PSNR.",
 #
 # $$ \mathrm{SSIM} = \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}. $$
 #
-# **GMSD** compares edges: how evenly do the gradients agree? And a **perceptual distance** compares not pixels but the features that a network, trained to recognise objects, sees in them.
+# The windows are 11 × 11 pixels, their middle weighs most, and the constants $c_1$, $c_2$ keep flat windows from dividing by zero.
+# For a single window the formula is the last line here; the package slides it over the photo and takes the mean.
+
+# %%
+from vartutor.metrics import luma, ssim
+
+w = gaussian_kernel(11, 1.5)
+c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+def ssim_of_window(a, b):
+    mean_a, mean_b = (w * a).sum(), (w * b).sum()
+    var_a, var_b = (w * a * a).sum() - mean_a**2, (w * b * b).sum() - mean_b**2
+    cov = (w * a * b).sum() - mean_a * mean_b
+    return (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+eye = (..., slice(70, 81), slice(62, 73))
+ours_here = ssim_of_window(luma(x)[eye], luma(rivals["blurred"])[eye])
+assert torch.allclose(ours_here, ssim(x[eye], rivals["blurred"][eye]), atol=1e-4)
+print(f"SSIM in a window at the lemur's eye, blurred: {ours_here:.1f}")
+
+# %% [markdown]
+# The second measure, **GMSD**, compares edges: how evenly do the gradients agree?
+# The third, a **perceptual distance**, compares not pixels but the features that a network, trained to recognise objects, sees in them.
 # The course ships a small one, made from EfficientNet-Lite0, that needs no download. It is not LPIPS, the published one, and its values compare only within the course.
 
 # %% tags=["nbval-ignore-output"]
-from vartutor.metrics import gmsd, ssim
+from vartutor.metrics import gmsd
 from vartutor.perceptual import perceptual_distance
 
 table = {name: [m(image, x).item() for m in (psnr, ssim, gmsd, perceptual_distance)] for name, image in rivals.items()}
@@ -410,6 +474,7 @@ assert s["brighter"] > s["shifted"]
 # Any picture is a sum of waves, from slow (colours and shapes) to fast (fur). The *power spectrum* says how much of each it holds.
 # We take the Fourier transform, square it, and average over all directions: $P(f) = \langle |\hat x(\mathbf f)|^2 \rangle_{|\mathbf f| = f}$.
 
+
 # %%
 def spectrum(x, bins=32):
     x = x.mean(1) - x.mean(dim=(1, 2, 3), keepdim=True)[:, 0]  # gray, without its mean
@@ -422,9 +487,10 @@ def spectrum(x, bins=32):
     total = torch.zeros(bins + 1).index_add(0, ring.flatten(), power.flatten())
     return (total / torch.bincount(ring.flatten(), minlength=bins + 1))[:bins]  # mean over directions
 
+
 # %%
 frequency = (torch.arange(32) + 0.5) / 64
-clean_lr = test_pairs(BICUBIC, size=profile.image_size, per_photo=profile.eval_crops).lr
+clean_lr = eval_pairs(BICUBIC, size=profile.image_size, per_photo=profile.eval_crops).lr
 curves = {
     "clean": (test.hr[4], COLORS["hr"]),
     "bicubic of the shrunk photo": (upscale_bicubic(clean_lr)[4], COLORS["other"]),
@@ -443,9 +509,12 @@ def draw_spectra(curves):
     return figure
 
 
-show(draw_spectra(curves), "Beyond the dotted line, interpolation has almost nothing to show.",
-     "Power against frequency on a logarithmic axis. The clean photos fall off slowly. Both interpolated curves follow "
-     "them to about half of one eighth of a cycle per pixel, fall away, and drop out of the chart near one quarter.")  # fmt: skip
+show(
+    draw_spectra(curves),
+    "Beyond the dotted line, interpolation has almost nothing to show.",
+    "Power against frequency on a logarithmic axis. The clean photos fall off slowly. Both interpolated curves follow "
+    "them to about half of one eighth of a cycle per pixel, fall away, and drop out of the chart near one quarter.",
+)
 
 # %% [markdown]
 # **What you should see.** A photo with a quarter of the pixels holds waves of at most 1/8 cycle per (large) pixel: that is the sampling theorem.
@@ -456,6 +525,7 @@ show(draw_spectra(curves), "Beyond the dotted line, interpolation has almost not
 # ## Can training fill the gap?
 #
 # Let us try in earnest: a residual network of eight layers, on the training photos, with the squared error as loss. It takes about half a minute.
+
 
 # %%
 class Block(nn.Module):
@@ -508,9 +578,12 @@ ax.plot(losses, color=COLORS["model"], alpha=0.25, linewidth=0.8)
 ax.plot(smooth(losses, 40), color=COLORS["model"])
 ax.axhline(1, color=COLORS["bicubic"], linestyle="--")
 ax.set(xlabel="step", ylabel="loss / bicubic's loss", ylim=(0.6, 1.1))
-show(figure, "Training loss as a share of bicubic's (dashed): every batch, and the running mean.",
-     "A line chart of the training loss divided by bicubic's. It starts at one, falls quickly in the first two "
-     "hundred steps, and then slowly to about nine tenths.")  # fmt: skip
+show(
+    figure,
+    "Training loss as a share of bicubic's (dashed): every batch, and the running mean.",
+    "A line chart of the training loss divided by bicubic's. It starts at one, falls quickly in the first two "
+    "hundred steps, and then slowly to about nine tenths.",
+)
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
@@ -526,7 +599,7 @@ if PROFILE == "cpu":
     assert 0.3 < gain.low < gain.mean < 2.0 and features.high < 0  # better by both
 
 # %%
-cases = test_pairs(COURSE, per_photo=3)  # three crops of each photo, whatever the profile
+cases = eval_pairs(COURSE, per_photo=3)  # three crops of each photo, whatever the profile
 lr, hr = cases.lr[[22, 35, 48]], cases.hr[4][[22, 35, 48]]
 with torch.no_grad():
     restored = upscale_bicubic(lr)[4] + net(lr.to(session.device)).cpu()
@@ -536,15 +609,22 @@ figure = image_grid(
     colors=[COLORS["lr"], COLORS["bicubic"], COLORS["model"], COLORS["hr"]],
     height=1.3,
 )
-show(figure, "The network removes noise and firms up edges, but grows no texture.",
-     "Three test crops in rows, a palace roof, a giraffe's coat and a parrot's head: degraded, bicubic, the trained "
-     "network and clean. The network's column has less noise and firmer edges, yet is smoother than the clean one.", photo=True)  # fmt: skip
+show(
+    figure,
+    "The network removes noise and firms up edges, but grows no texture.",
+    "Three test crops in rows, a palace roof, a giraffe's coat and a parrot's head: degraded, bicubic, the trained "
+    "network and clean. The network's column has less noise and firmer edges, yet is smoother than the clean one.",
+    photo=True,
+)
 
 # %%
 curves["network"] = (ours, COLORS["model"])
-show(draw_spectra(curves), "Training moves the curve a little; most of the gap stays.",
-     "The power spectrum as before with a fourth curve for the trained network. It lies closer to the clean curve than "
-     "bicubic just beyond the dotted line, but far below it at high frequencies.")  # fmt: skip
+show(
+    draw_spectra(curves),
+    "Training moves the curve a little; most of the gap stays.",
+    "The power spectrum as before with a fourth curve for the trained network. It lies closer to the clean curve than "
+    "bicubic just beyond the dotted line, but far below it at high frequencies.",
+)
 
 # %% [markdown]
 # **What you should see.** Nearly a decibel more, a better perceptual distance, less noise. And still no fur: right of the dotted line, the network's curve stays far below the clean one.
@@ -569,11 +649,18 @@ print(f"the mean of 40 answers beats a single one by {psnr(mean, x).item() - sin
 assert psnr(mean, x).item() > single.item() + 1
 
 # %%
-figure = image_grid([[*answers[:3], mean[0], x[0]]], ["answer 1", "answer 2", "answer 3", "mean of 40", "the photo"],
-                    colors=[COLORS["rest"]] * 3 + [COLORS["model"], COLORS["hr"]])  # fmt: skip
-show(figure, "Every answer is sharp; their mean is closer to the photo, and blocky.",
-     "Three lemur faces with foreign fine detail laid over them, the average of forty such faces, which is smooth and "
-     "shows the blocks of the small photo, and the original.", photo=True)  # fmt: skip
+figure = image_grid(
+    [[*answers[:3], mean[0], x[0]]],
+    ["answer 1", "answer 2", "answer 3", "mean of 40", "the photo"],
+    colors=[COLORS["rest"]] * 3 + [COLORS["model"], COLORS["hr"]],
+)
+show(
+    figure,
+    "Every answer is sharp; their mean is closer to the photo, and blocky.",
+    "Three lemur faces with foreign fine detail laid over them, the average of forty such faces, which is smooth and "
+    "shows the blocks of the small photo, and the original.",
+    photo=True,
+)
 
 # %% [markdown]
 # The mean wins on PSNR against every one of the sharp answers, and it looks like nothing a camera would take.
@@ -604,6 +691,7 @@ ch01.solution("psnr")
 # **★★ Make a twin.** Given a photo `x` and a pattern, both (B, 3, H, W), return another photo that differs from `x` and yet gives the same averages over blocks of 4 × 4 pixels.
 # Keep as much of the pattern as possible.
 
+
 # %% tags=["exercise"]
 def same_lr(x, pattern):
     return ...
@@ -618,6 +706,7 @@ ch01.solution("same_lr")
 # %% [markdown]
 # **★★★ An honest interval.** `values` holds a score for each crop, and `photos` the name of the photo that each crop is from.
 # Return the ends of the 95 % bootstrap interval of the mean, and do not let crops of one photo pass for independent.
+
 
 # %% tags=["exercise"]
 def photo_interval(values, photos):

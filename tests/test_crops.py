@@ -53,7 +53,7 @@ def test_the_global_generator_is_left_alone(pixels):
     torch.manual_seed(0)
     state = torch.get_rng_state()
     RandomCrops(pixels).batch()
-    crops.test_crops("val", per_photo=1)
+    crops.eval_crops("val", per_photo=1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -119,8 +119,8 @@ def test_a_batch_is_a_small_part_of_a_training_step(pixels, median_ms):
 
 
 def test_test_crops_are_always_the_same():
-    x, files = crops.test_crops()
-    again, _ = crops.test_crops()
+    x, files = crops.eval_crops()
+    again, _ = crops.eval_crops()
     assert torch.equal(x, again)
     assert x.shape == (60, 3, 64, 64)
     assert files == [photo.file for photo in photos("test") for _ in range(3)]
@@ -128,7 +128,7 @@ def test_test_crops_are_always_the_same():
 
 
 def test_test_crops_golden():
-    x, files = crops.test_crops()
+    x, files = crops.eval_crops()
     assert files[0] == "gc_clickgame_sea6.jpg"
     # Of the 8-bit levels: changes if a photo, its decoder or the rule of the windows changes.
     assert (
@@ -138,19 +138,19 @@ def test_test_crops_golden():
 
 
 def test_test_crops_depend_on_nothing_but_their_photo(monkeypatch):
-    x, files = crops.test_crops("val", size=32, per_photo=2)
+    x, files = crops.eval_crops("val", size=32, per_photo=2)
     some, images = photos("val")[3:5], load_pixels("val")[3:5]
     monkeypatch.setattr(crops, "photos", lambda split: some)
     monkeypatch.setattr(crops, "load_pixels", lambda split: images)
-    fewer, names = crops.test_crops("val", size=32, per_photo=2)
+    fewer, names = crops.eval_crops("val", size=32, per_photo=2)
     assert torch.equal(fewer, x[6:10])
     assert names == files[6:10]
     # More crops of a photo begin with the same ones.
-    assert torch.equal(crops.test_crops("val", size=32, per_photo=3)[0][:2], fewer[:2])
+    assert torch.equal(crops.eval_crops("val", size=32, per_photo=3)[0][:2], fewer[:2])
 
 
 def test_test_crops_are_windows_of_the_photo():
-    x, _ = crops.test_crops("val", per_photo=1)
+    x, _ = crops.eval_crops("val", per_photo=1)
     photo = photos("val")[0]
     row, column = torch.rand(2, generator=torch.Generator().manual_seed(zlib.crc32(photo.file.encode()))).tolist()
     top, left = int(row * (photo.height - 63)), int(column * (photo.width - 63))

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import chisquare
 
 from vartutor.data import degradation
-from vartutor.data.crops import test_crops as fixed_crops
+from vartutor.data.crops import eval_crops
 from vartutor.data.degradation import (
     Blur,
     Degradation,
@@ -33,7 +33,7 @@ from vartutor.metrics import psnr
 
 @pytest.fixture(scope="module")
 def clean():
-    return fixed_crops("val", per_photo=1)[0]
+    return eval_crops("val", per_photo=1)[0]
 
 
 def seeded(seed=0):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vartutor.data import pairs
-from vartutor.data.crops import test_crops as fixed_crops
+from vartutor.data.crops import eval_crops
 from vartutor.data.degradation import degrade
 from vartutor.data.images import from_uint8, resize, to_uint8
 from vartutor.data.pairs import make_pairs, pyramid, upscale_bicubic
@@ -13,13 +13,13 @@ from vartutor.metrics import psnr
 
 def baseline(preset):
     """Mean RGB PSNR of bicubic enlargement at every scale, on the test split."""
-    fixed = pairs.test_pairs(preset)
+    fixed = pairs.eval_pairs(preset)
     enlarged = upscale_bicubic(fixed.lr)
     return {s: psnr(enlarged[s], fixed.hr[s], color="rgb").mean().item() for s in fixed.hr}
 
 
 def test_make_pairs():
-    x, _ = fixed_crops("val", per_photo=1)
+    x, _ = eval_crops("val", per_photo=1)
     made = make_pairs(x, COURSE, torch.Generator().manual_seed(3))
     assert made.lr.shape == (12, 3, 16, 16)
     assert {s: tuple(hr.shape) for s, hr in made.hr.items()} == {s: (12, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
@@ -62,26 +62,26 @@ def test_upscale_bicubic():
 
 
 def test_test_pairs_are_always_the_same():
-    first, again = pairs.test_pairs(COURSE), pairs.test_pairs(COURSE)
+    first, again = pairs.eval_pairs(COURSE), pairs.eval_pairs(COURSE)
     assert torch.equal(first.lr, again.lr)
     assert first.files == again.files == tuple(photo.file for photo in photos("test") for _ in range(3))
-    assert torch.equal(first.hr[4], fixed_crops()[0])
+    assert torch.equal(first.hr[4], eval_crops()[0])
     # Crop i has the seed i, so that a part of them can be made again alone.
     assert torch.equal(degrade(first.hr[4][7:9], COURSE, seeds=[7, 8]), first.lr[7:9])
-    other = pairs.test_pairs(COURSE, seed=1)
+    other = pairs.eval_pairs(COURSE, seed=1)
     assert torch.equal(other.hr[4], first.hr[4])
     assert not torch.equal(other.lr, first.lr)
     assert torch.equal(degrade(first.hr[4][7:8], COURSE, seeds=[1000007]), other.lr[7:8])
 
 
 def test_test_pairs_of_other_sizes():
-    small = pairs.test_pairs(BICUBIC, "val", size=32, per_photo=1)
+    small = pairs.eval_pairs(BICUBIC, "val", size=32, per_photo=1)
     assert small.lr.shape == (12, 3, 8, 8)
     assert small.hr[2].shape == (12, 3, 16, 16)
 
 
 def test_bicubic_pairs_are_the_pyramid():
-    fixed = pairs.test_pairs(BICUBIC)
+    fixed = pairs.eval_pairs(BICUBIC)
     assert torch.equal(fixed.lr, from_uint8(to_uint8(fixed.hr[1])))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vartutor.data.crops import test_crops as fixed_crops
+from vartutor.data.crops import eval_crops
 from vartutor.data.degradation import blur, gaussian_noise, jpeg
 from vartutor.data.kernels import gaussian_kernel
 from vartutor.metrics import psnr
@@ -20,7 +20,7 @@ def distance():
 
 @pytest.fixture(scope="module")
 def crops():
-    return fixed_crops("val", size=96, per_photo=1)[0]
+    return eval_crops("val", size=96, per_photo=1)[0]
 
 
 def seeded():

@@ -63,7 +63,7 @@ def setup(profile: str = "cpu", seed: int = 0, device: str = "cpu") -> Session:
     """
     session = Session(get_profile(profile), check_seed(seed), find_device(device), torch.Generator())
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what libraries draw from)
     torch.manual_seed(seed)
     session.generator.manual_seed(seed)
     use_style()

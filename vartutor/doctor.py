@@ -88,8 +88,9 @@ def _kernel() -> Finding:
         return Finding(WARN, "kernel: no 'python3'", "pip install ipykernel")
     # A bare "python" is replaced by the running interpreter when the kernel starts.
     if os.path.isabs(command) and os.path.realpath(command) != os.path.realpath(sys.executable):
-        return Finding(WARN, "kernel: 'python3' starts another Python than this one",
-                       "python -m ipykernel install --sys-prefix")  # fmt: skip
+        return Finding(
+            WARN, "kernel: 'python3' starts another Python than this one", "python -m ipykernel install --sys-prefix"
+        )
     return Finding(OK, "kernel: 'python3' starts this Python")
 
 
@@ -101,8 +102,11 @@ def _photos() -> Iterator[Finding]:
         yield Finding(FAIL, f"photos: {error}", "clone again, or reinstall")
         return
     if broken:
-        yield Finding(FAIL, f"photos: {len(broken)} of {total} missing or changed, first {broken[0]}",
-                      "git checkout -- assets/photos")  # fmt: skip
+        yield Finding(
+            FAIL,
+            f"photos: {len(broken)} of {total} missing or changed, first {broken[0]}",
+            "git checkout -- assets/photos",
+        )
     else:
         yield Finding(OK, f"photos: {total}, all as published (sha256)")
 
@@ -115,7 +119,9 @@ def _checkpoints() -> Iterator[Finding]:
         return
     broken = [name for name in names if not checkpoints.intact(name)]
     if broken:
-        yield Finding(FAIL, f"checkpoints: missing or changed: {', '.join(broken)}", "git checkout -- assets/checkpoints")
+        yield Finding(
+            FAIL, f"checkpoints: missing or changed: {', '.join(broken)}", "git checkout -- assets/checkpoints"
+        )
     else:
         yield Finding(OK, f"checkpoints: {len(names)}, all as published (sha256)")
 

@@ -22,8 +22,15 @@ def check(chapter: Chapter) -> list[str]:
     if not chapter.ipynb.is_file():
         return [f"{chapter.name}: no .ipynb; run: vartutor build {chapter.name}"]
     source, executed = chapter.read_source(), chapter.read_executed()
-    rules = (_pairing(source, executed, chapter.name), _execution(executed), _outputs(executed), _size(chapter),
-             _cells(executed), _figures(executed), _prose(executed))  # fmt: skip
+    rules = (
+        _pairing(source, executed, chapter.name),
+        _execution(executed),
+        _outputs(executed),
+        _size(chapter),
+        _cells(executed),
+        _figures(executed),
+        _prose(executed),
+    )
     return [f"{chapter.name}: {problem}" for rule in rules for problem in rule]
 
 
@@ -86,7 +93,9 @@ def _cells(notebook: NotebookNode) -> Iterator[str]:
         yield f"a code cell of {max(lengths)} lines, over {MAX_LINES}"
     if statistics.median(lengths) > MEDIAN_LINES:
         yield f"code cells of {statistics.median(lengths):g} lines in the median, over {MEDIAN_LINES}"
-    names = [re.findall(r"^(\w+) *=", c.source, re.M) for c in _code(notebook) if "parameters" in c.metadata.get("tags", ())]
+    names = [
+        re.findall(r"^(\w+) *=", c.source, re.M) for c in _code(notebook) if "parameters" in c.metadata.get("tags", ())
+    ]
     if names != [list(PARAMETERS)]:
         yield f"one cell tagged parameters must set exactly {', '.join(PARAMETERS)}; found {names}"
 
@@ -117,7 +126,7 @@ def _prose(notebook: NotebookNode) -> Iterator[str]:
     if not low <= per_cell <= high:
         yield f"{per_cell:.0f} words of prose per code cell, outside {low}..{high}"
     printed = "\n".join(_text(output) for cell in _code(notebook) for output in cell.outputs)
-    for number in sorted(set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", text))):
+    for number in sorted(set(re.findall(r"(?<![\w.])\d+\.\d+(?!\w|\.\d)", text))):
         if re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", printed):
             yield f"prose says {number}, and so does an output; give a range, or print it"
 

@@ -24,16 +24,21 @@ TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default p
 
 
 def build(chapter: Chapter) -> None:
-    """Execute a chapter at the default profile and write its .ipynb, byte for byte the same on every run of one machine.
+    """Execute a chapter at the default profile and write its .ipynb; two runs give equal bytes.
 
     Raises:
         UserError: a cell failed; the old notebook stays.
     """
     notebook = chapter.read_source()
     client = NotebookClient(
-        notebook, timeout=TIMEOUT, kernel_name="python3", record_timing=False, store_widget_state=False,
-        resources={"metadata": {"path": str(chapter.py.parent)}}, **QUIET_KERNEL,
-    )  # fmt: skip
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(chapter.py.parent)}},
+        **QUIET_KERNEL,
+    )
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -62,9 +67,7 @@ class Result:
         return line if self.ok else f"{line}  FAILED at {self.error}"
 
 
-def run(
-    chapters: list[Chapter], out: Path, parameters: dict, report: Callable[[str], None] = print
-) -> list[Result]:
+def run(chapters: list[Chapter], out: Path, parameters: dict, report: Callable[[str], None] = print) -> list[Result]:
     """Execute chapters with papermill; a failing one does not stop the others.
 
     Writes ``NAME.ipynb`` and ``NAME.html`` for each, and ``summary.csv`` and ``summary.md``.
@@ -93,9 +96,15 @@ def _run_one(chapter: Chapter, out: Path, parameters: dict, title: str) -> Resul
     with PeakMemory() as memory:
         try:
             papermill.execute_notebook(
-                source, target, parameters, kernel_name="python3", cwd=chapter.py.parent, execution_timeout=TIMEOUT,
-                progress_bar={"desc": title, "leave": False, "disable": not sys.stderr.isatty()}, **QUIET_KERNEL,
-            )  # fmt: skip
+                source,
+                target,
+                parameters,
+                kernel_name="python3",
+                cwd=chapter.py.parent,
+                execution_timeout=TIMEOUT,
+                progress_bar={"desc": title, "leave": False, "disable": not sys.stderr.isatty()},
+                **QUIET_KERNEL,
+            )
         except PapermillExecutionError as failure:
             error = f"In [{failure.exec_count}]: {_one_line(failure)}"
         except (CellTimeoutError, DeadKernelError, RuntimeError) as failure:
@@ -123,8 +132,12 @@ def _write_summary(results: list[Result], out: Path, parameters: dict) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Result)])
         writer.writeheader()
         writer.writerows(asdict(result) for result in results)
-    lines = [", ".join(f"{key} = {value}" for key, value in parameters.items()), "",
-             "| chapter | result | seconds | peak MB | error |", "|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        ", ".join(f"{key} = {value}" for key, value in parameters.items()),
+        "",
+        "| chapter | result | seconds | peak MB | error |",
+        "|---|---|---|---|---|",
+    ]
     for r in results:
         error = r.error.replace("|", "\\|")
         lines.append(f"| {r.chapter} | {'ok' if r.ok else 'FAILED'} | {r.seconds} | {r.peak_mb:.0f} | {error} |")

@@ -59,6 +59,8 @@ class Noise:
 
 @dataclass(frozen=True)
 class Stage:
+    """One round of damage; ``jpeg`` bounds the quality."""
+
     blur: Blur = Blur()
     resize: Resize = Resize()
     noise: Noise = Noise()
@@ -172,8 +174,14 @@ def draw_noise(x: Tensor, spec: Noise, dice: Dice) -> Tensor:
 # --- the pipeline ----------------------------------------------------------------------------------
 
 
-def degrade(x: Tensor, preset: Degradation, generator: Generator | None = None, *, seeds: list[int] | None = None,
-            trace: list | None = None) -> Tensor:  # fmt: skip
+def degrade(
+    x: Tensor,
+    preset: Degradation,
+    generator: Generator | None = None,
+    *,
+    seeds: list[int] | None = None,
+    trace: list | None = None,
+) -> Tensor:
     """Degrade clean photos to ``1 / preset.scale`` of their size.
 
     Every image gets a seed of its own, drawn from ``generator`` or given, so that its result does not depend

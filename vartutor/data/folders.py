@@ -47,8 +47,10 @@ class PhotoFolder(Dataset):
             raise UserError(f"{folder}: no usable photo, {len(self.skipped)} skipped ({reasons})")
         if self.skipped:
             path, reason = next(iter(self.skipped.items()))
-            warnings.warn(f"{folder}: skipped {len(self.skipped)} of {len(self) + len(self.skipped)} files; "
-                          f"the first: {reason}", stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"{folder}: skipped {len(self.skipped)} of {len(self) + len(self.skipped)} files; the first: {reason}",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return len(self.files)

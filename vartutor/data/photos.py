@@ -37,7 +37,9 @@ class Photo:
     @property
     def title(self) -> str:
         """Words a reader can use: ``gc_monuments_hawaMahal.jpg`` -> ``hawa mahal``."""
-        subject = re.sub(r"^(gc_(clickgame|erase|farm_animals|monuments|world_animals|world_music)|[a-z]+)_", "", self.file)
+        subject = re.sub(
+            r"^(gc_(clickgame|erase|farm_animals|monuments|world_animals|world_music)|[a-z]+)_", "", self.file
+        )
         return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", subject.rsplit(".", 1)[0]).replace("_", " ").lower()
 
     def load(self) -> Tensor:

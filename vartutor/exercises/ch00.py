@@ -31,12 +31,16 @@ def _test_to_pixels(answer) -> None:
     require(isinstance(got, Tensor), f"return a tensor, not {type(got).__name__}")
     require(got.dtype == torch.uint8, f"return uint8, not {got.dtype}: image files hold whole numbers")
     require(int(got[0]) == 0 and int(got[-1]) == 255, f"-1 must become 0 and 1 must become 255; yours: {got.tolist()}")
-    require(not torch.equal(got, ((inside + 1) * 127.5).to(torch.uint8)),
-            "you cut the fraction off, which darkens the image by half a level on average: round first")  # fmt: skip
+    require(
+        not torch.equal(got, ((inside + 1) * 127.5).to(torch.uint8)),
+        "you cut the fraction off, which darkens the image by half a level on average: round first",
+    )
     outside = answer(torch.tensor([-1.2, 1.1]))
-    require(outside.tolist() == [0, 255],
-            f"a model may leave [-1, 1]: -1.2 and 1.1 became {outside.tolist()}; clamp before the conversion, "
-            "or dark pixels wrap round to bright ones")  # fmt: skip
+    require(
+        outside.tolist() == [0, 255],
+        f"a model may leave [-1, 1]: -1.2 and 1.1 became {outside.tolist()}; clamp before the conversion, "
+        "or dark pixels wrap round to bright ones",
+    )
     levels = torch.arange(256)
     require(torch.equal(answer(levels / 127.5 - 1), levels.to(torch.uint8)), "not every level 0..255 comes back")
 
@@ -56,24 +60,40 @@ def _test_coarse_to_fine(answer) -> None:
     got, right = answer(x, sizes), coarse_to_fine(x, sizes)
     require(isinstance(got, (list, tuple)) and len(got) == 4, "return a list with one map per size")
     shapes = [tuple(part.shape) for part in got]
-    require(all(s[-2:] == (p, p) for s, p in zip(shapes, sizes, strict=True)),
-            f"map k must be p x p: shapes {shapes}; enlarge only what you subtract, and store the small map")  # fmt: skip
+    require(
+        all(s[-2:] == (p, p) for s, p in zip(shapes, sizes, strict=True)),
+        f"map k must be p x p: shapes {shapes}; enlarge only what you subtract, and store the small map",
+    )
     if torch.allclose(got[1], F.interpolate(x, size=(2, 2), mode="area"), atol=1e-5):
         require(False, "every map shrinks the photo itself; shrink what the maps before could not explain")
-    require(torch.allclose(got[0], right[0], atol=1e-5), "the first map must be the mean colour: shrink with mode='area'")
+    require(
+        torch.allclose(got[0], right[0], atol=1e-5), "the first map must be the mean colour: shrink with mode='area'"
+    )
     total = sum(F.interpolate(part, size=(16, 16), mode="bicubic") for part in got)
-    require(torch.allclose(total, x, atol=1e-4),
-            "the enlarged maps must add up to the photo; subtract what you keep, enlarged with mode='bicubic'")  # fmt: skip
-    require(all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, right, strict=True)),
-            "your maps add up, but differ from area down, bicubic up")  # fmt: skip
+    require(
+        torch.allclose(total, x, atol=1e-4),
+        "the enlarged maps must add up to the photo; subtract what you keep, enlarged with mode='bicubic'",
+    )
+    require(
+        all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, right, strict=True)),
+        "your maps add up, but differ from area down, bicubic up",
+    )
 
 
-sheet = Sheet("ch00", {
-    "count_tokens": Exercise(1, "A scale of side p is a square of tokens.", count_tokens, _test_count_tokens),
-    "to_pixels": Exercise(
-        2, "Four steps: shift and scale, round, clamp, convert. The order matters.", to_pixels, _test_to_pixels),
-    "coarse_to_fine": Exercise(
-        3, "Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, "
-           "enlarge it with mode='bicubic' and subtract it from rest.", coarse_to_fine, _test_coarse_to_fine),
-})  # fmt: skip
+sheet = Sheet(
+    "ch00",
+    {
+        "count_tokens": Exercise(1, "A scale of side p is a square of tokens.", count_tokens, _test_count_tokens),
+        "to_pixels": Exercise(
+            2, "Four steps: shift and scale, round, clamp, convert. The order matters.", to_pixels, _test_to_pixels
+        ),
+        "coarse_to_fine": Exercise(
+            3,
+            "Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, "
+            "enlarge it with mode='bicubic' and subtract it from rest.",
+            coarse_to_fine,
+            _test_coarse_to_fine,
+        ),
+    },
+)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

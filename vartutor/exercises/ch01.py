@@ -25,10 +25,10 @@ def _test_psnr(answer) -> None:
         10 * math.log10(255**2 / mse): "these images span 2, not 255: the peak must be in the images' own units",
         10 * math.log(4 / mse): "that is the natural logarithm; decibels use base 10",
         10 * math.log10(2 / math.sqrt(mse)): "half the decibels: use 10 log10 of the mean squared error, or 20 log10 "
-                                             "of its root",
+        "of its root",
         20 * math.log10(4 / mse): "twice the decibels: 20 log10 goes with the root of the mean squared error",
         10 * math.log10(mse / 4): "the fraction is upside down: a smaller error must give more decibels",
-    }  # fmt: skip
+    }
     for wrong, diagnosis in mistakes.items():
         require(abs(got - wrong) > 1e-3, diagnosis)
     require(abs(got - right) < 1e-3, f"expected {right:.3f} dB, got {got:.3f}")
@@ -52,13 +52,22 @@ def _test_same_lr(answer) -> None:
     require(not torch.allclose(got, x, atol=1e-4), "that is the photo itself: the pattern left no trace")
     shift = (F.avg_pool2d(got, 4) - F.avg_pool2d(x, 4)).abs().max()
     blocks = F.interpolate(F.avg_pool2d(pattern, 4), scale_factor=4, mode="nearest")
-    require(not torch.allclose(got, x + blocks, atol=1e-4),
-            "you added the part that the shrinking sees; add the part that it does not see")  # fmt: skip
-    require(not torch.allclose(got, x + pattern, atol=1e-4),
-            "the whole pattern changes the small photo: take out of it what survives the shrinking")  # fmt: skip
-    require(shift < 1e-4, f"the small photos differ by up to {shift:.3f}; shrink with avg_pool2d(., 4), "
-            "and enlarge with mode='nearest', so that shrinking undoes enlarging")  # fmt: skip
-    require(torch.allclose(got - x, pattern - blocks, atol=1e-4), "keep all of the pattern that the shrinking does not see")
+    require(
+        not torch.allclose(got, x + blocks, atol=1e-4),
+        "you added the part that the shrinking sees; add the part that it does not see",
+    )
+    require(
+        not torch.allclose(got, x + pattern, atol=1e-4),
+        "the whole pattern changes the small photo: take out of it what survives the shrinking",
+    )
+    require(
+        shift < 1e-4,
+        f"the small photos differ by up to {shift:.3f}; shrink with avg_pool2d(., 4), "
+        "and enlarge with mode='nearest', so that shrinking undoes enlarging",
+    )
+    require(
+        torch.allclose(got - x, pattern - blocks, atol=1e-4), "keep all of the pattern that the shrinking does not see"
+    )
 
 
 def photo_interval(values, photos, seed=0):
@@ -77,22 +86,37 @@ def _test_photo_interval(answer) -> None:
     right_low, right_high = photo_interval(values, photos)
     require(low < values.mean() < high, f"the interval [{low:.2f}, {high:.2f}] must hold the mean, {values.mean():.2f}")
     ratio = (high - low) / (right_high - right_low)
-    require(ratio > 0.55, "far too narrow: you resampled crops, but crops of one photo are not independent; "
-            "average per photo first, then resample photos")  # fmt: skip
+    require(
+        ratio > 0.55,
+        "far too narrow: you resampled crops, but crops of one photo are not independent; "
+        "average per photo first, then resample photos",
+    )
     require(ratio < 3, "far too wide: take quantiles of the resampled means, not of the values")
     require(ratio > 0.9, "a little narrow: 95 % runs from the 2.5 % quantile to the 97.5 % quantile")
     require(ratio < 1.12, "a little wide: 95 % runs from the 2.5 % quantile to the 97.5 % quantile")
     require(abs(low - right_low) + abs(high - right_high) < 0.3 * (right_high - right_low), "right width, wrong place")
 
 
-sheet = Sheet("ch01", {
-    "psnr": Exercise(1, "The peak is the largest difference two pixels can have. In [-1, 1] that is 2.",
-                     psnr, _test_psnr),
-    "same_lr": Exercise(
-        2, "Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is "
-           "down(pattern - up(down(pattern)))?", same_lr, _test_same_lr),
-    "photo_interval": Exercise(
-        3, "Average the values of each photo. Draw as many photo means as there are photos, with replacement, "
-           "and average them; 2000 times. Then np.quantile.", photo_interval, _test_photo_interval),
-})  # fmt: skip
+sheet = Sheet(
+    "ch01",
+    {
+        "psnr": Exercise(
+            1, "The peak is the largest difference two pixels can have. In [-1, 1] that is 2.", psnr, _test_psnr
+        ),
+        "same_lr": Exercise(
+            2,
+            "Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is "
+            "down(pattern - up(down(pattern)))?",
+            same_lr,
+            _test_same_lr,
+        ),
+        "photo_interval": Exercise(
+            3,
+            "Average the values of each photo. Draw as many photo means as there are photos, with replacement, "
+            "and average them; 2000 times. Then np.quantile.",
+            photo_interval,
+            _test_photo_interval,
+        ),
+    },
+)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

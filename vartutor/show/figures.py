@@ -34,8 +34,11 @@ def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None
     if len(alt) < 30:
         raise UserError(f"alt text {alt!r}: say in 30 characters or more what the figure shows")
     kind = "image/jpeg" if photo else "image/png"
-    display({kind: render(figure, photo), "text/plain": caption}, raw=True,
-            metadata={kind: {"alt": alt}, "vartutor": {"caption": caption}})  # fmt: skip
+    display(
+        {kind: render(figure, photo), "text/plain": caption},
+        raw=True,
+        metadata={kind: {"alt": alt}, "vartutor": {"caption": caption}},
+    )
     display({"text/markdown": f"*{caption}*", "text/plain": ""}, raw=True, metadata={"vartutor": {"role": "caption"}})
 
 
@@ -94,8 +97,9 @@ def image_grid(
             else:
                 ax.set_axis_off()
         if r < len(labels):
-            axes[r][0].text(-0.06, 0.5, labels[r], rotation=90, va="center", ha="center",
-                            transform=axes[r][0].transAxes)  # fmt: skip
+            axes[r][0].text(
+                -0.06, 0.5, labels[r], rotation=90, va="center", ha="center", transform=axes[r][0].transAxes
+            )
     return figure
 
 

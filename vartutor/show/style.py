@@ -15,10 +15,23 @@ COLORS = {
 
 def use_style() -> None:
     """Set matplotlib's defaults; the white background keeps figures readable in dark mode."""
-    mpl.rcParams.update({
-        "figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white",
-        "figure.constrained_layout.use": True, "font.size": 9.5, "axes.titlesize": 9.5,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-        "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "lines.linewidth": 1.8, "legend.frameon": False,
-        "axes.prop_cycle": mpl.cycler(color=list(COLORS.values())), "image.interpolation": "nearest",
-    })  # fmt: skip
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 9.5,
+            "axes.titlesize": 9.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E4E4E4",
+            "grid.linewidth": 0.7,
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+            "axes.prop_cycle": mpl.cycler(color=list(COLORS.values())),
+            "image.interpolation": "nearest",
+        }
+    )

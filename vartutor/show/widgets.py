@@ -30,5 +30,13 @@ def slider(label: str, value: float, low: float, high: float, step: float) -> ip
     """A slider that reports when it is let go, so that slow figures do not queue up."""
     whole = all(isinstance(number, int) for number in (value, low, high, step))
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=label, continuous_update=False,
-                style={"description_width": "9em"}, layout=ipywidgets.Layout(width="28em"))  # fmt: skip
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        continuous_update=False,
+        style={"description_width": "9em"},
+        layout=ipywidgets.Layout(width="28em"),
+    )

@@ -1,0 +1,61 @@
+"""The three parameters of a chapter, the profiles, and how mistakes look."""
+
+import pytest
+import torch
+from IPython.testing.globalipapp import start_ipython
+
+from vartutor.chapter import check_seed, find_device, setup
+from vartutor.errors import UserError
+from vartutor.profiles import PROFILES, get_profile
+
+
+def test_setup_seeds_everything():
+    first = setup("smoke", 3, "cpu")
+    a = torch.rand(2), torch.rand(2, generator=first.generator)
+    b = torch.rand(2), torch.rand(2, generator=first.generator)
+    again = setup("smoke", 3, "cpu")
+    assert torch.equal(a[0], torch.rand(2))
+    assert torch.equal(a[1], torch.rand(2, generator=again.generator))
+    assert not torch.equal(a[0], b[0])
+    assert str(again) == "profile smoke, seed 3, device cpu"
+
+
+@pytest.mark.parametrize("seed", [-1, 10_000, 1.5, "0", True, None])
+def test_bad_seeds(seed, user_error):
+    with user_error("0 to 9999"):
+        check_seed(seed)
+
+
+def test_unknown_profile_and_device(user_error):
+    with user_error("'cpuu'", "smoke, cpu, gpu"):
+        get_profile("cpuu")
+    with user_error("'tpu'", "cpu, cuda, mps, auto"):
+        find_device("tpu")
+
+
+def test_a_device_that_is_not_there(user_error, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with user_error("'cuda'", "not on this machine"):
+        find_device("cuda")
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device("auto").type == "cuda"
+
+
+def test_profiles_are_consistent():
+    for name, profile in PROFILES.items():
+        assert profile.name == name
+        assert profile.image_size == profile.lr_size * max(profile.scales)
+    with pytest.raises(AttributeError):
+        PROFILES["cpu"].image_size = 1
+
+
+def test_a_notebook_shows_one_line_and_no_traceback(capsys):
+    shell = start_ipython() or __import__("IPython").get_ipython()
+    shell.run_cell("from vartutor.profiles import get_profile; get_profile('cpuu')")
+    printed = capsys.readouterr().out
+    assert "UserError: unknown profile 'cpuu'" in printed
+    assert "Traceback" not in printed
+    assert UserError("x")._render_traceback_() == ["UserError: x"]

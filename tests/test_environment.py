@@ -1,0 +1,156 @@
+"""pyproject.toml, environment.yml, constraints.txt, Makefile, README and the code agree."""
+
+import ast
+import re
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+# Two packages have other names on conda-forge; two of the tests' packages are not there and come from PyPI.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+ONLY_PYPI = {"playwright", "axe-playwright-python"}
+ON_CONDA_FORGE = {
+    "pytorch", "numpy", "pillow", "matplotlib-base", "safetensors", "tqdm", "packaging", "jupyterlab", "ipykernel",
+    "ipywidgets", "jupytext", "papermill", "nbclient", "nbconvert", "nbformat", "psutil", "scikit-image", "sphinx",
+    "myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "sphinxcontrib-bibtex", "pytest", "scipy",
+    "nbval", "torchmetrics", "ruff", "pyyaml",
+}  # fmt: skip
+
+
+def wanted() -> dict[str, str]:
+    lines = PROJECT["dependencies"] + [line for extra in ("notebooks", "book", "test") for line in EXTRAS[extra]]
+    requirements = [Requirement(line) for line in lines]
+    return {r.name: str(r.specifier) for r in requirements if r.name != "tomli"}  # needed below Python 3.11 only
+
+
+def offered() -> tuple[dict[str, str], dict[str, str]]:
+    conda = [line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
+    (pip,) = (entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict))
+    parse = lambda lines: {r.name: str(r.specifier) for r in map(Requirement, lines)}  # noqa: E731
+    return parse(conda), parse(line for line in pip if not line.startswith("-e"))
+
+
+def test_environment_yml_names_the_same_packages_and_bounds():
+    conda, pip = offered()
+    assert conda.pop("python") == PROJECT["requires-python"]
+    assert conda.pop("pip") == ""
+    expected = {CONDA_NAMES.get(name, name): bound for name, bound in wanted().items()}
+    assert conda == {name: bound for name, bound in expected.items() if name not in ONLY_PYPI}
+    assert pip == {name: bound for name, bound in expected.items() if name in ONLY_PYPI}
+
+
+def test_environment_yml_uses_conda_forge_names_and_installs_the_package():
+    conda, _ = offered()
+    assert ENVIRONMENT["channels"] == ["conda-forge"]
+    assert set(conda) - {"python", "pip"} <= ON_CONDA_FORGE
+    assert "-e ." in ENVIRONMENT["dependencies"][-1]["pip"]
+
+
+def pins() -> list[Requirement]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_constraints_are_exact_allowed_and_without_torch():
+    for pin in pins():
+        assert re.fullmatch(r"==[\w.+!]+", str(pin.specifier)), pin
+        assert not re.match(r"(torch|triton)$|(nvidia|cuda)-", pin.name), pin
+        if bound := wanted().get(pin.name):
+            assert Requirement(f"{pin.name}{bound}").specifier.contains(str(pin.specifier)[2:]), pin
+
+
+def test_constraints_pin_every_dependency_for_every_python():
+    for name in set(wanted()) - {"torch"}:
+        for python in ("3.10", "3.11", "3.13"):
+            for platform in ("linux", "darwin", "win32"):
+                where = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": platform}
+                found = [p for p in pins() if p.name == name and (not p.marker or p.marker.evaluate(where))]
+                assert len(found) == 1, (name, python, platform)
+
+
+def test_the_makefiles_torch_is_allowed():
+    (version,) = re.findall(r"^TORCH_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.M)
+    assert Version(version) in Requirement(f"torch{wanted()['torch']}").specifier
+
+
+def test_every_import_of_the_package_is_declared():
+    distribution = {"PIL": "pillow", "skimage": "scikit-image", "IPython": "ipykernel", "jupyter_client": "ipykernel",
+                    "DISTS_pytorch": "DISTS-pytorch", "torch_fidelity": "torch-fidelity"}  # fmt: skip
+    optional = {"pyiqa"}  # named, never required: its licence is non-commercial
+    declared = {Requirement(line).name for line in [*PROJECT["dependencies"], *chain(*EXTRAS.values())]}
+    for path in (ROOT / "vartutor").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in {m.split(".")[0] for m in modules if m} - {"vartutor"} - optional:
+                known = module in sys.stdlib_module_names or distribution.get(module, module) in declared
+                assert known, f"{path.name} imports {module}"
+
+
+CORE = (
+    "data.pairs",
+    "data.presets",
+    "data.folders",
+    "metrics",
+    "perceptual",
+    "profiles",
+    "checkpoints",
+    "doctor",
+    "cli",
+)
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_needs_no_extra(module):
+    extras = {Requirement(line).name for extra in ("notebooks", "book", "test") for line in EXTRAS[extra]}
+    blocked = sorted({"skimage", "IPython", "ipywidgets", "sphinx", "yaml", *extras})
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport vartutor.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_and_makefile_agree():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):", makefile, re.M))
+    assert set(re.findall(r"make (\w+)", readme)) <= targets | {"takes"}
+    assert {"course", "test", "lab", "book", "clean"} <= targets
+    assert "--index-url https://download.pytorch.org/whl/cpu" in readme
+
+
+def test_readme_and_command_agree():
+    from vartutor.cli import parser
+
+    commands = set(parser()._subparsers._group_actions[0].choices)
+    readme = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"`vartutor (\w+)", readme)) == commands
+
+
+def test_readmes_python_example_prints_what_it_says():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    claimed = float(re.search(r"# ([\d.]+) \[", example).group(1))
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    assert float(done.stdout.split()[0]) == pytest.approx(claimed, abs=0.05)
+
+
+def test_ci_runs_make_test_and_nothing_weaker():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert script.rstrip().endswith("make test")
+    assert "|| true" not in script
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert workflow["jobs"]["pinned"]["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    assert ".ci/run" in [step.get("run") for step in workflow["jobs"]["pinned"]["steps"]]
