@@ -58,8 +58,8 @@ print(session)
 #
 # Somebody sends you a photo. It is small, a little blurred, noisy, and was squeezed through JPEG.
 # You want three things from it: the same picture **without the damage** (×1), a version of **twice** the size (×2), and one of **four times** the size (×4).
-# Published models do one of the three and need another run, or another network, for the next.
-# The model of this course gives all three in one pass.
+# Most published models give one size per run.
+# The paper behind this course gives all three in one pass, and so will the model that we build.
 #
 # To train and to judge such a model we need the answer too.
 # So we go the other way round: we take a clean photo, damage it, and keep both.
@@ -77,31 +77,37 @@ print("in:       ", tuple(pair.lr.shape))
 for scale, target in pair.hr.items():
     print(f"target ×{scale}:", tuple(target.shape))
 
+
 # %%
+def eye(image, scale):  # the same piece of the photo at every scale
+    return image[:, 40 * scale : 72 * scale, 30 * scale : 62 * scale]
+
+
+rows = [[pair.lr[0], *(pair.hr[s][0] for s in (1, 2, 4))]]
+rows.append([eye(image, s) for image, s in zip(rows[0], (1, 1, 2, 4), strict=True)])
 figure = image_grid(
-    [[pair.lr[0], *(pair.hr[s][0] for s in (1, 2, 4))]],
+    rows,
     ["in: degraded", "target ×1", "target ×2", "target ×4"],
     colors=[COLORS["lr"], *[COLORS["hr"]] * 3],
 )
 show(
     figure,
-    "What the model gets, and what it must return.",
-    "Four versions of a red panda's face: the small degraded photo with coarse noisy pixels, then clean targets at "
-    "the same size, twice and four times the size, each sharper than the one before.",
+    "What the model gets, and what it must return; below, one eye of each.",
+    "A red panda's face in four versions and one of its eyes magnified from each: degraded, with coarse speckled "
+    "pixels; the target at the same size, coarse but free of speckles; and the targets at two and four times the size.",
     photo=True,
 )
 
 # %% [markdown]
 # **What you should see.** The photo on the left and the target at ×1 have the same number of pixels.
-# The left one is noisy, and flat areas show small JPEG patterns.
-# At ×2 the whiskers appear, and at ×4 single hairs.
-# Nothing in the left photo says where those hairs are. Hold on to this thought; chapter 01 begins with it.
+# The left one is speckled with noise.
+# Drawn at one size, the three targets look alike; the eye tells them apart. At ×2 the fur gets a direction, and at ×4 it is made of single hairs.
+# Nothing in the small photo says where those hairs are. Hold on to this thought; chapter 01 begins with it.
 #
 # ## What does the simplest method do?
 #
 # Bicubic interpolation fits a smooth surface through the pixels. It learns nothing and knows nothing about pandas.
-# It is the line that a trained model has to beat, and the course's whole pipeline as it stands today.
-# From chapter 07 on, the model stands here: `SuperResolver.from_pretrained("course").upscale(photo)`.
+# It is the line that a trained model has to beat, and today it is all the course has: chapter 07 will put the model in its place.
 #
 # We measure in decibels. PSNR compares each pixel with the clean photo, and **higher is better**:
 # 3 dB more means half the squared error.
@@ -160,8 +166,8 @@ maps, rest = coarse_to_fine(x, sizes)
 print("maps:", [tuple(m.shape[-2:]) for m in maps])
 
 # %% [markdown]
-# If the maps explain everything, nothing is left at the end, and the enlarged maps add up to the photo.
-# Do they? A claim like this gets a check, not a promise.
+# The last map is as large as the photo, so $\mathrm{down}$ and $\mathrm{up}$ change nothing there, and $r_K = r_{K-1} - r_{K-1} = 0$.
+# Then the enlarged maps must add up to the photo. Do they? A claim like this gets a check, not a promise.
 
 # %%
 enlarged = [F.interpolate(m, size=(64, 64), mode="bicubic") for m in maps]
@@ -195,7 +201,10 @@ show(
 # 1. **Tokens.** A photo's maps hold real numbers. A *tokenizer* replaces each position of each map by one whole number: the nearest entry of a learned dictionary. Chapters 02 to 05 build it.
 # 2. **Prediction.** A *transformer* reads the degraded photo, and predicts all tokens of one map at once, from the maps before it. Chapters 06 and 07 build it, and chapter 08 tunes it.
 #
-# How many tokens are that? The prototype of this course used ten maps, with these sides:
+# One thing changes on the way. The maps are taken not of the photo but of its *features*, which an encoder computes at a quarter of its side: 64 pixels end in a map of side 16.
+# There, a sum that stops early is not yet a good small photo; chapter 05 makes it one.
+#
+# How many tokens are that? The prototype of this course used ten maps. It read ×1 after side 4, ×2 after side 8, and ×4 after side 16:
 
 # %%
 ladder = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -203,7 +212,7 @@ tokens = sum(p * p for p in ladder)
 print(f"{tokens} tokens in {len(ladder)} steps, instead of {x.numel()} numbers")
 
 # %% [markdown]
-# Ten steps, not 680: that is the speed of next-scale prediction.
+# Ten steps instead of 680: that is why next-scale prediction is fast.
 # A model that writes one token after the other would need a step for each.
 #
 # ## The way ahead
@@ -253,13 +262,18 @@ print("one batch:", tuple(crops.batch().shape))
 # The second gives 48 numbers at each position: 3 colours for each of the 4 × 4 pixels that the position becomes.
 # `PixelShuffle` lays them out.
 
+
 # %%
-net = nn.Sequential(
-    nn.Conv2d(3, 32, kernel_size=5, padding=2, padding_mode="replicate"),
-    nn.ReLU(),
-    nn.Conv2d(32, 3 * 4 * 4, kernel_size=3, padding=1, padding_mode="replicate"),
-    nn.PixelShuffle(4),
-).to(session.device)
+def two_layers():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, kernel_size=5, padding=2, padding_mode="replicate"),
+        nn.ReLU(),
+        nn.Conv2d(32, 3 * 4 * 4, kernel_size=3, padding=1, padding_mode="replicate"),
+        nn.PixelShuffle(4),
+    )
+
+
+net = two_layers().to(session.device)
 
 
 def upscale(lr):
@@ -269,8 +283,9 @@ def upscale(lr):
 print(f"{sum(p.numel() for p in net.parameters())} parameters;", tuple(upscale(pair.lr.to(session.device)).shape))
 
 # %% [markdown]
-# The training loop has five lines, and all loops of the course look like it:
+# The training loop does five things, and all loops of the course look like it:
 # get a batch, compute the loss, go backward, step, note the loss.
+# `OneCycleLR` raises the learning rate at first, and lowers it to almost nothing at the end.
 # The loss is the mean squared error, $\frac{1}{N}\sum (\hat x - x)^2$.
 
 # %%
@@ -300,7 +315,7 @@ show(
     figure,
     "Training loss: every batch (pale) and its running mean.",
     "A line chart of the training loss against the step. Single batches scatter widely; their running mean falls "
-    "quickly at first and then slowly.",
+    "quickly for about a hundred steps and is then almost level.",
 )
 
 # %% [markdown]
@@ -319,7 +334,7 @@ from vartutor.metrics import bootstrap
 test = eval_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
 with torch.no_grad():
     ours = upscale(test.lr.to(session.device)).cpu().clamp(-1, 1)
-gain = psnr(ours, test.hr[4]) - psnr(upscale_bicubic(test.lr)[4], test.hr[4])
+gain = psnr(ours, test.hr[4], border=4) - psnr(upscale_bicubic(test.lr)[4], test.hr[4], border=4)
 interval = bootstrap(gain, test.files)
 print(f"gain over bicubic at ×4: {interval} dB, 95 % interval over {len(set(test.files))} photos")
 
@@ -347,21 +362,19 @@ show(
 # %% [markdown]
 # **What you should see.** A gain of a few tenths of a decibel, whose interval stays above zero.
 # The picture is a little cleaner, yet still soft.
-# More layers would help up to a point. Chapter 01 shows which point, and why no amount of training gets past it with this loss.
+# More layers help. Chapter 01 trains some, and shows why no amount of training with this loss brings back the fur.
 #
 # ## What breaks if the values have the wrong range?
 #
 # Every image in this course lies in $[-1, 1]$. Image files hold $0 \dots 255$.
-# Mixing the two is the most common mistake in the issue trackers of projects like this one.
-# Let us make it on purpose: the same network, the same learning rate, 100 steps on the panda, but the small photo arrives as $0 \dots 255$.
+# Mixing the two is an easy mistake, and users of published models do ask about it.
+# Let us make it on purpose: the same two layers, fresh, for 100 steps on the panda alone (a test photo, but this network is thrown away). Once the small photo arrives as it should, and once as $0 \dots 255$.
 
 
 # %%
 def losses_with(convert, steps=100):
     torch.manual_seed(SEED)
-    fresh = nn.Sequential(
-        nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4)
-    )
+    fresh = two_layers()
     optimizer = torch.optim.Adam(fresh.parameters(), lr=4e-3)
     history = []
     for _ in range(steps):
@@ -421,7 +434,7 @@ ch00.solution("count_tokens")
 
 # %% [markdown]
 # **★★ Back to pixels.** A model's output is a float tensor that should lie in $[-1, 1]$, but may leave it a little.
-# Return the `uint8` tensor that an image file needs. The check knows three ways to get this wrong, and each has spoiled published pictures.
+# Return the `uint8` tensor that an image file needs: −1 becomes 0, 1 becomes 255, values between go to the *nearest* level, and values outside to the nearer end.
 
 
 # %% tags=["exercise"]
@@ -437,8 +450,8 @@ ch00.solution("to_pixels")
 
 # %% [markdown]
 # **★★★ Coarse to fine, from memory.** Scroll away from the loop above.
-# Return the list of small maps of `x`, one for each side in `sizes`, so that their enlarged sum is `x`.
-# The last side is always that of `x`.
+# Return the list of small maps of `x` (B, 3, H, H): one of shape (B, 3, p, p) for each side p in `sizes`, the last of which is H.
+# Each map is what is left so far, shrunk with `mode="area"`; what is left then loses the map, enlarged with `mode="bicubic"`.
 
 
 # %% tags=["exercise"]

@@ -72,8 +72,8 @@ ax.grid(False)
 show(
     figure,
     "Ten photos of each split.",
-    "Three rows of ten thumbnails, one row each for the training, validation and test photos: animals, "
-    "monuments, food, landscapes and objects.",
+    "Three rows of ten thumbnails, one row each for the training, validation and test photos: mostly "
+    "animals and buildings, and some landscapes.",
     photo=True,
 )
 
@@ -103,6 +103,16 @@ def hidden(n):
 
 
 # %% [markdown]
+# One more condition: a photo must stay in $[-1, 1]$. `fit` scales down the detail of a block where it would not; and since $D$ averages within blocks, a block with $D n = 0$ keeps it.
+
+
+# %%
+def fit(detail, x):  # weaken the detail of each block until x + detail stays in [-1, 1]
+    room = (1 - detail.sign() * x) / detail.abs().clamp(min=1e-6)  # how often it fits, at each pixel
+    return detail * up(-F.max_pool2d(-room, 4)).clamp(max=1)  # the least of each 4 × 4 block
+
+
+# %% [markdown]
 # Three patterns, of very different kinds: random noise, stripes, and the fine detail of *another photo*.
 # Each goes into the face of a lemur.
 
@@ -115,10 +125,11 @@ column = torch.arange(160.0)
 stripes = 0.5 * torch.sign(torch.sin(column * torch.pi / 2 + 0.1)).expand(1, 3, 160, 160)
 noise = 0.4 * torch.randn(x.shape, generator=session.generator)
 
-twins = [x, x + hidden(noise), x + hidden(stripes), x + hidden(fur)]
+twins = [x, *(x + fit(hidden(n), x) for n in (noise, stripes, fur))]
 small = [down(twin) for twin in twins]
 for twin in small[1:]:
     assert torch.allclose(twin, small[0], atol=1e-5)
+assert all(twin.abs().max() <= 1.0001 for twin in twins)
 print("four photos, one small photo")
 
 # %%
@@ -132,16 +143,16 @@ figure = image_grid(
 )
 show(
     figure,
-    "Four photos that shrink to exactly the same pixels.",
+    "Four photos that shrink to the same small one.",
     "Top row: a lemur's face as it is, and with noise, fine stripes, and hedgehog spines laid over it. Bottom row: "
-    "the four shrunk versions, which look and are identical.",
+    "the four shrunk versions, which are identical.",
     photo=True,
 )
 
 # %% [markdown]
 # **What you should see.** The bottom row holds one picture four times, up to rounding.
 # Whoever gets only that picture cannot know which of the top row it was.
-# Nor is this a rare accident: shrinking keeps one number of every sixteen, so **fifteen of sixteen are free**.
+# Nor is this a rare accident: shrinking keeps one number of every sixteen, so **fifteen of sixteen are free**, within the range.
 #
 # Super-resolution is therefore not a puzzle with one answer. It is a question about *likely* answers: among all photos that shrink to this one, which look like photos?
 # Only experience can tell, and that is why we train.
@@ -169,7 +180,7 @@ print("clean:", tuple(x.shape), " degraded:", tuple(y.shape))
 #
 # A lens in focus spreads a point like a Gaussian. A moving camera stretches it, one out of focus makes a disc.
 # Real-ESRGAN, whose pipeline most later work uses, draws from five families.
-# The last, the *sinc*, is a perfect low-pass filter: its negative rings imitate the halos that sharpening and compression leave.
+# The last, the *sinc*, is the ideal low-pass filter, cut off at the kernel's border: its negative rings imitate the halos that sharpening and compression leave.
 
 # %%
 kernels = {
@@ -202,7 +213,7 @@ show(
 strengths = {
     "blur σ": [(s, blur(x, gaussian_kernel(21, s))) for s in (0.8, 2.0, 4.0)],
     "noise σ": [(s, gaussian_noise(x, s, generator=session.generator)) for s in (8, 25, 60)],
-    "JPEG quality": [(q, jpeg(x, q)) for q in (60, 20, 5)],
+    "JPEG q": [(q, jpeg(x, q)) for q in (60, 20, 5)],
 }
 figure = image_grid(
     [[image[0] for _, image in row] for row in strengths.values()],
@@ -220,7 +231,8 @@ show(
 # %% [markdown]
 # **What you should see.** Blur takes detail away and leaves nothing in its place. Noise adds what was never there.
 # JPEG does both: it drops detail inside blocks of 8 × 8 pixels, and draws their edges.
-# Shrinking hides a mild blur, for it throws the same detail away. It averages noise down; but the noise of a small photo comes *after* the shrinking, in the camera, and stays.
+# Which survives the shrinking? Mostly the strong blur. Shrinking throws fine detail away anyway, so it hides a mild blur, and it averages noise and block edges down.
+# But in the equation above, noise and JPEG come *after* the shrinking, and stay at full strength.
 #
 # In JupyterLab the next cell gives you sliders for all three at once.
 
@@ -248,7 +260,7 @@ explorer(
 #
 # - `bicubic`: shrink, and nothing else. Most papers before 2020 used it. Real photos are never that clean.
 # - `course`: one round of blur, shrinking, noise and JPEG, all mild. Our small networks train on it.
-# - `varsr`: two rounds and a final sinc, with the ranges that VARSR published.
+# - `varsr`: two rounds and a final sinc, with the ranges of VARSR's released configuration, which are milder than Real-ESRGAN's.
 
 # %%
 from vartutor.data.degradation import degrade
@@ -260,8 +272,9 @@ figure = image_grid(rows, labels=[preset.name for preset in presets], height=1.1
 show(
     figure,
     "The same photo, degraded four times with each preset.",
-    "Three rows of four small pictures of a lemur. The bicubic row is clean and four times the same; the course row "
-    "is slightly noisy and soft; the VARSR row ranges from sharp and noisy to very soft.",
+    "Three rows of four small pictures of a lemur. The bicubic row is clean and four times the same; in the course row "
+    "one is plainly noisy and the others a little soft; all of the varsr row are strongly blurred, the first with "
+    "bright halos along its edges.",
     photo=True,
 )
 
@@ -278,23 +291,27 @@ print(" → ".join(f"{name} {tuple(image.shape[-2:])}" for name, image in steps)
 # %% [markdown]
 # ## How good is a restored photo?
 #
-# The oldest answer still leads every table: compare pixel by pixel.
-# Average the squared error over all pixels, and relate it to the largest possible difference $L$, on a logarithmic scale:
+# The oldest answer still stands in most tables: compare pixel by pixel.
+# Average the squared error over all pixels, and relate it to a peak value $L$ on a logarithmic scale. By convention $L$ is 255 for 8-bit images:
 #
 # $$ \mathrm{PSNR}(x, y) = 10 \log_{10} \frac{L^2}{\mathrm{MSE}(x, y)} \;\text{dB}. $$
 #
-# Papers on super-resolution do not take the average over red, green and blue, though.
-# They take it over *luma*, the brightness of the BT.601 standard, to which eyes are most sensitive. And they cut off a border, because methods differ in how they treat edges.
-# Leave out either, and your numbers compare with nobody's.
+# Most papers on super-resolution do not take the average over red, green and blue.
+# They take it over *luma*, the brightness of the BT.601 standard, since eyes see brightness more finely than colour. (Luma spans only 16 to 235, and $L$ stays 255.)
+# Many also cut off a border as wide as the scale factor, because methods treat edges differently.
+# Say which you did: numbers of different conventions cannot be compared.
 
 
 # %%
-def psnr_y(x, y, border=0):
+def luma_of(z):
     weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    a, b = (16 + ((z + 1) / 2 * weights).sum(1) for z in (x, y))  # luma, 16 to 235
-    inner = slice(border, -border or None)
-    mse = (a - b)[..., inner, inner].square().mean()
-    return 10 * torch.log10(255**2 / mse)
+    return 16 + ((z + 1) / 2 * weights).sum(1)  # (B, H, W), from 16 to 235
+
+
+def psnr_y(x, y, border=0):
+    h, w = x.shape[-2:]
+    error = (luma_of(x) - luma_of(y))[:, border : h - border, border : w - border]
+    return 10 * torch.log10(255**2 / error.square().mean())  # 10 log10(L² / MSE)
 
 
 # %% [markdown]
@@ -351,7 +368,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** The photos lie more than ten decibels apart, hedgehog to sky, while their mean is known to within two or so.
+# **What you should see.** From the hedgehog's spines to the dandelion's soft background the photos span more than ten decibels, while the interval reaches about two to either side of the mean.
 # Two methods can be told apart far better than that, because both face the *same* photos: the gain on each photo varies little. Chapter 00 used it, and chapter 09 makes it a rule.
 #
 # `vartutor.metrics.bootstrap` does the resampling from now on. Here is the line to beat, for the three presets and the three scales.
@@ -363,7 +380,7 @@ lines = {}
 for preset in presets:
     pairs = eval_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
     up_all = upscale_bicubic(pairs.lr)
-    lines[preset.name] = {s: bootstrap(psnr(up_all[s], pairs.hr[s]), pairs.files) for s in (1, 2, 4)}
+    lines[preset.name] = {s: bootstrap(psnr(up_all[s], pairs.hr[s], border=s), pairs.files) for s in (1, 2, 4)}
     print(f"{preset.name:<8}", "  ".join(f"×{s}: {v} dB" for s, v in lines[preset.name].items()))
 
 # %%
@@ -374,11 +391,11 @@ if PROFILE == "cpu":
 
 # %% [markdown]
 # The `bicubic` preset at ×1 compares a photo with itself, up to rounding; its huge value means nothing.
-# All others are honest work: at ×1 there is only noise and JPEG to remove, at ×4 fifteen of sixteen numbers to invent.
+# All others are honest work: at ×1 there are noise, JPEG and blur to remove, and at ×4 fifteen of sixteen numbers to invent as well.
 #
 # ## Do more decibels mean a better picture?
 #
-# Damage one photo in four ways, each tuned until the PSNR is the same.
+# Damage one photo in four ways, each tuned until the PSNR is the same (over the whole photo: nothing was enlarged, so no border needs care).
 # If PSNR measured what eyes see, the four would look equally bad.
 
 
@@ -465,7 +482,7 @@ assert s["brighter"] > s["shifted"]
 
 # %% [markdown]
 # **What you should see.** Equal PSNR, but very different rows.
-# SSIM and GMSD forgive the brightness and punish the shift, which moves every edge. The perceptual distance forgives both, and puts noise and blur where most people would.
+# SSIM and GMSD forgive the brightness. Both punish the shift, which moves every edge; GMSD ranks it with the noise. The perceptual distance forgives both, and puts noise and blur far away.
 # None of the four is "right". A doctor wants the pixels, a holiday album wants the look; the two pull apart, and chapter 09 draws the curve between them.
 # So this course reports at least two numbers, one of each kind, and shows the pictures.
 #
@@ -513,14 +530,14 @@ show(
     draw_spectra(curves),
     "Beyond the dotted line, interpolation has almost nothing to show.",
     "Power against frequency on a logarithmic axis. The clean photos fall off slowly. Both interpolated curves follow "
-    "them to about half of one eighth of a cycle per pixel, fall away, and drop out of the chart near one quarter.",
+    "them to about one sixteenth of a cycle per pixel, fall away, and drop out of the chart near one quarter.",
 )
 
 # %% [markdown]
-# **What you should see.** A photo with a quarter of the pixels holds waves of at most 1/8 cycle per (large) pixel: that is the sampling theorem.
+# **What you should see.** A photo with a quarter of the pixels **along each side** holds, along each axis, waves of at most 1/8 cycle per pixel of the large one: that is the sampling theorem.
 # Well below that, interpolation is right. Beyond, the clean curve goes on, and both others fall out of the picture.
 # The gap between them *is* the task: to paint waves that nobody measured.
-# Look at the dotted line, too: there the degraded photo has *more* power than the merely shrunk one. That is not detail. It is noise.
+# Look at the dotted line, too: there the degraded photo has *more* power than the merely shrunk one. Blur alone would have lowered it. It is noise.
 #
 # ## Can training fill the gap?
 #
@@ -571,6 +588,7 @@ for _ in range(profile.cnn_steps):
 
 # %% [markdown]
 # Some batches are all sky, others all grass, and their losses differ tenfold. So we plot each loss as a share of what bicubic gets on the *same* batch.
+# The slow start is the schedule: `OneCycleLR` begins with a small learning rate, raises it, and lets it fall again.
 
 # %%
 figure, ax = plt.subplots(figsize=(5.4, 2.3))
@@ -581,15 +599,15 @@ ax.set(xlabel="step", ylabel="loss / bicubic's loss", ylim=(0.6, 1.1))
 show(
     figure,
     "Training loss as a share of bicubic's (dashed): every batch, and the running mean.",
-    "A line chart of the training loss divided by bicubic's. It starts at one, falls quickly in the first two "
-    "hundred steps, and then slowly to about nine tenths.",
+    "A line chart of the training loss divided by bicubic's. It starts at one, hardly moves in the first hundred steps, "
+    "falls fastest around step two hundred, and levels off at about nine tenths.",
 )
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     ours = (upscale_bicubic(test.lr)[4] + net(test.lr.to(session.device)).cpu()).clamp(-1, 1)
 plain = upscale_bicubic(test.lr)[4]
-gain = bootstrap(psnr(ours, test.hr[4]) - psnr(plain, test.hr[4]), test.files)
+gain = bootstrap(psnr(ours, test.hr[4], border=4) - psnr(plain, test.hr[4], border=4), test.files)
 features = bootstrap(perceptual_distance(ours, test.hr[4]) - perceptual_distance(plain, test.hr[4]), test.files)
 print(f"PSNR: {gain} dB more than bicubic")
 print(f"perceptual distance: changed by {features}")
@@ -612,7 +630,7 @@ figure = image_grid(
 show(
     figure,
     "The network removes noise and firms up edges, but grows no texture.",
-    "Three test crops in rows, a palace roof, a giraffe's coat and a parrot's head: degraded, bicubic, the trained "
+    "Three test crops in rows, a palace roof, a giraffe's coat and a parrot's beak: degraded, bicubic, the trained "
     "network and clean. The network's column has less noise and firmer edges, yet is smoother than the clean one.",
     photo=True,
 )
@@ -627,8 +645,10 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Nearly a decibel more, a better perceptual distance, less noise. And still no fur: right of the dotted line, the network's curve stays far below the clean one.
-# More layers and more hours move it up a little. Why do they not fill the gap?
+# **What you should see.** About a decibel more, a better perceptual distance, less noise. And still no fur: right of the dotted line, the network's curve stays far below the clean one.
+# More layers and more hours would move it up. Could they fill the gap?
+#
+# (Is a decibel at odds with a loss that fell by a tenth only, which is half a decibel? No: hard crops dominate a mean of squared errors, while every crop counts the same in a mean of decibels. And we measure luma, but train on colour.)
 #
 # ## What breaks if the loss is the squared error?
 #
@@ -636,7 +656,8 @@ show(
 #
 # $$ \arg\min_a \; \mathbb E\,\lVert a - X \rVert^2 = \mathbb E[X], $$
 #
-# the **mean of all answers**. Fur pointing left and fur pointing right average to no fur.
+# the **mean of all answers**. For any $a$, $\mathbb E\lVert a - X \rVert^2 = \lVert a - \mathbb E[X] \rVert^2 + \mathbb E\lVert X - \mathbb E[X] \rVert^2$, and only the first term depends on $a$.
+# Fur pointing left and fur pointing right average to no fur.
 # We can watch it happen, with our twins: forty photos that all shrink to the lemur, each with the hidden detail of a different crop.
 
 # %%
@@ -644,9 +665,10 @@ details = RandomCrops(load_pixels("train"), size=160, batch_size=40, jitter=1.0,
 answers = x + hidden(details) - hidden(x)  # the lemur's small photo, another photo's detail
 assert torch.allclose(down(answers), down(x).expand(40, -1, -1, -1), atol=1e-5)
 mean = answers.mean(0, keepdim=True)  # E[X]
-single = psnr(answers, x.expand_as(answers)).mean()
-print(f"the mean of 40 answers beats a single one by {psnr(mean, x).item() - single.item():.0f} dB")
-assert psnr(mean, x).item() > single.item() + 1
+error = torch.stack([(answers - guess).square().mean() for guess in answers])  # each answer as the guess a
+best = (answers - mean).square().mean()  # the mean as the guess
+assert best < error.min()
+print(f"the mean's squared error is {best / error.mean():.0%} of a single answer's, on average")
 
 # %%
 figure = image_grid(
@@ -656,22 +678,22 @@ figure = image_grid(
 )
 show(
     figure,
-    "Every answer is sharp; their mean is closer to the photo, and blocky.",
+    "Three of forty answers, and the mean of all: smoother than any, and blocky.",
     "Three lemur faces with foreign fine detail laid over them, the average of forty such faces, which is smooth and "
     "shows the blocks of the small photo, and the original.",
     photo=True,
 )
 
 # %% [markdown]
-# The mean wins on PSNR against every one of the sharp answers, and it looks like nothing a camera would take.
-# A network that minimises squared error *must* end up there. It is not too small, and not undertrained: it answers a question that we did not mean to ask.
+# As a guess for all forty, the mean has a smaller squared error than any single one of them, and it looks like nothing a camera would take.
+# A network that minimises squared error is pulled there. A larger one, trained for longer, gets *closer* to the mean, not away from it: it answers a question that we did not mean to ask.
 #
 # The way out is to **choose** one likely answer instead of averaging them all.
 # That needs a model of the whole distribution of answers, from which one can draw: a generative model. This is why the course builds a transformer over tokens, and not a deeper version of the network above.
 #
 # ## Your turn
 #
-# **★ PSNR.** Both images lie in $[-1, 1]$. Return their PSNR over all pixels and colours, in dB.
+# **★ PSNR.** Both images lie in $[-1, 1]$. Return their PSNR over all pixels and colours, in dB: no luma, no border. What is the peak value here?
 
 # %% tags=["exercise"]
 from vartutor.exercises import ch01
@@ -688,8 +710,8 @@ ch01.hint("psnr")
 ch01.solution("psnr")
 
 # %% [markdown]
-# **★★ Make a twin.** Given a photo `x` and a pattern, both (B, 3, H, W), return another photo that differs from `x` and yet gives the same averages over blocks of 4 × 4 pixels.
-# Keep as much of the pattern as possible.
+# **★★ Make a twin.** Given a photo `x` and a pattern, both (B, 3, H, W) with sides that are multiples of 4, return another photo that shrinks to the same averages over blocks of 4 × 4 pixels.
+# Add to `x` all of the pattern that this shrinking does not see, and nothing else. Ignore the range $[-1, 1]$ here: do not clamp.
 
 
 # %% tags=["exercise"]
@@ -704,8 +726,8 @@ ch01.hint("same_lr")
 ch01.solution("same_lr")
 
 # %% [markdown]
-# **★★★ An honest interval.** `values` holds a score for each crop, and `photos` the name of the photo that each crop is from.
-# Return the ends of the 95 % bootstrap interval of the mean, and do not let crops of one photo pass for independent.
+# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop, and `photos` an array with the name of the photo that each crop is from.
+# Return `(low, high)`: the 2.5 % and 97.5 % quantiles of the mean in about 2000 resamples. Do not let crops of one photo pass for independent.
 
 
 # %% tags=["exercise"]
@@ -732,7 +754,7 @@ ch01.solution("photo_interval")
 #
 # | | this course | H-VAR (the paper) and VARSR |
 # |---|---|---|
-# | degradation | one round, mild (`course`); `varsr` for comparison | two rounds, as in Real-ESRGAN |
+# | degradation | one round, mild (`course`); `varsr` for comparison | two rounds, the scheme of Real-ESRGAN |
 # | clean targets at ×1 and ×2 | antialiased bicubic; our choice, the paper does not say | half and full size named, filter not |
 # | metrics | PSNR, SSIM, GMSD, a perceptual distance of our own; LPIPS and others through an extra | PSNR, SSIM, LPIPS, DISTS, FID and no-reference metrics |
 # | test photos | 20, shipped, fixed crops | DIV2K-Val, RealSR, DRealSR |
@@ -741,7 +763,7 @@ ch01.solution("photo_interval")
 # ## References
 #
 # - X. Wang et al., [Real-ESRGAN](https://arxiv.org/abs/2107.10833), 2021: the degradation pipeline.
-# - Y. Qu et al., [VARSR: Visual Autoregressive Modeling for Image Super-Resolution](https://arxiv.org/abs/2501.18993), 2025: the preset `varsr`.
+# - Y. Qu et al., [Visual Autoregressive Modeling for Image Super-Resolution](https://arxiv.org/abs/2501.18993), 2025: VARSR, whose released settings are the preset `varsr`.
 # - Z. Wang et al., [Image Quality Assessment: From Error Visibility to Structural Similarity](https://doi.org/10.1109/TIP.2003.819861), 2004: SSIM.
 # - W. Xue et al., [Gradient Magnitude Similarity Deviation](https://arxiv.org/abs/1308.3052), 2014: GMSD.
 # - R. Zhang et al., [The Unreasonable Effectiveness of Deep Features as a Perceptual Metric](https://arxiv.org/abs/1801.03924), 2018: perceptual distances, and LPIPS.

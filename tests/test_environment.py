@@ -28,7 +28,7 @@ ON_CONDA_FORGE = {
     "pytorch", "numpy", "pillow", "matplotlib-base", "safetensors", "tqdm", "packaging", "jupyterlab", "ipykernel",
     "ipywidgets", "jupytext", "papermill", "nbclient", "nbconvert", "nbformat", "psutil", "scikit-image", "sphinx",
     "myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "sphinxcontrib-bibtex", "pytest", "scipy",
-    "nbval", "torchmetrics", "ruff", "pyyaml",
+    "nbval", "torchmetrics", "ruff", "hatchling", "pyyaml",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import vartutor.exercises
+from vartutor import metrics
 from vartutor.errors import UserError
 from vartutor.exercises import ch00, ch01
 from vartutor.exercises.sheet import NOT_ATTEMPTED
@@ -96,11 +97,13 @@ WRONG = [
     (ch01, "psnr", lambda x, y: 10 * torch.log10(2 / (x - y).square().mean().sqrt()), "half the decibels"),
     (ch01, "psnr", lambda x, y: 20 * math.log10(4 / (x - y).square().mean()), "twice the decibels"),
     (ch01, "psnr", lambda x, y: 10 * torch.log10((x - y).square().mean() / 4), "upside down"),
+    (ch01, "psnr", metrics.psnr, "luma alone"),
     (ch01, "psnr", lambda x, y: (x - y).abs().mean(), "expected"),
     (ch01, "same_lr", lambda x, n: x, "left no trace"),
     (ch01, "same_lr", lambda x, n: x + n, "whole pattern"),
     (ch01, "same_lr", lambda x, n: x + enlarge(shrink(n)), "the part that the shrinking sees"),
     (ch01, "same_lr", lambda x, n: x + n - enlarge(shrink(n), "bilinear"), "mode='nearest'"),
+    (ch01, "same_lr", lambda x, n: (x + n - enlarge(shrink(n))).clamp(-1, 1), "do not clamp"),
     (ch01, "same_lr", lambda x, n: x + 0.1 * (n - enlarge(shrink(n))), "keep all of the pattern"),
     (ch01, "photo_interval", crop_interval, "resampled crops"),
     (ch01, "photo_interval", lambda v, p: np.quantile(v, [0.025, 0.975]), "quantiles of the resampled means"),

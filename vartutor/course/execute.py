@@ -36,6 +36,7 @@ def build(chapter: Chapter) -> None:
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
+        coalesce_streams=True,  # else the kernel's timing decides how print lines are grouped
         resources={"metadata": {"path": str(chapter.py.parent)}},
         **QUIET_KERNEL,
     )

@@ -42,7 +42,10 @@ def _test_to_pixels(answer) -> None:
         "or dark pixels wrap round to bright ones",
     )
     levels = torch.arange(256)
-    require(torch.equal(answer(levels / 127.5 - 1), levels.to(torch.uint8)), "not every level 0..255 comes back")
+    require(
+        torch.equal(answer(levels / 127.5 - 1), levels.to(torch.uint8)),
+        "not every level 0..255 comes back; add 1, then multiply by 127.5",
+    )
 
 
 def coarse_to_fine(x, sizes):
@@ -85,7 +88,10 @@ sheet = Sheet(
     {
         "count_tokens": Exercise(1, "A scale of side p is a square of tokens.", count_tokens, _test_count_tokens),
         "to_pixels": Exercise(
-            2, "Four steps: shift and scale, round, clamp, convert. The order matters.", to_pixels, _test_to_pixels
+            2,
+            "Four steps: shift and scale, round, clamp, convert. The conversion must come last.",
+            to_pixels,
+            _test_to_pixels,
         ),
         "coarse_to_fine": Exercise(
             3,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vartutor import metrics
 from vartutor.exercises.sheet import Exercise, Sheet, require
 
 
@@ -21,6 +22,7 @@ def _test_psnr(answer) -> None:
     got, right = float(answer(x, y)), float(psnr(x, y))
     mse = float((x - y).square().mean())
     mistakes = {
+        float(metrics.psnr(x, y)): "that is luma alone; this exercise averages over all three colours",
         10 * math.log10(1 / mse): "6.02 dB low: the range of [-1, 1] is 2, so the peak is 2, not 1",
         10 * math.log10(255**2 / mse): "these images span 2, not 255: the peak must be in the images' own units",
         10 * math.log(4 / mse): "that is the natural logarithm; decibels use base 10",
@@ -59,6 +61,10 @@ def _test_same_lr(answer) -> None:
     require(
         not torch.allclose(got, x + pattern, atol=1e-4),
         "the whole pattern changes the small photo: take out of it what survives the shrinking",
+    )
+    require(
+        not torch.allclose(got, (x + pattern - blocks).clamp(-1, 1), atol=1e-4),
+        "do not clamp here: clamping changes the averages of the blocks",
     )
     require(
         shift < 1e-4,
