@@ -175,7 +175,7 @@ assert rest.abs().max() < 1e-5
 assert torch.allclose(sum(enlarged), x, atol=1e-5)
 print("the maps add up to the photo")
 
-# %%
+# %% tags=["hide-input"]
 so_far = [sum(enlarged[: k + 1]) for k in range(len(maps))]
 figure = image_grid(
     [[m[0] for m in enlarged], [s[0] for s in so_far]],
@@ -280,7 +280,8 @@ def upscale(lr):
     return upscale_bicubic(lr)[4] + net(lr)  # x̂ = bicubic(x_LR) + g(x_LR)
 
 
-print(f"{sum(p.numel() for p in net.parameters())} parameters;", tuple(upscale(pair.lr.to(session.device)).shape))
+print(f"{sum(p.numel() for p in net.parameters())} parameters")
+print("out:", tuple(upscale(pair.lr.to(session.device)).shape))
 
 # %% [markdown]
 # The training loop does five things, and all loops of the course look like it:
@@ -302,7 +303,7 @@ for _ in range(profile.first_steps):
     schedule.step()
     losses.append(loss.item())
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 
 from vartutor.show.figures import smooth
@@ -334,9 +335,10 @@ from vartutor.metrics import bootstrap
 test = eval_pairs(COURSE, size=profile.image_size, per_photo=profile.eval_crops)
 with torch.no_grad():
     ours = upscale(test.lr.to(session.device)).cpu().clamp(-1, 1)
-gain = psnr(ours, test.hr[4], border=4) - psnr(upscale_bicubic(test.lr)[4], test.hr[4], border=4)
+plain = upscale_bicubic(test.lr)[4]
+gain = psnr(ours, test.hr[4], border=4) - psnr(plain, test.hr[4], border=4)
 interval = bootstrap(gain, test.files)
-print(f"gain over bicubic at ×4: {interval} dB, 95 % interval over {len(set(test.files))} photos")
+print(f"gain over bicubic at ×4: {interval} dB, over {len(set(test.files))} photos")
 
 # %%
 if PROFILE == "cpu":
@@ -391,7 +393,7 @@ wrong = losses_with(lambda z: (z + 1) * 127.5)  # the mistake
 alone = (bicubic[4] - pair.hr[4]).square().mean().item()
 assert wrong[0] > 1000 * right[0] and wrong[-1] > 1.1 * right[-1]
 
-# %%
+# %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.4, 2.5))
 ax.semilogy(right, color=COLORS["model"], label="range [-1, 1]")
 ax.semilogy(wrong, color=COLORS["rest"], label="range 0 to 255")

@@ -58,11 +58,11 @@ print(session)
 from vartutor.data.photos import photos
 
 for split in ("train", "val", "test"):
-    print(
-        f"{split:<6}{len(photos(split)):>3} photos, {sum(p.width * p.height for p in photos(split)) / 1e6:.0f} megapixels"
-    )
+    megapixels = sum(p.width * p.height for p in photos(split)) / 1e6
+    print(f"{split:<6}{len(photos(split)):>3} photos, {megapixels:.0f} megapixels")
 
-# %%
+
+# %% tags=["hide-input"]
 some = [photo.load() for split in ("train", "val", "test") for photo in photos(split)[:10]]
 figure, ax = plt.subplots(figsize=(6.4, 1.95))
 ax.imshow(contact_sheet(some, columns=10, size=58), interpolation="antialiased")
@@ -132,7 +132,7 @@ for twin in small[1:]:
 assert all(twin.abs().max() <= 1.0001 for twin in twins)
 print("four photos, one small photo")
 
-# %%
+# %% tags=["hide-input"]
 names = ["the photo", "with noise", "with stripes", "with hedgehog"]
 figure = image_grid(
     [[t[0] for t in twins], [s[0] for s in small]],
@@ -172,7 +172,8 @@ from vartutor.data.images import resize
 from vartutor.data.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
 
 k = gaussian_kernel(size=11, sigma_x=1.2)
-y = jpeg(gaussian_noise(resize(blur(x, k), (40, 40)), sigma=8, generator=session.generator), quality=75)
+g = session.generator
+y = jpeg(gaussian_noise(resize(blur(x, k), (40, 40)), sigma=8, generator=g), quality=75)
 print("clean:", tuple(x.shape), " degraded:", tuple(y.shape))
 
 # %% [markdown]
@@ -182,7 +183,7 @@ print("clean:", tuple(x.shape), " degraded:", tuple(y.shape))
 # Real-ESRGAN, whose pipeline most later work uses, draws from five families.
 # The last, the *sinc*, is the ideal low-pass filter, cut off at the kernel's border: its negative rings imitate the halos that sharpening and compression leave.
 
-# %%
+# %% tags=["hide-input"]
 kernels = {
     "isotropic": gaussian_kernel(21, 2.5),
     "anisotropic": gaussian_kernel(21, 4.5, 1.5, theta=0.7),
@@ -325,7 +326,8 @@ from vartutor.data.pairs import upscale_bicubic
 from vartutor.metrics import psnr
 
 enlarged = upscale_bicubic(degrade(x, COURSE, seeds=[1]))[4]
-luma_a, luma_b = (rgb2ycbcr((z[0].permute(1, 2, 0) + 1).numpy() / 2)[4:-4, 4:-4, 0] for z in (x, enlarged))
+pixels = [(z[0].permute(1, 2, 0).numpy() + 1) / 2 for z in (x, enlarged)]
+luma_a, luma_b = (rgb2ycbcr(p)[4:-4, 4:-4, 0] for p in pixels)
 theirs = peak_signal_noise_ratio(luma_a, luma_b, data_range=255)
 assert abs(psnr_y(x, enlarged, border=4) - psnr(x, enlarged, border=4).item()) < 1e-4
 assert abs(psnr_y(x, enlarged, border=4) - theirs) < 1e-4
@@ -354,7 +356,7 @@ means = [rng.choice(by_photo, len(by_photo)).mean() for _ in range(2000)]
 low, high = np.quantile(means, [0.025, 0.975])
 assert low < scores.mean() < high
 
-# %%
+# %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.4, 2.3))
 ax.hist(means, bins=40, color=COLORS["bicubic"], alpha=0.6)
 ax.plot(by_photo, np.full(len(by_photo), -9), "|", color=COLORS["hr"], markersize=9)
@@ -380,7 +382,8 @@ lines = {}
 for preset in presets:
     pairs = eval_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
     up_all = upscale_bicubic(pairs.lr)
-    lines[preset.name] = {s: bootstrap(psnr(up_all[s], pairs.hr[s], border=s), pairs.files) for s in (1, 2, 4)}
+    by_scale = {s: psnr(up_all[s], pairs.hr[s], border=s) for s in (1, 2, 4)}
+    lines[preset.name] = {s: bootstrap(v, pairs.files) for s, v in by_scale.items()}
     print(f"{preset.name:<8}", "  ".join(f"×{s}: {v} dB" for s, v in lines[preset.name].items()))
 
 # %%
@@ -407,7 +410,7 @@ def tune(damage, low, high, target=26.0):
     return damage(low).clamp(-1, 1)
 
 
-def shift(x, pixels):  # to the right, by a fraction of a pixel if need be: a phase in the Fourier domain
+def shift(x, pixels):  # to the right: a phase in the Fourier domain
     phase = torch.exp(-2j * torch.pi * torch.fft.fftfreq(x.shape[-1]) * pixels)
     return torch.fft.ifft(torch.fft.fft(x) * phase).real
 
@@ -420,7 +423,7 @@ rivals = {
     "blurred": tune(lambda a: blur(x, gaussian_kernel(21, a)), 0.3, 6.0),
 }
 
-# %%
+# %% tags=["hide-input"]
 figure = image_grid([[x[0], *(image[0] for image in rivals.values())]], ["clean", *rivals], colors=[COLORS["hr"]])
 show(
     figure,
@@ -439,7 +442,7 @@ show(
 # $$ \mathrm{SSIM} = \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}. $$
 #
 # The windows are 11 × 11 pixels, their middle weighs most, and the constants $c_1$, $c_2$ keep flat windows from dividing by zero.
-# For a single window the formula is the last line here; the package slides it over the photo and takes the mean.
+# For a single window the formula is the last two lines of the function; the package slides it over the photo and takes the mean.
 
 # %%
 from vartutor.metrics import luma, ssim
@@ -452,7 +455,8 @@ def ssim_of_window(a, b):
     mean_a, mean_b = (w * a).sum(), (w * b).sum()
     var_a, var_b = (w * a * a).sum() - mean_a**2, (w * b * b).sum() - mean_b**2
     cov = (w * a * b).sum() - mean_a * mean_b
-    return (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    above = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+    return above / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
 eye = (..., slice(70, 81), slice(62, 73))
@@ -469,7 +473,8 @@ print(f"SSIM in a window at the lemur's eye, blurred: {ours_here:.1f}")
 from vartutor.metrics import gmsd
 from vartutor.perceptual import perceptual_distance
 
-table = {name: [m(image, x).item() for m in (psnr, ssim, gmsd, perceptual_distance)] for name, image in rivals.items()}
+measures = (psnr, ssim, gmsd, perceptual_distance)
+table = {name: [m(image, x).item() for m in measures] for name, image in rivals.items()}
 print(f"{'':<10}{'PSNR ↑':>8}{'SSIM ↑':>8}{'GMSD ↓':>8}{'perceptual ↓':>14}")
 for name, (p, s, g, d) in table.items():
     print(f"{name:<10}{p:>8.1f}{s:>8.2f}{g:>8.3f}{d:>14.2f}")
@@ -496,7 +501,7 @@ assert s["brighter"] > s["shifted"]
 def spectrum(x, bins=32):
     x = x.mean(1) - x.mean(dim=(1, 2, 3), keepdim=True)[:, 0]  # gray, without its mean
     size = x.shape[-1]
-    window = torch.hann_window(size, periodic=False)  # fades the borders, which would look like edges
+    window = torch.hann_window(size, periodic=False)  # fades the borders out
     power = torch.fft.fft2(x * window * window[:, None]).abs().square().mean(0)  # |x̂|²
     f = torch.fft.fftfreq(size)
     radius = (f**2 + f[:, None] ** 2).sqrt()  # |f| in cycles per pixel
@@ -581,16 +586,16 @@ for _ in range(profile.cnn_steps):
     loss = (start + net(lr) - hr).square().mean()
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 1.0)  # a rare bad batch must not throw the weights away
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)  # against a rare bad batch
     optimizer.step()
     schedule.step()
-    losses.append(loss.item() / (start - hr).square().mean().item())  # as a share of bicubic's error
+    losses.append(loss.item() / (start - hr).square().mean().item())  # share of bicubic's
 
 # %% [markdown]
 # Some batches are all sky, others all grass, and their losses differ tenfold. So we plot each loss as a share of what bicubic gets on the *same* batch.
 # The slow start is the schedule: `OneCycleLR` begins with a small learning rate, raises it, and lets it fall again.
 
-# %%
+# %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.4, 2.3))
 ax.plot(losses, color=COLORS["model"], alpha=0.25, linewidth=0.8)
 ax.plot(smooth(losses, 40), color=COLORS["model"])
@@ -608,7 +613,8 @@ with torch.no_grad():
     ours = (upscale_bicubic(test.lr)[4] + net(test.lr.to(session.device)).cpu()).clamp(-1, 1)
 plain = upscale_bicubic(test.lr)[4]
 gain = bootstrap(psnr(ours, test.hr[4], border=4) - psnr(plain, test.hr[4], border=4), test.files)
-features = bootstrap(perceptual_distance(ours, test.hr[4]) - perceptual_distance(plain, test.hr[4]), test.files)
+before, after = (perceptual_distance(z, test.hr[4]) for z in (plain, ours))
+features = bootstrap(after - before, test.files)
 print(f"PSNR: {gain} dB more than bicubic")
 print(f"perceptual distance: changed by {features}")
 
@@ -616,7 +622,7 @@ print(f"perceptual distance: changed by {features}")
 if PROFILE == "cpu":
     assert 0.3 < gain.low < gain.mean < 2.0 and features.high < 0  # better by both
 
-# %%
+# %% tags=["hide-input"]
 cases = eval_pairs(COURSE, per_photo=3)  # three crops of each photo, whatever the profile
 lr, hr = cases.lr[[22, 35, 48]], cases.hr[4][[22, 35, 48]]
 with torch.no_grad():
@@ -635,7 +641,7 @@ show(
     photo=True,
 )
 
-# %%
+# %% tags=["hide-input"]
 curves["network"] = (ours, COLORS["model"])
 show(
     draw_spectra(curves),
@@ -665,12 +671,12 @@ details = RandomCrops(load_pixels("train"), size=160, batch_size=40, jitter=1.0,
 answers = x + hidden(details) - hidden(x)  # the lemur's small photo, another photo's detail
 assert torch.allclose(down(answers), down(x).expand(40, -1, -1, -1), atol=1e-5)
 mean = answers.mean(0, keepdim=True)  # E[X]
-error = torch.stack([(answers - guess).square().mean() for guess in answers])  # each answer as the guess a
+error = torch.stack([(answers - guess).square().mean() for guess in answers])  # as guess a
 best = (answers - mean).square().mean()  # the mean as the guess
 assert best < error.min()
 print(f"the mean's squared error is {best / error.mean():.0%} of a single answer's, on average")
 
-# %%
+# %% tags=["hide-input"]
 figure = image_grid(
     [[*answers[:3], mean[0], x[0]]],
     ["answer 1", "answer 2", "answer 3", "mean of 40", "the photo"],

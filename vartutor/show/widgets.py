@@ -15,7 +15,7 @@ def explorer(draw: Callable[..., Figure], **controls: ipywidgets.Widget) -> ipyw
         draw: called with the values of the controls by name; returns a figure.
         controls: ipywidgets with a ``value``; their descriptions are the labels.
     """
-    picture = ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%"))
+    picture = ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
 
     def redraw(_=None) -> None:
         picture.value = render(draw(**{name: control.value for name, control in controls.items()}), photo=True)
