@@ -14,8 +14,8 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture
-def user_error():
-    """``with user_error("word", ...)``: the block raises a UserError of one line that contains the words."""
+def raises_user_error():
+    """``with raises_user_error("word", ...)``: the block raises a UserError of one line that contains the words."""
 
     @contextmanager
     def expect(*words):

@@ -21,21 +21,21 @@ def test_setup_seeds_everything():
 
 
 @pytest.mark.parametrize("seed", [-1, 10_000, 1.5, "0", True, None])
-def test_bad_seeds(seed, user_error):
-    with user_error("0 to 9999"):
+def test_bad_seeds(seed, raises_user_error):
+    with raises_user_error("0 to 9999"):
         check_seed(seed)
 
 
-def test_unknown_profile_and_device(user_error):
-    with user_error("'cpuu'", "smoke, cpu, gpu"):
+def test_unknown_profile_and_device(raises_user_error):
+    with raises_user_error("'cpuu'", "smoke, cpu, gpu"):
         get_profile("cpuu")
-    with user_error("'tpu'", "cpu, cuda, mps, auto"):
+    with raises_user_error("'tpu'", "cpu, cuda, mps, auto"):
         find_device("tpu")
 
 
-def test_a_device_that_is_not_there(user_error, monkeypatch):
+def test_a_device_that_is_not_there(raises_user_error, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with user_error("'cuda'", "not on this machine"):
+    with raises_user_error("'cuda'", "not on this machine"):
         find_device("cuda")
 
 

@@ -43,7 +43,7 @@ def test_load(name):
 
 
 @pytest.mark.parametrize("spoil", ["changed", "cut", "missing"])
-def test_a_spoiled_file_gives_one_line(copied, user_error, spoil):
+def test_a_spoiled_file_gives_one_line(copied, raises_user_error, spoil):
     name = next(iter(manifest()))
     path = copied / name
     content = bytearray(path.read_bytes())
@@ -55,12 +55,12 @@ def test_a_spoiled_file_gives_one_line(copied, user_error, spoil):
     else:
         path.unlink()
     assert not intact(name)
-    with user_error(path, "not the published file", "git checkout"):
+    with raises_user_error(path, "not the published file", "git checkout"):
         load_checkpoint(name)
 
 
 @pytest.mark.parametrize("call", [load_checkpoint, checkpoint_path, intact])
-def test_unknown_name(call, user_error):
+def test_unknown_name(call, raises_user_error):
     for name in ("nothing.safetensors", "../photos/ATTRIBUTION.csv", ""):
-        with user_error(repr(name), "efficientnet_lite0_features.safetensors"):
+        with raises_user_error(repr(name), "efficientnet_lite0_features.safetensors"):
             call(name)

@@ -102,10 +102,10 @@ def test_build_stores_nothing_of_the_machine(chapter):
     assert all("execution" not in cell["metadata"] for cell in notebook["cells"])
 
 
-def test_a_failing_chapter_keeps_its_old_notebook(chapter, user_error):
+def test_a_failing_chapter_keeps_its_old_notebook(chapter, raises_user_error):
     before = chapter.ipynb.read_bytes()
     chapter.py.write_text(GOOD + "\n# %%\nprint(undefined)\n")
-    with user_error("00_good", "In [3]", "NameError", "undefined"):
+    with raises_user_error("00_good", "In [3]", "NameError", "undefined"):
         build(chapter)
     assert chapter.ipynb.read_bytes() == before
     assert [path.name for path in chapter.py.parent.iterdir() if path.suffix == ".part"] == []

@@ -101,12 +101,12 @@ def test_all_photos_and_places_occur():
     assert RandomCrops([exact], size=32, batch_size=3).batch().eq(-1).all()
 
 
-def test_too_small_photos(user_error):
+def test_too_small_photos(raises_user_error):
     small, large = torch.zeros(3, 30, 90, dtype=torch.uint8), torch.full((3, 64, 64), 255, dtype=torch.uint8)
     assert RandomCrops([small, large], size=64, batch_size=8).batch().eq(1).all()
-    with user_error("64 x 64", "2 given"):
+    with raises_user_error("64 x 64", "2 given"):
         RandomCrops([small, small])
-    with user_error("0 given"):
+    with raises_user_error("0 given"):
         RandomCrops([])
 
 

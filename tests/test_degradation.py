@@ -297,9 +297,9 @@ def test_bicubic_is_pillows(clean):
 
 
 @pytest.mark.parametrize("size", [(62, 64), (64, 65), (2, 4)])
-def test_sizes_that_are_no_multiple(size, user_error):
+def test_sizes_that_are_no_multiple(size, raises_user_error):
     for preset in PRESETS.values():
-        with user_error(f"{size[1]} x {size[0]}", "multiples of 4"):
+        with raises_user_error(f"{size[1]} x {size[0]}", "multiples of 4"):
             degrade(torch.zeros(1, 3, *size), preset)
 
 
@@ -388,8 +388,8 @@ def test_default_blur_is_a_plain_gaussian(record):
     assert kind(record[0]) == ("gaussian", True)
 
 
-def test_unknown_preset(user_error):
-    with user_error("'realesrgan'", "bicubic, course, varsr"):
+def test_unknown_preset(raises_user_error):
+    with raises_user_error("'realesrgan'", "bicubic, course, varsr"):
         get_preset("realesrgan")
 
 

@@ -55,22 +55,22 @@ def test_min_size(tmp_path):
         assert len(PhotoFolder(tmp_path, min_size=21)) == 1
 
 
-def test_nothing_usable_is_one_error(tmp_path, user_error):
+def test_nothing_usable_is_one_error(tmp_path, raises_user_error):
     for k in range(5):
         (tmp_path / f"bad{k}.jpg").write_bytes(b"no image")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with user_error(tmp_path, "no usable photo", "5 skipped", "bad0.jpg"):
+        with raises_user_error(tmp_path, "no usable photo", "5 skipped", "bad0.jpg"):
             PhotoFolder(tmp_path)
 
 
-def test_no_files_and_no_folder(tmp_path, user_error):
-    with user_error(tmp_path, "holds no image files"):
+def test_no_files_and_no_folder(tmp_path, raises_user_error):
+    with raises_user_error(tmp_path, "holds no image files"):
         PhotoFolder(tmp_path)
-    with user_error("nowhere", "no such folder"):
+    with raises_user_error("nowhere", "no such folder"):
         PhotoFolder(tmp_path / "nowhere")
     (tmp_path / "file.png").write_bytes(b"")
-    with user_error("file.png", "no such folder"):
+    with raises_user_error("file.png", "no such folder"):
         PhotoFolder(tmp_path / "file.png")
 
 

@@ -93,18 +93,18 @@ def test_sixteen_bits_are_kept(tmp_path, suffix):
     assert np.allclose((x[2].double().numpy() + 1) * 32767.5, gray, atol=0.01)
 
 
-def test_32_bit_integers(tmp_path, user_error):
+def test_32_bit_integers(tmp_path, raises_user_error):
     Image.fromarray((GRAY * 40).astype(np.int32)).save(tmp_path / "i.tif")
     assert np.allclose((quiet_read(tmp_path / "i.tif")[0].double().numpy() + 1) * 32767.5, GRAY * 40, atol=0.01)
     for name, shift in (("negative.tif", -1), ("large.tif", 70000)):
         Image.fromarray((GRAY + np.int64(shift)).astype(np.int32)).save(tmp_path / name)
-        with user_error(name, "outside 0..65535"):
+        with raises_user_error(name, "outside 0..65535"):
             quiet_read(tmp_path / name)
 
 
-def test_floating_point_is_refused(tmp_path, user_error):
+def test_floating_point_is_refused(tmp_path, raises_user_error):
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
-    with user_error("float.tif", "floating-point"):
+    with raises_user_error("float.tif", "floating-point"):
         quiet_read(tmp_path / "float.tif")
 
 
@@ -169,9 +169,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_give_one_line(tmp_path, user_error, name):
+def test_broken_files_give_one_line(tmp_path, raises_user_error, name):
     (tmp_path / name).write_bytes(BROKEN[name]())
-    with user_error(name, "not a readable image"):
+    with raises_user_error(name, "not a readable image"):
         quiet_read(tmp_path / name)
 
 
@@ -191,25 +191,25 @@ def test_random_damage_gives_one_line_or_an_image():
                 assert "\n" not in str(error)  # noqa: PT017
 
 
-def test_missing_file_and_folder(tmp_path, user_error):
-    with user_error("nowhere.png", "no such file"):
+def test_missing_file_and_folder(tmp_path, raises_user_error):
+    with raises_user_error("nowhere.png", "no such file"):
         quiet_read(tmp_path / "nowhere.png")
-    with user_error(tmp_path):
+    with raises_user_error(tmp_path):
         quiet_read(tmp_path)
 
 
-def test_size_limit(tmp_path, user_error):
+def test_size_limit(tmp_path, raises_user_error):
     Image.new("1", (10000, 10000)).save(tmp_path / "large.png")
-    with user_error("large.png", "more than 50 megapixels"):
+    with raises_user_error("large.png", "more than 50 megapixels"):
         quiet_read(tmp_path / "large.png", max_pixels=50 * 10**6)
     # Pillow would warn from 89 megapixels on, and stop at 179 by itself.
     Image.new("1", (14000, 10000)).save(tmp_path / "larger.png")
-    with user_error("larger.png", "more than 134 megapixels"):
+    with raises_user_error("larger.png", "more than 134 megapixels"):
         quiet_read(tmp_path / "larger.png")
     Image.new("1", (20000, 10000)).save(tmp_path / "bomb.png")
-    with user_error("bomb.png", "more than 134 megapixels"):
+    with raises_user_error("bomb.png", "more than 134 megapixels"):
         quiet_read(tmp_path / "bomb.png")
-    with user_error("bomb.png", "more than 179 megapixels"):
+    with raises_user_error("bomb.png", "more than 179 megapixels"):
         quiet_read(tmp_path / "bomb.png", max_pixels=10**9)
     assert quiet_read(io.BytesIO(encoded("PNG")), max_pixels=64 * 64).shape == (3, 64, 64)
 
@@ -220,9 +220,9 @@ def test_a_large_image_within_the_limit_does_not_warn(tmp_path, monkeypatch):
     assert quiet_read(tmp_path / "large.png").shape == (3, 32, 48)
 
 
-def test_file_objects_are_named(user_error):
+def test_file_objects_are_named(raises_user_error):
     assert quiet_read(io.BytesIO(encoded("PNG"))).shape == (3, 64, 64)
-    with user_error("image: not a readable image"):
+    with raises_user_error("image: not a readable image"):
         quiet_read(io.BytesIO(b"nothing"))
 
 
@@ -271,7 +271,7 @@ def test_write_obeys_the_umask(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), ValueError("no\nway"), KeyboardInterrupt()])
-def test_a_failing_encoder_leaves_the_old_file(tmp_path, user_error, monkeypatch, error):
+def test_a_failing_encoder_leaves_the_old_file(tmp_path, raises_user_error, monkeypatch, error):
     path = tmp_path / "out.png"
     write_image(path, torch.zeros(3, 4, 4))
     before = path.read_bytes()
@@ -281,7 +281,9 @@ def test_a_failing_encoder_leaves_the_old_file(tmp_path, user_error, monkeypatch
         raise error
 
     monkeypatch.setattr(Image.Image, "save", save)
-    expected = pytest.raises(KeyboardInterrupt) if isinstance(error, KeyboardInterrupt) else user_error("out.png")
+    expected = (
+        pytest.raises(KeyboardInterrupt) if isinstance(error, KeyboardInterrupt) else raises_user_error("out.png")
+    )
     with expected:
         write_image(path, torch.ones(3, 4, 4))
     assert path.read_bytes() == before
@@ -289,17 +291,17 @@ def test_a_failing_encoder_leaves_the_old_file(tmp_path, user_error, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["out.xyz", "out", "out.psd"])
-def test_unknown_suffix(tmp_path, user_error, name):
-    with user_error(name, "cannot be written"):
+def test_unknown_suffix(tmp_path, raises_user_error, name):
+    with raises_user_error(name, "cannot be written"):
         write_image(tmp_path / name, torch.zeros(3, 4, 4))
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_folder(tmp_path, user_error):
-    with user_error("out.png", "cannot be written"):
+def test_missing_folder(tmp_path, raises_user_error):
+    with raises_user_error("out.png", "cannot be written"):
         write_image(tmp_path / "missing" / "out.png", torch.zeros(3, 4, 4))
     (tmp_path / "file").write_bytes(b"")
-    with user_error("out.png", "cannot be written"):
+    with raises_user_error("out.png", "cannot be written"):
         write_image(tmp_path / "file" / "out.png", torch.zeros(3, 4, 4))
 
 

@@ -154,30 +154,30 @@ def test_border_is_left_out():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_mistakes_give_one_line(name, user_error):
+def test_mistakes_give_one_line(name, raises_user_error):
     metric, x = METRICS[name], torch.zeros(1, 3, 192, 192)
     for y in (torch.zeros(1, 3, 192, 190), torch.zeros(2, 3, 192, 192)):
-        with user_error("(1, 3, 192, 192)", tuple(y.shape)):
+        with raises_user_error("(1, 3, 192, 192)", tuple(y.shape)):
             metric(x, y)
     for z in (x[0], x[:, :1]):
-        with user_error("(B, 3, H, W)"):
+        with raises_user_error("(B, 3, H, W)"):
             metric(z, z)
-    with user_error("'luma'", "'y' or 'rgb'"):
+    with raises_user_error("'luma'", "'y' or 'rgb'"):
         metric(x, x, color="luma")
     for border in (96, 200, -1):
-        with user_error(f"border of {border}", "192 x 192"):
+        with raises_user_error(f"border of {border}", "192 x 192"):
             metric(x, x, border=border)
 
 
-def test_too_small_images_give_one_line(user_error):
+def test_too_small_images_give_one_line(raises_user_error):
     x = torch.zeros(1, 3, 200, 14)
     assert ssim(x, x, border=1).item() == pytest.approx(1)
-    with user_error("11 x 11", "10 x 196"):
+    with raises_user_error("11 x 11", "10 x 196"):
         ssim(x, x, border=2)
-    with user_error("176 x 176", "14 x 200"):
+    with raises_user_error("176 x 176", "14 x 200"):
         ms_ssim(x, x)
     assert ms_ssim(torch.zeros(1, 3, 176, 176), torch.zeros(1, 3, 176, 176)).item() == pytest.approx(1)
-    with user_error("176 x 176"):
+    with raises_user_error("176 x 176"):
         ms_ssim(torch.zeros(1, 3, 176, 176), torch.zeros(1, 3, 176, 176), border=1)
 
 
@@ -241,6 +241,6 @@ def test_level_and_kinds_of_values():
 
 
 @pytest.mark.parametrize(("values", "groups"), [([], None), ([[1.0]], None), ([1.0, 2.0], ["a"]), ([1.0], ["a", "b"])])
-def test_bootstrap_mistakes(values, groups, user_error):
-    with user_error("bootstrap"):
+def test_bootstrap_mistakes(values, groups, raises_user_error):
+    with raises_user_error("bootstrap"):
         bootstrap(values, groups)

@@ -119,26 +119,26 @@ def test_fid_gets_8_bits_of_two_sets(fake, x):
     assert fake["fid"].resets == 2
 
 
-def test_fid_needs_sets(fake, x, user_error):
+def test_fid_needs_sets(fake, x, raises_user_error):
     for a, b in ((x[:1], x), (x, x[:1])):
-        with user_error("fid", "at least 2"):
+        with raises_user_error("fid", "at least 2"):
             extra_metric("fid")(a, b)
 
 
 @pytest.mark.parametrize("name", ["lpips", "dists", "fid"])
-def test_references_are_needed(fake, x, user_error, name):
-    with user_error(repr(name), "reference"):
+def test_references_are_needed(fake, x, raises_user_error, name):
+    with raises_user_error(repr(name), "reference"):
         extra_metric(name)(x)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_wrong_shapes(fake, x, user_error, name):
+def test_wrong_shapes(fake, x, raises_user_error, name):
     metric = extra_metric(name)
     for wrong in (x[0], x[:, :1]):
-        with user_error(repr(name), "(B, 3, H, W)"):
+        with raises_user_error(repr(name), "(B, 3, H, W)"):
             metric(wrong, wrong)
     if name in FULL_REFERENCE:
-        with user_error(repr(name), "same shape", "(3, 3, 8, 8)", "(2, 3, 8, 8)"):
+        with raises_user_error(repr(name), "same shape", "(3, 3, 8, 8)", "(2, 3, 8, 8)"):
             metric(x, x[:2])
 
 
@@ -148,34 +148,34 @@ def test_wrong_shapes(fake, x, user_error, name):
     + [("fid", "torchmetrics.image.fid", "vartutor[metrics]")]
     + [(name, "pyiqa", "pip install pyiqa (licence PolyForm Noncommercial") for name in NO_REFERENCE],
 )
-def test_a_missing_package_says_what_to_install(monkeypatch, user_error, name, package, command):
+def test_a_missing_package_says_what_to_install(monkeypatch, raises_user_error, name, package, command):
     monkeypatch.setitem(sys.modules, package, None)
-    with user_error(repr(name), package, "pip install", command):
+    with raises_user_error(repr(name), package, "pip install", command):
         extra_metric(name)
 
 
-def test_a_package_that_misses_torchvision_says_so(fake, monkeypatch, user_error):
+def test_a_package_that_misses_torchvision_says_so(fake, monkeypatch, raises_user_error):
     def broken(**_):
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
 
     monkeypatch.setattr(sys.modules["lpips"], "LPIPS", broken)
-    with user_error("'lpips'", "no package torchvision", "vartutor[metrics]"):
+    with raises_user_error("'lpips'", "no package torchvision", "vartutor[metrics]"):
         extra_metric("lpips")
     # torchmetrics raises this one without a name where torch-fidelity is missing.
     monkeypatch.setattr(sys.modules["lpips"], "LPIPS", lambda **_: (_ for _ in ()).throw(ModuleNotFoundError("a\nb")))
-    with user_error("'lpips'", "vartutor[metrics]"):
+    with raises_user_error("'lpips'", "vartutor[metrics]"):
         extra_metric("lpips")
 
 
-def test_no_network_says_so(fake, monkeypatch, user_error):
+def test_no_network_says_so(fake, monkeypatch, raises_user_error):
     def offline():
         raise OSError("name resolution failed\nsecond line")
 
     monkeypatch.setattr(sys.modules["DISTS_pytorch"], "DISTS", offline)
-    with user_error("'dists'", "no weights", "name resolution failed"):
+    with raises_user_error("'dists'", "no weights", "name resolution failed"):
         extra_metric("dists")
 
 
-def test_unknown_name(user_error):
-    with user_error("'vmaf'", "lpips, dists, fid, niqe, musiq, maniqa, clipiqa"):
+def test_unknown_name(raises_user_error):
+    with raises_user_error("'vmaf'", "lpips, dists, fid, niqe, musiq, maniqa, clipiqa"):
         extra_metric("vmaf")

@@ -61,14 +61,14 @@ def test_load(lemur):
     assert torch.equal(pixels[3], to_uint8(photos("val")[3].load()))
 
 
-def test_find_photo(user_error):
+def test_find_photo(raises_user_error):
     assert find_photo("lemur").file == "gc_world_animals_lemur.jpg"
     assert find_photo("kde_cat.jpg").file == "kde_cat.jpg"
-    with user_error("'animals'", "exactly one", "gc_farm_animals_cat.jpg"):
+    with raises_user_error("'animals'", "exactly one", "gc_farm_animals_cat.jpg"):
         find_photo("animals")
-    with user_error("'unicorn'", "none"):
+    with raises_user_error("'unicorn'", "none"):
         find_photo("unicorn")
-    with user_error("''"):
+    with raises_user_error("''"):
         find_photo("")
 
 
@@ -78,9 +78,9 @@ def test_whole_names_win_over_parts(monkeypatch):
     assert find_photo("cat.jpg").file == "cat.jpg"
 
 
-def test_unknown_split(user_error):
+def test_unknown_split(raises_user_error):
     for call in (photos, load_pixels):
-        with user_error("'dev'", "train, val, test"):
+        with raises_user_error("'dev'", "train, val, test"):
             call("dev")
 
 

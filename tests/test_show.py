@@ -40,8 +40,8 @@ def test_show_carries_caption_and_alt_text(shown, photo, kind):
     assert not plt.get_fignums()
 
 
-def test_short_alt_text_is_refused(user_error):
-    with user_error("30 characters"):
+def test_short_alt_text_is_refused(raises_user_error):
+    with raises_user_error("30 characters"):
         show(plot(), "It rises.", "a line")
     plt.close("all")
 
