@@ -14,6 +14,7 @@ FLOORS = [
     ["paths", "profiles"],
     ["checkpoints", "data"],
     ["metrics", "perceptual", "metrics_extra"],
+    ["tokenizer"],
     ["show"],
     ["exercises", "chapter", "doctor"],
     ["course"],

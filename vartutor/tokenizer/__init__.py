@@ -1,0 +1,1 @@
+"""Tokenizers: from a photo to whole numbers and back."""

@@ -1,0 +1,193 @@
+"""The multi-scale residual quantizer of VAR: a feature map becomes token maps from coarse to fine.
+
+Tian et al., 2024, section 3.2 and algorithms 1 and 2. Symbols as there: f the features, f_hat what the scales
+so far explain, rest = f - f_hat, patch_nums the sides p_1 … p_K of the maps.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vartutor.errors import UserError
+from vartutor.tokenizer.vq import all_reduce, nearest_code, straight_through
+
+Size = tuple[int, int]
+
+
+class Phi(nn.Module):
+    """φ_k: smooths an enlarged map, (1 - r) h + r conv(h); several scales may share one convolution.
+
+    Args:
+        channels: C.
+        scales: K.
+        shared: number of convolutions; 0 gives each scale its own.
+        ratio: r; 0 leaves the map alone.
+    """
+
+    def __init__(self, channels: int, scales: int, shared: int = 4, ratio: float = 0.5):
+        super().__init__()
+        self.ratio = abs(ratio)
+        count = shared or scales
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count))
+        # Scale k stands at k / (K - 1) on a line; it takes the convolution with the nearest tick.
+        margin = 1 / (3 * count) if count == 4 else 1 / (2 * count)
+        ticks = torch.linspace(margin, 1 - margin, count, dtype=torch.float64, device="cpu")
+        self.choice = [int((ticks - k / max(1, scales - 1)).abs().argmin()) for k in range(scales)]
+
+    def forward(self, h: Tensor, k: int) -> Tensor:
+        """(B, C, H, W) of scale k -> the same shape."""
+        if self.ratio <= 1e-6:
+            return h
+        return (1 - self.ratio) * h + self.ratio * self.convs[self.choice[k]](h)
+
+
+class MultiScaleQuantizer(nn.Module):
+    """Quantizes a feature map as a sum of K enlarged token maps, with one codebook.
+
+    Sides may repeat; the last one is that of the features. For features that are not square, or of another
+    size, methods take ``sizes``, the (height, width) of every map.
+
+    Args:
+        patch_nums: p_1 … p_K.
+        codes: V.
+        channels: C.
+        shared_phi, phi_ratio: see :class:`Phi`.
+        beta: weight of the commitment loss.
+        metric: ``euclidean`` or ``cosine``.
+
+    Attributes:
+        codes: (V, C) codebook.
+        hits: (K, V) moving average of how often each scale of a batch uses each code.
+
+    Raises:
+        UserError: an empty ladder.
+    """
+
+    def __init__(
+        self,
+        patch_nums: Sequence[int],
+        codes: int = 4096,
+        channels: int = 32,
+        *,
+        shared_phi: int = 4,
+        phi_ratio: float = 0.5,
+        beta: float = 0.25,
+        metric: str = "euclidean",
+    ):
+        super().__init__()
+        if not patch_nums:
+            raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
+        self.patch_nums, self.beta, self.metric = tuple(patch_nums), beta, metric
+        self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
+        self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
+        self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
+
+    @property
+    def tokens(self) -> int:
+        """L, the number of tokens of a square image."""
+        return sum(p * p for p in self.patch_nums)
+
+    def _sizes(self, sizes: Sequence[Size] | None) -> list[Size]:
+        sizes = list(sizes or [(p, p) for p in self.patch_nums])
+        if len(sizes) != len(self.patch_nums):
+            raise UserError(f"{len(sizes)} sizes for a ladder of {len(self.patch_nums)} scales")
+        return sizes
+
+    def lookup(self, z: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, h * w) int64: the nearest codes in row-major order."""
+        flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        return nearest_code(flat, self.codes, metric=self.metric).view(len(z), -1)
+
+    def embed(self, idx: Tensor, size: Size) -> Tensor:
+        """(B, h * w) indices -> (B, C, h, w) codes."""
+        return F.embedding(idx, self.codes).transpose(1, 2).unflatten(2, size)
+
+    def enlarge(self, codes: Tensor, size: Size, k: int) -> Tensor:
+        """h_k = φ_k(bicubic(codes)): what scale k adds to f_hat of (height, width) ``size``."""
+        if tuple(codes.shape[-2:]) != tuple(size):
+            codes = F.interpolate(codes, size=size, mode="bicubic")
+        return self.phi(codes, k)
+
+    @torch.no_grad()
+    def tokenize(self, f: Tensor, sizes: Sequence[Size] | None = None) -> list[Tensor]:
+        """Features (B, C, H, W) -> K index maps (B, h_k * w_k) int64 (algorithm 1).
+
+        Raises:
+            UserError: the last size is not that of the features.
+        """
+        return [idx for idx, _ in self._scales(f, sizes)]
+
+    def _scales(self, f: Tensor, sizes: Sequence[Size] | None):
+        """Yield (idx_k, h_k) from coarse to fine. h_k carries the gradient of codes and φ; the choice does not."""
+        sizes = self._sizes(sizes)
+        if tuple(sizes[-1]) != tuple(f.shape[-2:]):
+            raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
+        rest = f.detach()
+        for k, size in enumerate(sizes):
+            z = rest if tuple(size) == tuple(rest.shape[-2:]) else F.interpolate(rest, size=size, mode="area")
+            idx = self.lookup(z)
+            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
+            rest = rest - h.detach()
+            yield idx, h
+
+    def forward(self, f: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Quantize for training.
+
+        Args:
+            f: (B, C, H, W) features.
+
+        Returns:
+            f_hat (B, C, H, W) with the encoder's straight-through gradient; the K index maps; the loss
+            mean_k β ‖f - sg[f_hat_k]‖² + ‖f_hat_k - sg[f]‖², by which codes and φ learn.
+        """
+        f_hat, loss, indices = torch.zeros_like(f), f.new_zeros(()), []
+        for k, (idx, h) in enumerate(self._scales(f, sizes)):
+            f_hat = f_hat + h
+            loss = loss + self.beta * F.mse_loss(f_hat.detach(), f) + F.mse_loss(f_hat, f.detach())
+            indices.append(idx)
+            if self.training:
+                self._observe(idx, k)
+        return straight_through(f, f_hat), indices, loss / len(indices)
+
+    @torch.no_grad()
+    def _observe(self, idx: Tensor, k: int, decay: float = 0.99) -> None:
+        counts = all_reduce(torch.bincount(idx.flatten(), minlength=self.hits.shape[1]).float())
+        self.hits[k].lerp_(counts, 1 - decay)
+
+    def usage(self, threshold: float) -> Tensor:
+        """(K,) share of the codes whose moving average of hits is at least ``threshold``, per scale, 0 to 1."""
+        return (self.hits >= threshold).float().mean(1)
+
+    def step(self, f_hat: Tensor, idx: Tensor, k: int, sizes: Sequence[Size] | None = None) -> tuple[Tensor, Tensor]:
+        """Add scale k's tokens to f_hat (B, C, H, W).
+
+        Returns:
+            the new f_hat, and the transformer's input for scale k + 1: f_hat at that scale's size
+            (after the last scale f_hat itself).
+        """
+        sizes = self._sizes(sizes)
+        f_hat = f_hat + self.enlarge(self.embed(idx, sizes[k]), f_hat.shape[-2:], k)
+        if k + 1 == len(sizes):
+            return f_hat, f_hat
+        return f_hat, F.interpolate(f_hat, size=sizes[k + 1], mode="area")
+
+    def latents(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
+        """Index maps, all K or the first few -> f_hat (B, C, H, W) after each of them (algorithm 2)."""
+        return [f_hat for f_hat, _ in self._steps(indices, sizes)]
+
+    def next_inputs(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> Tensor:
+        """Teacher-forcing inputs of scales 2 … K: index maps -> (B, L - p_1², C).
+
+        The input of scale k + 1 is the accumulated f_hat after scale k, not the embedding of its tokens.
+        """
+        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]
+        return torch.cat(maps[: len(self.patch_nums) - 1], dim=1)
+
+    def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):
+        sizes = self._sizes(sizes)
+        f_hat = self.codes.new_zeros(len(indices[0]), self.codes.shape[1], *sizes[-1])
+        for k, idx in enumerate(indices):
+            f_hat, following = self.step(f_hat, idx, k, sizes)
+            yield f_hat, following

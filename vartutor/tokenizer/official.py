@@ -1,0 +1,104 @@
+"""Load the tokenizer that the authors of VAR published, and any of the same form."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vartutor.errors import UserError
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+
+Source = str | Path | Mapping[str, Tensor]
+LADDER_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+
+# Their names on the left, ours on the right; all other names are the same.
+RENAMES = (
+    (r"^quantize\.embedding\.weight$", "quantizer.codes"),
+    (r"^quantize\.ema_vocab_hit_SV$", "quantizer.hits"),
+    (r"^quantize\.quant_resi\.qresi_ls\.(\d+)\.", r"quantizer.phi.convs.\1."),
+    (r"^quantize\.quant_resi\.qresi\.", "quantizer.phi.convs.0."),
+    (r"^quantize\.quant_resi\.(\d+)\.", r"quantizer.phi.convs.\1."),
+)
+
+
+def read_state_dict(source: Source) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file, a .pth file (read with ``weights_only``), or a mapping.
+
+    Raises:
+        UserError: missing, unreadable, or not a flat dictionary of tensors.
+    """
+    if isinstance(source, Mapping):
+        state = dict(source)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        try:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # safetensors, torch and pickle each raise their own, some with pages of advice
+            reason = (str(error).splitlines() or [""])[0][:120]
+            raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")
+    return state
+
+
+def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:
+    """Load ``state`` into ``model``, in the model's types; nothing may be missing, unknown or misshapen.
+
+    Args:
+        optional: names that may be missing or of another shape; then the model's own stay.
+
+    Raises:
+        UserError: lists every missing, unknown and misshapen name.
+    """
+    own = model.state_dict()
+    bad = [f"missing {name}" for name in own if name not in state and name not in optional]
+    bad += [f"unknown {name}" for name in state if name not in own]
+    misshapen = [name for name in state if name in own and state[name].shape != own[name].shape]
+    bad += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in misshapen
+        if name not in optional
+    ]
+    if bad:
+        raise UserError(f"the weights do not fit the model: {'; '.join(bad)}")
+    kept = {name: value.to(own[name].dtype) for name, value in state.items() if name not in misshapen}
+    model.load_state_dict(kept, strict=False)
+
+
+def load_vqvae(source: Source, patch_nums: Sequence[int] = LADDER_256) -> MultiScaleTokenizer:
+    """VAR's multi-scale tokenizer with its published weights.
+
+    Width, code length, codebook size and the number of φ convolutions are read from the tensors. The ladder is
+    not in the file: one tokenizer serves several, and its usage statistics are dropped where they are of another.
+
+    Args:
+        source: path of a .pth or .safetensors file, or a state dict with the official names.
+        patch_nums: sides of the token maps.
+
+    Returns:
+        the tokenizer in evaluation mode, without gradients.
+
+    Raises:
+        UserError: unreadable, or names and shapes that do not fit, all listed.
+    """
+    state = read_state_dict(source)
+    for pattern, name in RENAMES:
+        state = {re.sub(pattern, name, key): value for key, value in state.items()}
+    needed = ("quantizer.codes", "encoder.conv_in.weight")
+    if missing := [name for name in needed if name not in state]:
+        raise UserError(f"no tokenizer of VAR: the source lacks what stands for {', '.join(missing)}")
+    codes, channels = state["quantizer.codes"].shape
+    phis = len([name for name in state if re.fullmatch(r"quantizer\.phi\.convs\.\d+\.weight", name)])
+    quantizer = MultiScaleQuantizer(patch_nums, codes, channels, shared_phi=phis, phi_ratio=0.5 if phis else 0.0)
+    model = MultiScaleTokenizer(quantizer, ch=state["encoder.conv_in.weight"].shape[0])
+    load_strictly(model, state, optional=("quantizer.hits",))
+    return model.eval().requires_grad_(False)

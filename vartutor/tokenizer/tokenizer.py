@@ -1,0 +1,53 @@
+"""A tokenizer: encoder, quantizer and decoder with the methods that every tokenizer of the course has."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vartutor.tokenizer.autoencoder import Decoder, Encoder
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
+
+
+class MultiScaleTokenizer(nn.Module):
+    """VAR's tokenizer: photos to token maps from coarse to fine, and back.
+
+    Args:
+        quantizer: holds the ladder and the codebook.
+        ch: width of the autoencoder, a multiple of 32; 160 in the official one.
+    """
+
+    def __init__(self, quantizer: MultiScaleQuantizer, ch: int = 160):
+        super().__init__()
+        z = quantizer.codes.shape[1]
+        self.encoder, self.decoder = Encoder(ch, z), Decoder(ch, z)
+        self.quantizer = quantizer
+        self.quant_conv, self.post_quant_conv = (nn.Conv2d(z, z, 3, padding=1) for _ in range(2))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> features f (B, C, h, w)."""
+        return self.quant_conv(self.encoder(x))
+
+    def tokenize(self, x: Tensor, sizes: Sequence[Size] | None = None) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> K index maps (B, p_k²) int64."""
+        return self.quantizer.tokenize(self.encode(x), sizes)
+
+    def latents(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
+        """Index maps -> f_hat (B, C, h, w) after each scale."""
+        return self.quantizer.latents(indices, sizes)
+
+    def next_inputs(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> Tensor:
+        """Index maps -> teacher-forcing inputs (B, L - p_1², C) of the scales after the first."""
+        return self.quantizer.next_inputs(indices, sizes)
+
+    def decode(self, f_hat: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 3, H, W), clamped to [-1, 1]."""
+        return self.decoder(self.post_quant_conv(f_hat)).clamp(-1, 1)
+
+    def reconstruct(self, x: Tensor, sizes: Sequence[Size] | None = None) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> what its tokens say of it, same shape and range."""
+        return self.decode(self.latents(self.tokenize(x, sizes), sizes)[-1])
+
+    def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+        """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss."""
+        f_hat, indices, loss = self.quantizer(self.encode(x), sizes)
+        return self.decoder(self.post_quant_conv(f_hat)), indices, loss
