@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.official import LADDER_256, load_vqvae
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
@@ -223,7 +224,7 @@ def test_training_step(state, golden):
 def test_the_official_size_has_every_name_and_shape():
     listed = json.loads((GOLDEN / "vqvae_ch160v4096z32_state_dict.json").read_text())
     with torch.device("meta"):
-        model = MultiScaleTokenizer(MultiScaleQuantizer(LADDER_256, 4096, 32), ch=160)
+        model = MultiScaleTokenizer(MultiScaleQuantizer(LADDER_256, 4096, 32), Encoder(), Decoder())
         fake = {name: torch.empty(entry["shape"]) for name, entry in listed["state_dict"].items()}
     assert sum(p.numel() for p in model.parameters()) == listed["num_parameters"] == 108_948_355
     with torch.device("meta"):

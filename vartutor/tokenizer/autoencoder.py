@@ -1,7 +1,7 @@
-"""The autoencoder of VAR's tokenizer: 16 pixels a side become one position of 32 numbers, and back.
+"""Two autoencoders: VAR's, where 16 pixels a side become one position, and the course's small one, with 4.
 
-Its blocks are those of latent diffusion's f = 16 model (Rombach et al., 2022). Attribute names are those of
-the official checkpoint, so that its weights load as they are.
+The blocks are those of latent diffusion's f = 16 model (Rombach et al., 2022). Attribute names of VAR's are those
+of the official checkpoint, so that its weights load as they are.
 """
 
 import torch.nn.functional as F
@@ -139,3 +139,34 @@ class Decoder(nn.Module):
         for level in reversed(self.up):
             h = level.upsample(level(h))
         return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class SmallEncoder(nn.Module):
+    """The course's: (B, 3, H, W) in [-1, 1] -> (B, z, H / 4, W / 4); sides are multiples of 4.
+
+    Space-to-depth first, so that every convolution works at the small size, where two cores can afford it.
+    """
+
+    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
+        super().__init__()
+        self.conv_in = nn.Conv2d(3 * 16, width, 3, padding=1)
+        self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
+        self.norm_out, self.conv_out = norm(width), nn.Conv2d(width, z, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.block(self.conv_in(F.pixel_unshuffle(x, 4)))
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class SmallDecoder(nn.Module):
+    """The course's: (B, z, h, w) -> (B, 3, 4 h, 4 w), not clamped."""
+
+    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
+        super().__init__()
+        self.conv_in = nn.Conv2d(z, width, 3, padding=1)
+        self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
+        self.norm_out, self.conv_out = norm(width), nn.Conv2d(width, 3 * 16, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.block(self.conv_in(z))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), 4)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vartutor.errors import UserError
+from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 
@@ -99,6 +100,7 @@ def load_vqvae(source: Source, patch_nums: Sequence[int] = LADDER_256) -> MultiS
     codes, channels = state["quantizer.codes"].shape
     phis = len([name for name in state if re.fullmatch(r"quantizer\.phi\.convs\.\d+\.weight", name)])
     quantizer = MultiScaleQuantizer(patch_nums, codes, channels, shared_phi=phis, phi_ratio=0.5 if phis else 0.0)
-    model = MultiScaleTokenizer(quantizer, ch=state["encoder.conv_in.weight"].shape[0])
+    ch = state["encoder.conv_in.weight"].shape[0]
+    model = MultiScaleTokenizer(quantizer, Encoder(ch, channels), Decoder(ch, channels))
     load_strictly(model, state, optional=("quantizer.hits",))
     return model.eval().requires_grad_(False)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
 
 
@@ -13,14 +12,14 @@ class MultiScaleTokenizer(nn.Module):
 
     Args:
         quantizer: holds the ladder and the codebook.
-        ch: width of the autoencoder, a multiple of 32; 160 in the official one.
+        encoder: photos in [-1, 1] to features with as many channels as a code.
+        decoder: features to photos.
     """
 
-    def __init__(self, quantizer: MultiScaleQuantizer, ch: int = 160):
+    def __init__(self, quantizer: MultiScaleQuantizer, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
         z = quantizer.codes.shape[1]
-        self.encoder, self.decoder = Encoder(ch, z), Decoder(ch, z)
-        self.quantizer = quantizer
+        self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
         self.quant_conv, self.post_quant_conv = (nn.Conv2d(z, z, 3, padding=1) for _ in range(2))
 
     def encode(self, x: Tensor) -> Tensor:

@@ -1,0 +1,154 @@
+"""The hierarchical tokenizer: groups, overlap, and the images at every scale."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vartutor.data.pairs import pyramid
+from vartutor.tokenizer.autoencoder import SmallDecoder, SmallEncoder
+from vartutor.tokenizer.hierarchical import HierarchicalQuantizer, HierarchicalTokenizer
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+
+GROUPS = ((1, 2, 4, 4), (5, 8), (16,))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def features(batch=2, channels=8):
+    return [torch.randn(batch, channels, p, p) for p in (4, 8, 16)]
+
+
+@pytest.fixture
+def quantizer():
+    return HierarchicalQuantizer(GROUPS, 64, 8)
+
+
+@pytest.fixture
+def tokenizer():
+    quantizer = HierarchicalQuantizer(GROUPS, 64, 16)
+    return HierarchicalTokenizer(quantizer, SmallEncoder(32), SmallDecoder(32))
+
+
+def test_one_group_is_the_plain_quantizer():
+    plain = MultiScaleQuantizer((1, 2, 4), 64, 8).train()
+    hit = HierarchicalQuantizer(((1, 2, 4),), 64, 8).train()
+    hit.load_state_dict(plain.state_dict())
+    f = torch.randn(2, 8, 4, 4, requires_grad=True)
+    a, idx_a, loss_a = plain(f)
+    (b,), idx_b, loss_b = hit([f])
+    assert torch.allclose(a, b, atol=1e-6)
+    assert torch.allclose(loss_a, loss_b)
+    assert all(map(torch.equal, idx_a, idx_b))
+    assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(plain.latents(idx_a), hit.latents(idx_a), strict=True))
+    assert torch.allclose(plain.next_inputs(idx_a), hit.next_inputs(idx_a), atol=1e-6)
+
+
+def test_the_tokens_of_the_small_photo_are_the_first_of_the_larger(quantizer):
+    f = features()
+    other = [f[0], torch.randn_like(f[1]), torch.randn_like(f[2])]
+    a, b = quantizer.tokenize(f), quantizer.tokenize(other)
+    assert all(map(torch.equal, a[:4], b[:4]))
+    assert not torch.equal(a[4], b[4])
+    alone = HierarchicalQuantizer(GROUPS[:1], 64, 8)
+    # Without ties to the larger scales φ must be the same, so it is left out here.
+    quantizer.phi.ratio = alone.phi.ratio = 0.0
+    alone.codes.data = quantizer.codes.data
+    assert all(map(torch.equal, alone.tokenize(f[:1]), quantizer.tokenize(f)[:4]))
+
+
+def test_a_group_starts_from_the_enlarged_sum_of_those_before(quantizer):
+    f = features()
+    idx = quantizer.tokenize(f)
+    latents = quantizer.latents(idx)
+    assert [tuple(z.shape[-2:]) for z in latents] == [(4, 4)] * 4 + [(8, 8)] * 2 + [(16, 16)]
+    start = F.interpolate(latents[3], size=(8, 8), mode="bicubic")
+    added = quantizer.enlarge(quantizer.embed(idx[4], (5, 5)), (8, 8), 4)
+    assert torch.allclose(latents[4], start + added, atol=1e-6)
+    rest = F.interpolate(f[1] - start, size=(5, 5), mode="area")
+    assert torch.equal(idx[4], quantizer.lookup(rest))
+
+
+def test_inputs_of_the_transformer_have_the_size_of_their_scale(quantizer):
+    idx = quantizer.tokenize(features())
+    inputs = quantizer.next_inputs(idx)
+    assert inputs.shape == (2, quantizer.tokens - 1, 8)
+    # The first scale of group 2 sees group 1's latent, enlarged to the group's canvas and shrunk to its size.
+    canvas = F.interpolate(quantizer.latents(idx)[3], size=(8, 8), mode="bicubic")
+    expected = F.interpolate(canvas, size=(5, 5), mode="area").flatten(2).transpose(1, 2)
+    start = sum(p * p for p in (2, 4, 4))
+    assert torch.allclose(inputs[:, start : start + 25], expected, atol=1e-6)
+
+
+def test_without_overlap_every_group_is_alone():
+    quantizer = HierarchicalQuantizer(GROUPS, 64, 8, overlap=False)
+    f = features()
+    changed = [torch.randn_like(f[0]), f[1], f[2]]
+    a, b = quantizer.tokenize(f), quantizer.tokenize(changed)
+    assert not torch.equal(a[3], b[3])
+    assert all(map(torch.equal, a[4:], b[4:]))
+    inputs = quantizer.next_inputs(a)
+    start = sum(p * p for p in (2, 4, 4))
+    assert (inputs[:, start : start + 25] == 0).all()
+
+
+def test_gradients_reach_everything(tokenizer):
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    images, indices, loss = tokenizer.train()(x)
+    assert {s: tuple(image.shape[-2:]) for s, image in images.items()} == {1: (16, 16), 2: (32, 32), 4: (64, 64)}
+    assert [idx.shape[1] for idx in indices] == [p * p for p in (1, 2, 4, 4, 5, 8, 16)]
+    target = pyramid(x)
+    (loss + sum(F.mse_loss(images[s], target[s]) for s in images)).backward()
+    without = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_decode_scales_gives_the_complete_groups(tokenizer):
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        idx = tokenizer.tokenize(x)
+        images = tokenizer.decode_scales(idx)
+        assert {s: tuple(image.shape) for s, image in images.items()} == {s: (2, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
+        assert list(tokenizer.decode_scales(idx[:5])) == [1]
+        assert torch.equal(tokenizer.decode_scales(idx[:6])[2], images[2])
+        assert torch.equal(tokenizer.reconstruct(x), images[4])
+        assert all(image.abs().max() <= 1 for image in images.values())
+
+
+def test_photos_that_are_not_square(tokenizer):
+    x = torch.rand(1, 3, 64, 96) * 2 - 1
+    sizes = [(p, p * 3 // 2 or 1) for p in (1, 2, 4, 4, 5, 8, 16)]
+    with torch.no_grad():
+        idx = tokenizer.tokenize(x, sizes)
+        images = tokenizer.decode_scales(idx, sizes)
+    assert tuple(images[4].shape) == (1, 3, 64, 96)
+    assert tuple(images[1].shape) == (1, 3, 16, 24)
+
+
+def test_a_few_steps_lower_the_error(tokenizer):
+    x = torch.rand(4, 3, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3) * 2 - 1
+    target = pyramid(x)
+    optimizer = torch.optim.AdamW(tokenizer.train().parameters(), 3e-3)
+    losses = []
+    for _ in range(25):
+        images, _, loss = tokenizer(x)
+        loss = loss + sum(F.mse_loss(images[s], target[s]) for s in images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_mistakes_are_one_clear_line(quantizer, raises_user_error):
+    f = features()
+    with raises_user_error("2 feature maps for 3 scale groups"):
+        quantizer.tokenize(f[:2])
+    with raises_user_error("their group ends at (8, 8)"):
+        quantizer.tokenize([f[0], f[0], f[2]])
+    with raises_user_error("every scale group"):
+        HierarchicalQuantizer(((1, 2), ()))
+    with raises_user_error("2 image scales for 3"):
+        HierarchicalTokenizer(quantizer, SmallEncoder(32, 8), SmallDecoder(32, 8), (1, 2))

@@ -1,0 +1,169 @@
+"""Hierarchical image tokenization (HIT): the tokens of a small photo are the first tokens of the larger one.
+
+arXiv 2506.04990. The photo is shrunk to each image scale and encoded. Scale group 1 quantizes the features of
+the smallest; group g starts from the enlarged sum of all tokens so far, and quantizes what that does not explain
+of its own features. So decoding after each group gives a real image at ×1, ×2 and ×4. One encoder, one codebook
+and one decoder serve all groups. How φ is shared and which filter enlarges between groups is our choice; the
+paper does not say.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vartutor.data.pairs import SCALES, pyramid
+from vartutor.errors import UserError
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.tokenizer.vq import straight_through
+
+
+class HierarchicalQuantizer(MultiScaleQuantizer):
+    """A multi-scale quantizer whose ladder has groups, one for each image scale.
+
+    With a single group it is :class:`MultiScaleQuantizer`, but for features in a list.
+
+    Args:
+        groups: the ladder of each group, such as ``((1, 2, 4), (6, 8), (12, 16))``.
+        overlap: whether a group starts from the tokens of the groups before it; False is the ablation in
+            which every group quantizes its image alone.
+        **options: as for :class:`MultiScaleQuantizer`.
+
+    Raises:
+        UserError: an empty group.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], *args, overlap: bool = True, **options):
+        if not groups or not all(groups):
+            raise UserError("every scale group needs at least one side, such as ((1, 2, 4), (8,), (16,))")
+        super().__init__([p for group in groups for p in group], *args, **options)
+        self.groups, self.overlap = tuple(map(tuple, groups)), overlap
+        self.ends = tuple(accumulate(len(group) for group in self.groups))  # scales done after each group
+        self.group_of = [g for g, group in enumerate(self.groups) for _ in group]
+
+    def _start(self, f_hat: Tensor | None, canvas: Size, like: Tensor) -> Tensor:
+        """What a group begins with: f_hat of the group before, enlarged to its canvas; zeros without overlap."""
+        if f_hat is None or not self.overlap:
+            return like.new_zeros(*like.shape[:2], *canvas)
+        return F.interpolate(f_hat, size=canvas, mode="bicubic")
+
+    def _check(self, features: Sequence[Tensor], sizes: list[Size]) -> None:
+        for f, end in zip(features, self.ends, strict=True):
+            if tuple(f.shape[-2:]) != tuple(sizes[end - 1]):
+                raise UserError(f"features of {tuple(f.shape[-2:])}, but their group ends at {tuple(sizes[end - 1])}")
+
+    def _scales(self, features: Sequence[Tensor], sizes: Sequence[Size] | None):
+        """Yield (idx_k, f_hat_k, f): tokens, the sum so far on its group's canvas, and the features it aims at."""
+        sizes = self._sizes(sizes)
+        if len(features) != len(self.groups):
+            raise UserError(f"{len(features)} feature maps for {len(self.groups)} scale groups")
+        self._check(features, sizes)
+        f_hat = None
+        for k, size in enumerate(sizes):
+            f = features[self.group_of[k]]
+            if k == 0 or k in self.ends:
+                f_hat = self._start(f_hat, f.shape[-2:], f)
+            rest = (f - f_hat).detach()
+            z = rest if tuple(size) == tuple(rest.shape[-2:]) else F.interpolate(rest, size=size, mode="area")
+            idx = self.lookup(z)
+            f_hat = f_hat + self.enlarge(self.embed(idx, size), f.shape[-2:], k)
+            yield idx, f_hat, f
+
+    @torch.no_grad()
+    def tokenize(self, f: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
+        """Features of every image scale, (B, C, h_g, w_g) each -> K index maps (B, h_k * w_k) int64.
+
+        Raises:
+            UserError: another number of feature maps, or one that is not of its group's last size.
+        """
+        return [idx for idx, *_ in self._scales(f, sizes)]
+
+    def forward(
+        self, f: Sequence[Tensor], sizes: Sequence[Size] | None = None
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Quantize for training.
+
+        Returns:
+            f_hat at the end of every group, with straight-through gradients to its features; the K index maps;
+            the loss of :meth:`MultiScaleQuantizer.forward`, each scale against the features of its group.
+        """
+        ends, indices, loss = [], [], f[0].new_zeros(())
+        for k, (idx, f_hat, target) in enumerate(self._scales(f, sizes)):
+            loss = loss + self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach())
+            indices.append(idx)
+            if self.training:
+                self._observe(idx, k)
+            if k + 1 in self.ends:
+                ends.append(straight_through(target, f_hat))
+        return ends, indices, loss / len(indices)
+
+    def step(
+        self, f_hat: Tensor | None, idx: Tensor, k: int, sizes: Sequence[Size] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Add scale k's tokens; f_hat is None before the first.
+
+        Returns:
+            f_hat on the canvas of scale k's group, and the transformer's input for scale k + 1: f_hat enlarged
+            to that scale's canvas if a group begins there, and shrunk to its size.
+        """
+        sizes = self._sizes(sizes)
+        canvas = sizes[self.ends[self.group_of[k]] - 1]
+        codes = self.embed(idx, sizes[k])
+        if k == 0 or k in self.ends:
+            f_hat = self._start(f_hat, canvas, codes)
+        f_hat = f_hat + self.enlarge(codes, canvas, k)
+        if k + 1 == len(sizes):
+            return f_hat, f_hat
+        following = f_hat
+        if k + 1 in self.ends:
+            following = self._start(f_hat, sizes[self.ends[self.group_of[k + 1]] - 1], codes)
+        return f_hat, F.interpolate(following, size=sizes[k + 1], mode="area")
+
+    def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):
+        f_hat = None
+        for k, idx in enumerate(indices):
+            f_hat, following = self.step(f_hat, idx, k, sizes)
+            yield f_hat, following
+
+
+class HierarchicalTokenizer(MultiScaleTokenizer):
+    """HIT: one encoder, one codebook and one decoder for a photo at ×1, ×2 and ×4.
+
+    Args:
+        quantizer: with one group per scale.
+        encoder, decoder: as for :class:`MultiScaleTokenizer`.
+        scales: factor of each group relative to the smallest image.
+    """
+
+    def __init__(
+        self,
+        quantizer: HierarchicalQuantizer,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        scales: tuple[int, ...] = SCALES,
+    ):
+        if len(scales) != len(quantizer.groups):
+            raise UserError(f"{len(scales)} image scales for {len(quantizer.groups)} scale groups")
+        super().__init__(quantizer, encoder, decoder)
+        self.scales = scales
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1], the largest image -> features (B, C, h_s, w_s) of every scale, smallest first."""
+        return [super(HierarchicalTokenizer, self).encode(image) for image in pyramid(x, self.scales).values()]
+
+    def decode_scales(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> dict[int, Tensor]:
+        """Index maps -> {s: (B, 3, H_s, W_s) in [-1, 1]} for every scale whose group is complete."""
+        latents = self.latents(indices, sizes)
+        return {s: self.decode(latents[end - 1]) for s, end in self._complete(len(latents))}
+
+    def _complete(self, count: int):
+        return [(s, end) for s, end in zip(self.scales, self.quantizer.ends, strict=True) if end <= count]
+
+    def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[dict[int, Tensor], list[Tensor], Tensor]:
+        """For training: (B, 3, H, W) -> {s: reconstruction, not clamped}; the index maps; the quantizer's loss."""
+        ends, indices, loss = self.quantizer(self.encode(x), sizes)
+        images = {s: self.decoder(self.post_quant_conv(f_hat)) for s, f_hat in zip(self.scales, ends, strict=True)}
+        return images, indices, loss
