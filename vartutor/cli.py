@@ -64,6 +64,29 @@ def _book(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train(args: argparse.Namespace) -> int:
+    from vartutor.chapter import check_seed
+    from vartutor.profiles import get_profile
+    from vartutor.train.tokenizer import evaluate_tokenizer, train_tokenizer
+
+    profile = get_profile(args.profile)
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    trainer = train_tokenizer(
+        profile,
+        args.out,
+        ladder=args.ladder,
+        seed=check_seed(args.seed),
+        steps=args.steps,
+        bf16=args.bf16,
+        resume=args.resume,
+    )
+    scores = evaluate_tokenizer(trainer.averaged, profile, "val")
+    print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
+    print(f"weights and log: {args.out}")
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from vartutor.doctor import FAIL, examine
 
@@ -96,6 +119,17 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--notebooks", type=Path, help="folder of executed notebooks (default: the committed ones)")
     sub.add_argument("--out", type=Path, help="folder for the book (default build/book)")
     sub.add_argument("--strict", action="store_true", help="treat warnings as errors")
+    sub = command("train", _train, "train a model on the shipped photos", chapters=False)
+    sub.add_argument("what", choices=["tokenizer"])
+    sub.add_argument("--profile", default="cpu", help="smoke, cpu (default) or gpu")
+    sub.add_argument(
+        "--ladder", default="hit", help="hit (default): hierarchical; var: plain, with the same token maps"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
+    sub.add_argument("--steps", type=int, help="instead of the profile's")
+    sub.add_argument("--bf16", action="store_true", help="encoder and decoder in bfloat16")
+    sub.add_argument("--out", type=Path, default=Path("build/tokenizer"), help="folder for state.pt and log.csv")
+    sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
     command("doctor", _doctor, "check this machine, one line per question", chapters=False)
     return top
 

@@ -20,6 +20,12 @@ class Profile:
     eval_crops: int = 3  # test crops per photo
     first_steps: int = 500  # chapter 00: two layers
     cnn_steps: int = 1000  # chapter 01: a small convolutional network
+    autoencoder: str = "small"  # small: f = 4; var: VAR's, f = 16
+    width: int = 128  # of the autoencoder
+    codes: int = 1024
+    channels: int = 16  # of a code
+    groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
+    tokenizer_steps: int = 20000
 
     @property
     def lr_size(self) -> int:
@@ -30,9 +36,21 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", batch_size=4, eval_crops=1, first_steps=5, cnn_steps=5),
+        Profile("smoke", batch_size=4, eval_crops=1, first_steps=5, cnn_steps=5, width=32, codes=64, tokenizer_steps=5),
         Profile("cpu"),
-        Profile("gpu", image_size=512, batch_size=32, first_steps=2000, cnn_steps=20000),
+        Profile(
+            "gpu",
+            image_size=512,
+            batch_size=32,
+            first_steps=2000,
+            cnn_steps=20000,
+            autoencoder="var",
+            width=160,
+            codes=4096,
+            channels=32,
+            groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
+            tokenizer_steps=25000,
+        ),
     )
 }
 

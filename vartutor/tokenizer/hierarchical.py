@@ -56,7 +56,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
                 raise UserError(f"features of {tuple(f.shape[-2:])}, but their group ends at {tuple(sizes[end - 1])}")
 
     def _scales(self, features: Sequence[Tensor], sizes: Sequence[Size] | None):
-        """Yield (idx_k, f_hat_k, f): tokens, the sum so far on its group's canvas, and the features it aims at."""
+        """Yield (idx_k, z_k, f_hat_k, f): tokens, what was looked up, the sum on its group's canvas, its target."""
         sizes = self._sizes(sizes)
         if len(features) != len(self.groups):
             raise UserError(f"{len(features)} feature maps for {len(self.groups)} scale groups")
@@ -70,7 +70,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             z = rest if tuple(size) == tuple(rest.shape[-2:]) else F.interpolate(rest, size=size, mode="area")
             idx = self.lookup(z)
             f_hat = f_hat + self.enlarge(self.embed(idx, size), f.shape[-2:], k)
-            yield idx, f_hat, f
+            yield idx, z, f_hat, f
 
     @torch.no_grad()
     def tokenize(self, f: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
@@ -91,11 +91,11 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             the loss of :meth:`MultiScaleQuantizer.forward`, each scale against the features of its group.
         """
         ends, indices, loss = [], [], f[0].new_zeros(())
-        for k, (idx, f_hat, target) in enumerate(self._scales(f, sizes)):
+        for k, (idx, z, f_hat, target) in enumerate(self._scales(f, sizes)):
             loss = loss + self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach())
             indices.append(idx)
             if self.training:
-                self._observe(idx, k)
+                self._observe(idx, z, k)
             if k + 1 in self.ends:
                 ends.append(straight_through(target, f_hat))
         return ends, indices, loss / len(indices)
@@ -164,6 +164,8 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
 
     def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[dict[int, Tensor], list[Tensor], Tensor]:
         """For training: (B, 3, H, W) -> {s: reconstruction, not clamped}; the index maps; the quantizer's loss."""
-        ends, indices, loss = self.quantizer(self.encode(x), sizes)
+        features = self.encode(x)
+        with torch.autocast(x.device.type, enabled=False):  # distances need all digits
+            ends, indices, loss = self.quantizer([f.float() for f in features], sizes)
         images = {s: self.decoder(self.post_quant_conv(f_hat)) for s, f_hat in zip(self.scales, ends, strict=True)}
         return images, indices, loss

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
-from vartutor.tokenizer.vq import all_reduce, nearest_code, straight_through
+from vartutor.tokenizer.vq import all_reduce, broadcast, nearest_code, straight_through
 
 Size = tuple[int, int]
 
@@ -83,6 +83,7 @@ class MultiScaleQuantizer(nn.Module):
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
+        self.seen: dict[int, Tensor] = {}  # the last training batch's vectors, per scale
 
     @property
     def tokens(self) -> int:
@@ -117,10 +118,10 @@ class MultiScaleQuantizer(nn.Module):
         Raises:
             UserError: the last size is not that of the features.
         """
-        return [idx for idx, _ in self._scales(f, sizes)]
+        return [idx for idx, *_ in self._scales(f, sizes)]
 
     def _scales(self, f: Tensor, sizes: Sequence[Size] | None):
-        """Yield (idx_k, h_k) from coarse to fine. h_k carries the gradient of codes and φ; the choice does not."""
+        """Yield (idx_k, z_k, h_k): tokens, what was looked up, and what they add. Only h_k carries a gradient."""
         sizes = self._sizes(sizes)
         if tuple(sizes[-1]) != tuple(f.shape[-2:]):
             raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
@@ -130,7 +131,7 @@ class MultiScaleQuantizer(nn.Module):
             idx = self.lookup(z)
             h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
             rest = rest - h.detach()
-            yield idx, h
+            yield idx, z, h
 
     def forward(self, f: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
         """Quantize for training.
@@ -143,18 +144,38 @@ class MultiScaleQuantizer(nn.Module):
             mean_k β ‖f - sg[f_hat_k]‖² + ‖f_hat_k - sg[f]‖², by which codes and φ learn.
         """
         f_hat, loss, indices = torch.zeros_like(f), f.new_zeros(()), []
-        for k, (idx, h) in enumerate(self._scales(f, sizes)):
+        for k, (idx, z, h) in enumerate(self._scales(f, sizes)):
             f_hat = f_hat + h
             loss = loss + self.beta * F.mse_loss(f_hat.detach(), f) + F.mse_loss(f_hat, f.detach())
             indices.append(idx)
             if self.training:
-                self._observe(idx, k)
+                self._observe(idx, z, k)
         return straight_through(f, f_hat), indices, loss / len(indices)
 
     @torch.no_grad()
-    def _observe(self, idx: Tensor, k: int, decay: float = 0.99) -> None:
+    def _observe(self, idx: Tensor, z: Tensor, k: int, decay: float = 0.99) -> None:
         counts = all_reduce(torch.bincount(idx.flatten(), minlength=self.hits.shape[1]).float())
         self.hits[k].lerp_(counts, 1 - decay)
+        self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+
+    @torch.no_grad()
+    def revive(self, share: float = 0.05) -> int:
+        """Move codes that get less than ``share`` of an even portion of the hits to vectors of the last batch.
+
+        Every scale gives equally many vectors, else the finest, which has most tokens, would give nearly all.
+
+        Returns:
+            how many codes moved; 0 before the first training step.
+        """
+        hits = self.hits.sum(0)
+        dead = (hits < share * hits.mean()).nonzero()[:, 0]
+        if not len(dead) or not self.seen:
+            return 0
+        scale = torch.randint(len(self.seen), (len(dead),)).tolist()
+        chosen = [self.seen[k][int(torch.randint(len(self.seen[k]), ()))] for k in scale]
+        self.codes.data[dead] = broadcast(torch.stack(chosen).to(self.codes))
+        self.hits[:, dead] = self.hits.mean()
+        return len(dead)
 
     def usage(self, threshold: float) -> Tensor:
         """(K,) share of the codes whose moving average of hits is at least ``threshold``, per scale, 0 to 1."""

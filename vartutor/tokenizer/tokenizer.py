@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
@@ -48,5 +49,7 @@ class MultiScaleTokenizer(nn.Module):
 
     def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
         """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss."""
-        f_hat, indices, loss = self.quantizer(self.encode(x), sizes)
+        f = self.encode(x)
+        with torch.autocast(x.device.type, enabled=False):  # distances need all digits
+            f_hat, indices, loss = self.quantizer(f.float(), sizes)
         return self.decoder(self.post_quant_conv(f_hat)), indices, loss

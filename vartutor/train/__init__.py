@@ -1,0 +1,1 @@
+"""Training: one loop for everything, and what each model adds to it."""

@@ -1,0 +1,184 @@
+"""The training loop: warm-up and cosine, clipping, averaged weights, and a state that resumes bit for bit."""
+
+import copy
+import csv
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from vartutor.errors import UserError
+from vartutor.train.checkpoint import load_state, save_state
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast to train."""
+
+    steps: int
+    lr: float = 1e-3
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.01
+    clip: float = 1.0  # gradient norm
+    ema: float = 0.999  # decay of the averaged weights
+    save_every: int = 500
+    log_every: int = 50
+
+
+def learning_rate(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth; a function of the step alone."""
+    warmup = max(1, round(config.warmup * config.steps))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, config.steps - warmup)
+    return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Interrupt:
+    """While active, Ctrl-C only asks to stop, so that a step is never cut in half; a second one stops at once."""
+
+    def __enter__(self):
+        self.asked = False
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
+class Trainer:
+    """Trains ``model`` on losses that ``step_loss`` computes.
+
+    Args:
+        model: trained in place; ``self.averaged`` holds the moving average of its weights.
+        step_loss: called with the step number; draws its own batch and returns the loss and numbers to log.
+        config: the schedule.
+        out: folder for ``state.pt`` and ``log.csv``, made if missing.
+        generators: sources of random batches, saved with the state.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        step_loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+        config: LoopConfig,
+        out: Path,
+        generators: list[Generator],
+    ):
+        self.model, self.step_loss, self.config, self.generators = model, step_loss, config, generators
+        self.optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=config.lr,
+            betas=(0.9, 0.95),
+            weight_decay=config.weight_decay,
+        )
+        self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
+        self.step, self.seconds, self.rows = 0, 0.0, []
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be made a folder ({error.strerror})") from None
+        self.state_path, self.log_path = out / "state.pt", out / "log.csv"
+
+    def save(self) -> None:
+        """Write the state and the log."""
+        save_state(
+            self.state_path,
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "rows": self.rows,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generators": [g.get_state() for g in self.generators],
+                "torch": torch.get_rng_state(),
+            },
+        )
+        with open(self.log_path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else ["step"])
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def resume(self) -> None:
+        """Go back to the saved state: weights, optimiser, step, and every source of random numbers.
+
+        Raises:
+            UserError: no state, an unreadable one, or one of another model.
+        """
+        state = load_state(self.state_path)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.state_path}: of another model, profile or ladder ({reason})") from None
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(saved)
+        torch.set_rng_state(state["torch"])
+        self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
+
+    def fit(self) -> None:
+        """Train to the last step, saving on the way.
+
+        Raises:
+            UserError: the loss is no longer a number; the last saved state is kept.
+            KeyboardInterrupt: Ctrl-C; the step in hand is finished and saved first.
+        """
+        self.model.train()
+        started = time.perf_counter() - self.seconds
+        bar = tqdm(total=self.config.steps, initial=self.step, disable=not sys.stderr.isatty(), unit="step")
+        with bar, Interrupt() as interrupt:
+            while self.step < self.config.steps:
+                numbers = self._step()
+                self.seconds = time.perf_counter() - started
+                bar.set_postfix({key: f"{value:.3g}" for key, value in numbers.items() if "/" not in key})
+                bar.update()
+                last = self.step == self.config.steps or interrupt.asked
+                if last or self.step % self.config.log_every == 0:
+                    self.rows.append({"step": self.step, **numbers})
+                if last or self.step % self.config.save_every == 0:
+                    self.save()
+                if interrupt.asked:
+                    bar.write(f"stopped after step {self.step} and saved; --resume goes on from there", sys.stderr)
+                    raise KeyboardInterrupt
+
+    def _step(self) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.config)
+        loss, numbers = self.step_loss(self.step)
+        if not torch.isfinite(loss):
+            raise UserError(f"step {self.step}: the loss is {loss.item()}; resume with a smaller learning rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+        self._average()
+        return {"loss": loss.item(), **numbers}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # Early on the average follows closely; a fixed decay would remember the random start.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for mean, value in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
