@@ -27,13 +27,13 @@ CONFIG = json.loads(metadata("tiny_vqvae_golden.safetensors")["config"])
 K = len(CONFIG["v_patch_nums"])
 
 
-def close(ours, golden):
+def assert_close(ours, golden):
     """The tolerance of the reference for outputs."""
     assert ours.shape == golden.shape
     assert (ours - golden).abs().max() <= 1e-5 * max(1.0, golden.abs().max())
 
 
-def grad_close(ours, golden):
+def assert_grad_close(ours, golden):
     """The tolerance of the reference for gradients."""
     assert ours.shape == golden.shape
     assert (ours - golden).abs().max() <= 2e-5 * golden.abs().max()
@@ -90,9 +90,9 @@ def test_latents_and_inputs(case):
     idx = indices(tensors, len(settings["patch_nums"]))
     with torch.no_grad():
         for k, f_hat in enumerate(quantizer.latents(idx)):
-            close(f_hat, tensors[f"out.f_hat_{k}"])
-            close(f_hat, tensors[f"out.embed_to_fhat_{k}"])
-        close(quantizer.next_inputs(idx), tensors["out.var_input"])
+            assert_close(f_hat, tensors[f"out.f_hat_{k}"])
+            assert_close(f_hat, tensors[f"out.embed_to_fhat_{k}"])
+        assert_close(quantizer.next_inputs(idx), tensors["out.var_input"])
 
 
 def test_steps_of_inference(case):
@@ -101,8 +101,8 @@ def test_steps_of_inference(case):
     with torch.no_grad():
         for k, idx in enumerate(indices(tensors, len(settings["patch_nums"]))):
             f_hat, following = quantizer.step(f_hat, idx, k)
-            close(f_hat, tensors[f"out.ar_f_hat_{k}"])
-            close(following, tensors[f"out.ar_next_{k}"])
+            assert_close(f_hat, tensors[f"out.ar_f_hat_{k}"])
+            assert_close(following, tensors[f"out.ar_next_{k}"])
 
 
 def test_growing_canvas(case):
@@ -113,7 +113,7 @@ def test_growing_canvas(case):
         for k, p in enumerate(settings["patch_nums"]):
             h = quantizer.enlarge(quantizer.embed(tensors[f"out.idx_{k}"], (p, p)), (p, p), k)
             f_hat = h if f_hat is None else F.interpolate(f_hat, size=(p, p), mode="bicubic") + h
-            close(f_hat, tensors[f"out.embed_to_fhat_grow_{k}"])
+            assert_close(f_hat, tensors[f"out.embed_to_fhat_grow_{k}"])
 
 
 def test_choice_of_phi(case):
@@ -126,16 +126,16 @@ def test_training_loss_usage_and_gradients(case):
     settings, tensors, quantizer = case
     f = tensors["in.f"].clone().requires_grad_()
     margin = settings["batch"] * settings["patch_nums"][-1] ** 2 / settings["V"] * 0.08
-    close(100 * quantizer.usage(margin), tensors["train.usages"])
+    assert_close(100 * quantizer.usage(margin), tensors["train.usages"])
     f_hat, _, loss = quantizer(f)
-    close(f_hat, tensors["train.f_hat"])
-    close(loss, tensors["train.vq_loss"])
+    assert_close(f_hat, tensors["train.f_hat"])
+    assert_close(loss, tensors["train.vq_loss"])
     (f_hat.square().mean() + loss).backward()
-    grad_close(f.grad, tensors["grad.f"])
-    grad_close(quantizer.codes.grad, tensors["grad.embedding.weight"])
+    assert_grad_close(f.grad, tensors["grad.f"])
+    assert_grad_close(quantizer.codes.grad, tensors["grad.embedding.weight"])
     for i, conv in enumerate(quantizer.phi.convs):
-        grad_close(conv.weight.grad, tensors[f"grad.{phi_name(settings['share'], i)}.weight"])
-        grad_close(conv.bias.grad, tensors[f"grad.{phi_name(settings['share'], i)}.bias"])
+        assert_grad_close(conv.weight.grad, tensors[f"grad.{phi_name(settings['share'], i)}.weight"])
+        assert_grad_close(conv.bias.grad, tensors[f"grad.{phi_name(settings['share'], i)}.bias"])
 
 
 # --- the whole tokenizer ---------------------------------------------------------------------------
@@ -166,9 +166,9 @@ def test_sizes_are_read_from_the_tensors(model):
 def test_encoder(model, golden):
     x = golden["in.img"]
     with torch.no_grad():
-        close(model.encoder.conv_in(x[:1])[..., ::8, ::8], golden["out.enc_conv_in"])
-        close(model.encoder(x), golden["out.enc"])
-        close(model.encode(x), golden["out.f"])
+        assert_close(model.encoder.conv_in(x[:1])[..., ::8, ::8], golden["out.enc_conv_in"])
+        assert_close(model.encoder(x), golden["out.enc"])
+        assert_close(model.encode(x), golden["out.f"])
 
 
 def test_tokens_and_reconstructions(model, golden):
@@ -176,24 +176,24 @@ def test_tokens_and_reconstructions(model, golden):
     assert all(torch.equal(a, b) for a, b in zip(ours, indices(golden, K), strict=True))
     with torch.no_grad():
         for k, f_hat in enumerate(model.latents(ours)):
-            close(f_hat, golden[f"out.f_hat_{k}"])
-            close(model.decode(f_hat), golden[f"out.rec_{k}"])
-        close(model.post_quant_conv(f_hat), golden["out.post_quant"])
-        close(model.decoder(golden["out.post_quant"]), golden["out.dec_unclamped"])
-        close(model.next_inputs(ours), golden["out.var_input"])
-        close(model.reconstruct(golden["in.img"]), golden["out.idxBl_to_img"])
+            assert_close(f_hat, golden[f"out.f_hat_{k}"])
+            assert_close(model.decode(f_hat), golden[f"out.rec_{k}"])
+        assert_close(model.post_quant_conv(f_hat), golden["out.post_quant"])
+        assert_close(model.decoder(golden["out.post_quant"]), golden["out.dec_unclamped"])
+        assert_close(model.next_inputs(ours), golden["out.var_input"])
+        assert_close(model.reconstruct(golden["in.img"]), golden["out.idxBl_to_img"])
 
 
 def test_photos_that_are_not_square(model, golden):
     sizes = [tuple(size) for size in CONFIG["nonsquare_patch_hws"]]
     x = golden["in.nonsq_img"]
     with torch.no_grad():
-        close(model.encode(x), golden["out.nonsq_f"])
+        assert_close(model.encode(x), golden["out.nonsq_f"])
         ours = model.tokenize(x, sizes)
         assert all(torch.equal(idx, golden[f"out.nonsq_idx_{k}"]) for k, idx in enumerate(ours))
         for k, f_hat in enumerate(model.latents(ours, sizes)):
-            close(f_hat, golden[f"out.nonsq_f_hat_{k}"])
-        close(model.reconstruct(x, sizes), golden["out.nonsq_rec"])
+            assert_close(f_hat, golden[f"out.nonsq_f_hat_{k}"])
+        assert_close(model.reconstruct(x, sizes), golden["out.nonsq_rec"])
         assert model.next_inputs(ours, sizes).shape == (1, sum(h * w for h, w in sizes[1:]), 8)
 
 
@@ -201,12 +201,12 @@ def test_training_step(state, golden):
     model = load_vqvae(state, CONFIG["v_patch_nums"]).train().requires_grad_(True)
     x = golden["in.img"]
     margin = len(x) * 4 * 4 / CONFIG["vocab_size"] * 0.08
-    close(100 * model.quantizer.usage(margin), golden["train.usages"])
+    assert_close(100 * model.quantizer.usage(margin), golden["train.usages"])
     reconstruction, _, loss = model(x)
-    close(reconstruction, golden["train.rec"])
-    close(loss, golden["train.vq_loss"])
+    assert_close(reconstruction, golden["train.rec"])
+    assert_close(loss, golden["train.vq_loss"])
     mse = F.mse_loss(reconstruction, x)
-    close(mse, golden["train.rec_mse"])
+    assert_close(mse, golden["train.rec_mse"])
     (mse + loss).backward()
     ours = dict(model.named_parameters())
     norm = torch.stack([p.grad.norm() for p in ours.values()]).norm()
@@ -216,7 +216,7 @@ def test_training_step(state, golden):
     for name, parameter in ours.items():
         theirs = names.get(name, name.replace("quantizer.phi.convs", "quantize.quant_resi.qresi_ls"))
         if f"grad.{theirs}" in golden:
-            grad_close(parameter.grad, golden[f"grad.{theirs}"])
+            assert_grad_close(parameter.grad, golden[f"grad.{theirs}"])
             checked += 1
     assert checked == sum(key.startswith("grad.") for key in golden)
 
