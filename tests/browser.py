@@ -29,6 +29,15 @@ LOCAL = ("file:", "data:", "blob:")
 RULES = ["wcag2a", "wcag2aa", "wcag21aa"]
 
 
+# Fonts are there, pictures are decoded, and the theme's colour transitions are over: axe measures what stays.
+SETTLED = """async () => {
+    await document.fonts.ready;
+    await Promise.allSettled([...document.images].map(image => image.decode()));
+    const finite = document.getAnimations().filter(a => isFinite(a.effect.getComputedTiming().endTime));
+    await Promise.allSettled(finite.map(animation => animation.finished));
+}"""
+
+
 @contextmanager
 def chromium():
     """A running browser."""
@@ -52,7 +61,7 @@ def visit(context, path: Path, query: str = ""):
     page.on("request", lambda r: None if r.url.startswith(LOCAL) else faults.append(f"request: {r.url}"))
     try:
         page.goto(path.resolve().as_uri() + query, wait_until="load")
-        page.evaluate("document.fonts.ready")
+        page.evaluate(SETTLED)
         yield page, faults
     finally:
         page.close()

@@ -10,3 +10,8 @@ class UserError(ValueError):
     def _render_traceback_(self) -> list[str]:
         # IPython calls this instead of printing the stack: the line already says everything.
         return [f"{type(self).__name__}: {self}"]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

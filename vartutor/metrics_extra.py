@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vartutor.data.images import to_uint8
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
 
 Metric = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -88,8 +88,7 @@ def extra_metric(name: str, device: str | torch.device = "cpu") -> Metric:
         hint = PYIQA if name in NO_REFERENCE else EXTRA
         raise UserError(f"metric {name!r}: no package {error.name or 'for it'}: {hint}") from None
     except OSError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"metric {name!r}: no weights; the first use needs a network ({reason})") from None
+        raise UserError(f"metric {name!r}: no weights; the first use needs a network ({first_line(error)})") from None
 
     @torch.no_grad()
     def measure(images: Tensor, references: Tensor | None = None) -> Tensor:

@@ -28,3 +28,15 @@ def course_root() -> Path:
         if (folder / "notebooks").is_dir() and (folder / "book" / "conf.py").is_file():
             return folder
     raise UserError("no notebooks here: clone the vartutor repository and run this command inside it")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, with its parents, unless it is there.
+
+    Raises:
+        UserError: a file is in the way, or the place is not writable.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from vartutor.course.chapters import Chapter, with_fixed_ids
+from vartutor.course.chapters import Chapter
 
 TAGS = {"parameters", "hide-input", "exercise", "widget", "nbval-ignore-output"}
 PARAMETERS = ("PROFILE", "SEED", "DEVICE")
@@ -47,7 +47,7 @@ def _pairing(source: NotebookNode, executed: NotebookNode, name: str) -> Iterato
             return
     if len(mine) != len(theirs):
         yield f".py has {len(mine)} cells, .ipynb has {len(theirs)}; {again}"
-    elif [c.get("id") for c in executed.cells] != [c.id for c in with_fixed_ids(source, name).cells]:
+    elif [c.get("id") for c in executed.cells] != [c.id for c in source.cells]:
         yield f"cell ids are not the numbered ones; {again}"
     elif executed.metadata != source.metadata:
         yield f"notebook metadata is not the fixed one; {again}"

@@ -17,7 +17,8 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from vartutor.course.chapters import Chapter, write_notebook
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
+from vartutor.paths import make_folder
 
 QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
 TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
@@ -78,10 +79,7 @@ def run(chapters: list[Chapter], out: Path, parameters: dict, report: Callable[[
         parameters: PROFILE, SEED and DEVICE.
         report: called with one line per finished chapter.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made a folder ({error.strerror})") from None
+    make_folder(out)
     results = []
     for i, chapter in enumerate(chapters):
         results.append(_run_one(chapter, out, parameters, f"{i + 1}/{len(chapters)} {chapter.name}"))
@@ -125,7 +123,7 @@ def _one_line(error: Exception) -> str:
         return f"{error.ename}: {error.evalue}".splitlines()[0]
     if isinstance(error, CellTimeoutError):
         return f"the cell took longer than {TIMEOUT} s"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _write_summary(results: list[Result], out: Path, parameters: dict) -> None:

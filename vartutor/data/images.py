@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
 
 MAX_PIXELS = 2**27  # 134 megapixels: 1.6 GB as a float tensor
 
@@ -54,11 +54,12 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except BROKEN as error:
-        raise UserError(f"{name}: not a readable image ({_first_line(error)})") from None
+        raise UserError(f"{name}: not a readable image ({_reason(error)})") from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].split(" '")[0].split(" <")[0]
+def _reason(error: Exception) -> str:
+    # Pillow ends its message with the file's name or object, which our own line says already.
+    return first_line(error).split(" '")[0].split(" <")[0]
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -104,7 +105,7 @@ def write_image(path: str | Path, x: Tensor) -> None:
             to_pil(x).save(file, format=Image.registered_extensions().get(path.suffix.lower()))
         os.replace(temporary, path)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from None
+        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

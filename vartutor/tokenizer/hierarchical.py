@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from vartutor.data.pairs import SCALES, pyramid
 from vartutor.errors import UserError
-from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size, shrink
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.tokenizer.vq import straight_through
 
 
 class HierarchicalQuantizer(MultiScaleQuantizer):
@@ -67,7 +66,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             if k == 0 or k in self.ends:
                 f_hat = self._start(f_hat, f.shape[-2:], f)
             rest = (f - f_hat).detach()
-            z = rest if tuple(size) == tuple(rest.shape[-2:]) else F.interpolate(rest, size=size, mode="area")
+            z = shrink(rest, size)
             idx = self.lookup(z)
             f_hat = f_hat + self.enlarge(self.embed(idx, size), f.shape[-2:], k)
             yield idx, z, f_hat, f
@@ -90,15 +89,8 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             f_hat at the end of every group, with straight-through gradients to its features; the K index maps;
             the loss of :meth:`MultiScaleQuantizer.forward`, each scale against the features of its group.
         """
-        ends, indices, loss = [], [], f[0].new_zeros(())
-        for k, (idx, z, f_hat, target) in enumerate(self._scales(f, sizes)):
-            loss = loss + self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach())
-            indices.append(idx)
-            if self.training:
-                self._observe(idx, z, k)
-            if k + 1 in self.ends:
-                ends.append(straight_through(target, f_hat))
-        return ends, indices, loss / len(indices)
+        latents, indices, loss = self._fit(f, sizes)
+        return [latents[end - 1] for end in self.ends], indices, loss
 
     def step(
         self, f_hat: Tensor | None, idx: Tensor, k: int, sizes: Sequence[Size] | None = None
@@ -120,7 +112,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         following = f_hat
         if k + 1 in self.ends:
             following = self._start(f_hat, sizes[self.ends[self.group_of[k + 1]] - 1], codes)
-        return f_hat, F.interpolate(following, size=sizes[k + 1], mode="area")
+        return f_hat, shrink(following, sizes[k + 1])
 
     def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):
         f_hat = None

@@ -11,9 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
-from vartutor.tokenizer.vq import all_reduce, broadcast, nearest_code, straight_through
+from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, nearest_code, straight_through
 
 Size = tuple[int, int]
+
+
+def shrink(x: Tensor, size: Size) -> Tensor:
+    """Mean over areas: (B, C, H, W) -> (B, C, h, w); the same tensor where the size is right already."""
+    return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, size=size, mode="area")
 
 
 class Phi(nn.Module):
@@ -121,17 +126,17 @@ class MultiScaleQuantizer(nn.Module):
         return [idx for idx, *_ in self._scales(f, sizes)]
 
     def _scales(self, f: Tensor, sizes: Sequence[Size] | None):
-        """Yield (idx_k, z_k, h_k): tokens, what was looked up, and what they add. Only h_k carries a gradient."""
+        """Yield (idx_k, z_k, f_hat_k, f): tokens, what was looked up, the sum so far, and the features it aims at."""
         sizes = self._sizes(sizes)
         if tuple(sizes[-1]) != tuple(f.shape[-2:]):
             raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
-        rest = f.detach()
+        f_hat, rest = torch.zeros_like(f), f.detach()
         for k, size in enumerate(sizes):
-            z = rest if tuple(size) == tuple(rest.shape[-2:]) else F.interpolate(rest, size=size, mode="area")
+            z = shrink(rest, size)
             idx = self.lookup(z)
             h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
-            rest = rest - h.detach()
-            yield idx, z, h
+            f_hat, rest = f_hat + h, rest - h.detach()
+            yield idx, z, f_hat, f
 
     def forward(self, f: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
         """Quantize for training.
@@ -143,19 +148,23 @@ class MultiScaleQuantizer(nn.Module):
             f_hat (B, C, H, W) with the encoder's straight-through gradient; the K index maps; the loss
             mean_k β ‖f - sg[f_hat_k]‖² + ‖f_hat_k - sg[f]‖², by which codes and φ learn.
         """
-        f_hat, loss, indices = torch.zeros_like(f), f.new_zeros(()), []
-        for k, (idx, z, h) in enumerate(self._scales(f, sizes)):
-            f_hat = f_hat + h
-            loss = loss + self.beta * F.mse_loss(f_hat.detach(), f) + F.mse_loss(f_hat, f.detach())
+        latents, indices, loss = self._fit(f, sizes)
+        return latents[-1], indices, loss
+
+    def _fit(self, f, sizes: Sequence[Size] | None) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """f_hat after every scale, straight-through; the tokens; the mean loss. Counts hits while training."""
+        latents, indices, losses = [], [], []
+        for k, (idx, z, f_hat, target) in enumerate(self._scales(f, sizes)):
+            losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
+            latents.append(straight_through(target, f_hat))
             indices.append(idx)
             if self.training:
                 self._observe(idx, z, k)
-        return straight_through(f, f_hat), indices, loss / len(indices)
+        return latents, indices, sum(losses) / len(losses)
 
     @torch.no_grad()
     def _observe(self, idx: Tensor, z: Tensor, k: int, decay: float = 0.99) -> None:
-        counts = all_reduce(torch.bincount(idx.flatten(), minlength=self.hits.shape[1]).float())
-        self.hits[k].lerp_(counts, 1 - decay)
+        self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
         self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
     @torch.no_grad()
@@ -167,8 +176,7 @@ class MultiScaleQuantizer(nn.Module):
         Returns:
             how many codes moved; 0 before the first training step.
         """
-        hits = self.hits.sum(0)
-        dead = (hits < share * hits.mean()).nonzero()[:, 0]
+        dead = dead_codes(self.hits.sum(0), share)
         if not len(dead) or not self.seen:
             return 0
         scale = torch.randint(len(self.seen), (len(dead),)).tolist()
@@ -192,7 +200,7 @@ class MultiScaleQuantizer(nn.Module):
         f_hat = f_hat + self.enlarge(self.embed(idx, sizes[k]), f_hat.shape[-2:], k)
         if k + 1 == len(sizes):
             return f_hat, f_hat
-        return f_hat, F.interpolate(f_hat, size=sizes[k + 1], mode="area")
+        return f_hat, shrink(f_hat, sizes[k + 1])
 
     def latents(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
         """Index maps, all K or the first few -> f_hat (B, C, H, W) after each of them (algorithm 2)."""

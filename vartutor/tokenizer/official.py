@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
@@ -44,7 +44,7 @@ def read_state_dict(source: Source) -> dict[str, Tensor]:
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # safetensors, torch and pickle each raise their own, some with pages of advice
-            reason = (str(error).splitlines() or [""])[0][:120]
+            reason = first_line(error)[:120]
             raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {reason})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")

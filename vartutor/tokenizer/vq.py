@@ -69,6 +69,16 @@ def broadcast(x: Tensor) -> Tensor:
     return x
 
 
+def count_hits(idx: Tensor, size: int) -> Tensor:
+    """(size,) float: how often each code occurs in the indices, over all processes."""
+    return all_reduce(torch.bincount(idx.flatten(), minlength=size).float())
+
+
+def dead_codes(hits: Tensor, share: float) -> Tensor:
+    """Numbers of the codes whose hits (V,) are below ``share`` of an even portion."""
+    return (hits < share * hits.mean()).nonzero()[:, 0]
+
+
 def kmeans(z: Tensor, k: int, *, steps: int = 10, metric: str = "euclidean") -> Tensor:
     """Centres (k, C) of the vectors (N, C) by Lloyd's algorithm, started from random vectors.
 
@@ -156,7 +166,7 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def observe(self, z: Tensor, idx: Tensor) -> None:
         """Update hits, and with ``ema`` the codes, from vectors (N, C) and their indices, over all processes."""
-        counts = all_reduce(torch.bincount(idx, minlength=len(self.codes)).float())
+        counts = count_hits(idx, len(self.codes))
         self.hits.lerp_(counts, 1 - self.decay)
         if self.learn == "ema":
             sums = all_reduce(torch.zeros_like(self.sums).index_add_(0, idx, z.detach().float()))
@@ -177,7 +187,7 @@ class VectorQuantizer(nn.Module):
         Returns:
             how many codes moved.
         """
-        dead = (self.hits < share * self.hits.mean()).nonzero()[:, 0]
+        dead = dead_codes(self.hits, share)
         if len(dead):
             self._place(dead, z[torch.randint(len(z), (len(dead),), device=z.device)].float())
         return len(dead)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -20,8 +20,7 @@ def save_state(path: Path, state: dict) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: cannot be written ({reason}); the last saved state is kept") from None
+        raise UserError(f"{path}: cannot be written ({first_line(error)}); the last saved state is kept") from None
 
 
 def load_state(path: Path) -> dict:

@@ -15,7 +15,8 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
+from vartutor.paths import make_folder
 from vartutor.train.checkpoint import load_state, save_state
 
 
@@ -89,10 +90,7 @@ class Trainer:
         )
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
         self.step, self.seconds, self.rows = 0, 0.0, []
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{out}: cannot be made a folder ({error.strerror})") from None
+        make_folder(out)
         self.state_path, self.log_path = out / "state.pt", out / "log.csv"
 
     def save(self) -> None:
@@ -127,8 +125,7 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.state_path}: of another model, profile or ladder ({reason})") from None
+            raise UserError(f"{self.state_path}: of another model, profile or ladder ({first_line(error)})") from None
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(saved)
         torch.set_rng_state(state["torch"])

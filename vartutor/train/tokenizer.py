@@ -65,7 +65,7 @@ class TokenizerLoss:
         x = self.crops.batch()
         if w.revive_every and step % w.revive_every == w.revive_every - 1 and step < w.revive_until * self.steps:
             with torch.no_grad():
-                self.model.quantizer(self.model.encode(x))  # shows the quantizer what it may move codes to
+                quantizer(self.model.encode(x))  # shows the quantizer what it may move codes to
             quantizer.revive()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             images, indices, loss = self.model(x)
@@ -122,11 +122,12 @@ def train_tokenizer(
 def evaluate_tokenizer(model: MultiScaleTokenizer, profile: Profile, split: str = "test") -> dict[int, Tensor]:
     """RGB-PSNR in dB of every fixed crop of a split, by scale: {s: (N,)}; the plain tokenizer has the largest only."""
     x, _ = eval_crops(split, profile.image_size, profile.eval_crops)
-    target, found = pyramid(x, profile.scales), {}
-    for part, begin in zip(x.split(16), range(0, len(x), 16), strict=True):
+    found = {}
+    for part in x.split(16):
+        target = pyramid(part, profile.scales)
         indices = model.tokenize(part)
         hierarchical = isinstance(model, HierarchicalTokenizer)
         images = model.decode_scales(indices) if hierarchical else {max(profile.scales): model.reconstruct(part)}
         for s, image in images.items():
-            found.setdefault(s, []).append(psnr(image, target[s][begin : begin + 16], color="rgb"))
+            found.setdefault(s, []).append(psnr(image, target[s], color="rgb"))
     return {s: torch.cat(values) for s, values in found.items()}
