@@ -12,10 +12,11 @@ from torch import nn
 
 from vartutor.cli import main
 from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import checkpoint
 from vartutor.train.checkpoint import load_state, save_state
 from vartutor.train.loop import LoopConfig, Trainer, learning_rate
-from vartutor.train.tokenizer import Losses, build_tokenizer, evaluate_tokenizer, train_tokenizer
+from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -33,9 +34,9 @@ def test_learning_rate_rises_and_falls():
     assert 0.01 <= rates[-1] < 0.02
 
 
-@pytest.mark.parametrize("ladder", ["hit", "var"])
+@pytest.mark.parametrize("ladder", ["hit", "var", "vq"])
 def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path, ladder):
-    losses = Losses(revive_every=3, revive_until=1.0, perceptual=0.1)
+    losses = Losses(revive_every=3, revive_until=1.0, perceptual=0.1, bypass=0.5)
     whole = train_tokenizer(SMOKE, tmp_path / "whole", ladder=ladder, steps=8, losses=losses)
     for cut in (4, 5):  # step 5 begins with a revival
         part = Cut(tmp_path / str(cut), cut)
@@ -90,7 +91,7 @@ def test_training_lowers_the_loss_and_the_average_follows(tmp_path):
     profile = replace(SMOKE, batch_size=4)
     trainer = train_tokenizer(profile, tmp_path, steps=40)
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
-    start = evaluate_tokenizer(build_tokenizer(profile).eval(), profile, "val")
+    start = evaluate_tokenizer(build_tokenizer(TokenizerConfig.of(profile)).eval(), profile, "val")
     assert all(scores[s].mean() > start[s].mean() + 2 for s in (1, 2, 4))
 
 
@@ -138,7 +139,7 @@ def test_wrong_states_are_one_clear_line(tmp_path, raises_user_error):
     with raises_user_error("of another model, profile or ladder"):
         train_tokenizer(replace(SMOKE, codes=32), tmp_path, steps=2, resume=True)
     with raises_user_error("unknown ladder 'hitt'"):
-        build_tokenizer(SMOKE, "hitt")
+        train_tokenizer(SMOKE, tmp_path, ladder="hitt")
 
 
 def test_the_command_trains_and_reports(tmp_path, capsys):
@@ -151,6 +152,6 @@ def test_the_command_trains_and_reports(tmp_path, capsys):
 
 def test_the_published_size_is_built_from_the_gpu_profile():
     with torch.device("meta"):
-        model = build_tokenizer(get_profile("gpu"))
+        model = build_tokenizer(TokenizerConfig.of(get_profile("gpu")))
     assert sum(p.numel() for p in model.parameters()) == 108_948_355
     assert model.quantizer.tokens == 2130

@@ -1,6 +1,7 @@
 """The ``vartutor`` command. Imports wait until a command needs them, so that ``--help`` is quick."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -66,8 +67,10 @@ def _book(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from vartutor.chapter import check_seed
+    from vartutor.paths import commit
     from vartutor.profiles import get_profile
-    from vartutor.train.tokenizer import evaluate_tokenizer, train_tokenizer
+    from vartutor.tokenizer.build import parse_groups
+    from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
     profile = get_profile(args.profile)
     if args.steps is not None and args.steps < 1:
@@ -76,10 +79,14 @@ def _train(args: argparse.Namespace) -> int:
         profile,
         args.out,
         ladder=args.ladder,
+        groups=parse_groups(args.groups) if args.groups else None,
+        overlap=not args.no_overlap,
         seed=check_seed(args.seed),
         steps=args.steps,
+        losses=Losses(perceptual=args.perceptual, bypass=args.bypass),
         bf16=args.bf16,
         resume=args.resume,
+        origin={"command": shlex.join(["vartutor", *sys.argv[1:]]), "commit": commit()},
     )
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
@@ -123,8 +130,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("what", choices=["tokenizer"])
     sub.add_argument("--profile", default="cpu", help="smoke, cpu (default) or gpu")
     sub.add_argument(
-        "--ladder", default="hit", help="hit (default): hierarchical; var: plain, with the same token maps"
+        "--ladder", default="hit", help="hit (default): hierarchical; var: plain, with the same token maps; vq: one map"
     )
+    sub.add_argument("--groups", help="token maps instead of the profile's, such as '1,2,4 | 8 | 16'")
+    sub.add_argument("--no-overlap", action="store_true", help="hit: every group quantizes its image alone")
+    sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
+    sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--bf16", action="store_true", help="encoder and decoder in bfloat16")

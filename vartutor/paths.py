@@ -1,5 +1,6 @@
 """Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
 
+import subprocess
 from pathlib import Path
 
 from vartutor.errors import UserError
@@ -40,3 +41,14 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None
+
+
+def commit() -> str:
+    """Short hash of the clone's commit, with ``+`` after it where files have changed since; empty without git."""
+    try:
+        git = ["git", "-C", str(PACKAGE.parent)]
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + "+" * (changed.returncode != 0)

@@ -151,11 +151,10 @@ class SmallEncoder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3 * 16, width, 3, padding=1)
         self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
-        self.norm_out, self.conv_out = norm(width), nn.Conv2d(width, z, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.block(self.conv_in(F.pixel_unshuffle(x, 4)))
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))
 
 
 class SmallDecoder(nn.Module):
@@ -165,8 +164,7 @@ class SmallDecoder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(z, width, 3, padding=1)
         self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
-        self.norm_out, self.conv_out = norm(width), nn.Conv2d(width, 3 * 16, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, 3 * 16, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.block(self.conv_in(z))
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), 4)
+        return F.pixel_shuffle(self.conv_out(self.block(self.conv_in(z))), 4)

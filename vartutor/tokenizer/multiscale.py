@@ -61,6 +61,8 @@ class MultiScaleQuantizer(nn.Module):
         shared_phi, phi_ratio: see :class:`Phi`.
         beta: weight of the commitment loss.
         metric: ``euclidean`` or ``cosine``.
+        bypass: share of the training images whose features go on unquantized (HART: Tang et al., 2024), so that the
+            decoder also learns what codes cannot say.
 
     Attributes:
         codes: (V, C) codebook.
@@ -80,11 +82,12 @@ class MultiScaleQuantizer(nn.Module):
         phi_ratio: float = 0.5,
         beta: float = 0.25,
         metric: str = "euclidean",
+        bypass: float = 0.0,
     ):
         super().__init__()
         if not patch_nums:
             raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
-        self.patch_nums, self.beta, self.metric = tuple(patch_nums), beta, metric
+        self.patch_nums, self.beta, self.metric, self.bypass = tuple(patch_nums), beta, metric, bypass
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
@@ -153,13 +156,17 @@ class MultiScaleQuantizer(nn.Module):
 
     def _fit(self, f, sizes: Sequence[Size] | None) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """f_hat after every scale, straight-through; the tokens; the mean loss. Counts hits while training."""
-        latents, indices, losses = [], [], []
+        latents, indices, losses, skip = [], [], [], None
         for k, (idx, z, f_hat, target) in enumerate(self._scales(f, sizes)):
             losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
             latents.append(straight_through(target, f_hat))
             indices.append(idx)
             if self.training:
                 self._observe(idx, z, k)
+            if self.training and self.bypass:
+                if skip is None:  # one draw per image, for all scales
+                    skip = torch.rand(len(target), 1, 1, 1, device=target.device) < self.bypass
+                latents[-1] = torch.where(skip, target, latents[-1])
         return latents, indices, sum(losses) / len(losses)
 
     @torch.no_grad()

@@ -71,6 +71,7 @@ class Trainer:
         config: the schedule.
         out: folder for ``state.pt`` and ``log.csv``, made if missing.
         generators: sources of random batches, saved with the state.
+        info: plain values to keep with the state, such as the settings of the run.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Trainer:
         config: LoopConfig,
         out: Path,
         generators: list[Generator],
+        info: dict | None = None,
     ):
         self.model, self.step_loss, self.config, self.generators = model, step_loss, config, generators
         self.optimizer = torch.optim.AdamW(
@@ -89,7 +91,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
-        self.step, self.seconds, self.rows = 0, 0.0, []
+        self.step, self.seconds, self.rows, self.info = 0, 0.0, [], info or {}
         make_folder(out)
         self.state_path, self.log_path = out / "state.pt", out / "log.csv"
 
@@ -98,6 +100,7 @@ class Trainer:
         save_state(
             self.state_path,
             {
+                "info": self.info,
                 "step": self.step,
                 "seconds": self.seconds,
                 "rows": self.rows,

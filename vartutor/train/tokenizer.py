@@ -1,6 +1,6 @@
 """Train the multi-scale tokenizers: plain (``var``) and hierarchical (``hit``)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -10,17 +10,13 @@ from torch import Tensor
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.pairs import pyramid
 from vartutor.data.photos import load_pixels
-from vartutor.errors import UserError
 from vartutor.metrics import psnr
 from vartutor.perceptual import PerceptualDistance
 from vartutor.profiles import Profile
-from vartutor.tokenizer.autoencoder import Decoder, Encoder, SmallDecoder, SmallEncoder
-from vartutor.tokenizer.hierarchical import HierarchicalQuantizer, HierarchicalTokenizer
-from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+from vartutor.tokenizer.build import Groups, TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.loop import LoopConfig, Trainer
-
-LADDERS = ("hit", "var")
 
 
 @dataclass(frozen=True)
@@ -30,26 +26,10 @@ class Losses:
     l1: float = 1.0
     l2: float = 1.0
     perceptual: float = 0.0
-    quantizer: float = 1.0
+    quantizer: float = 0.25
+    bypass: float = 0.1  # share of the images that skip the quantizer
     revive_every: int = 50  # steps; 0 never
     revive_until: float = 0.7  # share of the steps
-
-
-def build_tokenizer(profile: Profile, ladder: str = "hit") -> MultiScaleTokenizer:
-    """An untrained tokenizer of the profile's sizes; both ladders have the same token maps.
-
-    Raises:
-        UserError: unknown ladder.
-    """
-    if ladder not in LADDERS:
-        raise UserError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
-    encoder, decoder = (Encoder, Decoder) if profile.autoencoder == "var" else (SmallEncoder, SmallDecoder)
-    parts = encoder(profile.width, profile.channels), decoder(profile.width, profile.channels)
-    if ladder == "var":
-        patch_nums = [p for group in profile.groups for p in group]
-        return MultiScaleTokenizer(MultiScaleQuantizer(patch_nums, profile.codes, profile.channels), *parts)
-    quantizer = HierarchicalQuantizer(profile.groups, profile.codes, profile.channels)
-    return HierarchicalTokenizer(quantizer, *parts, scales=profile.scales)
 
 
 class TokenizerLoss:
@@ -90,28 +70,38 @@ def train_tokenizer(
     out: Path,
     *,
     ladder: str = "hit",
+    groups: Groups | None = None,
+    overlap: bool = True,
     seed: int = 0,
     steps: int | None = None,
     losses: Losses = Losses(),
     bf16: bool = False,
     resume: bool = False,
+    origin: dict | None = None,
 ) -> Trainer:
     """Train a tokenizer on the 50 training photos; writes ``state.pt`` and ``log.csv`` to ``out``.
 
     Args:
+        ladder: ``vq``, ``var`` or ``hit``.
+        groups: token maps instead of the profile's.
+        overlap: for ``hit``: False quantizes every image alone.
         steps: instead of the profile's.
         bf16: run encoder and decoder in bfloat16; the quantizer stays in float32.
         resume: go on from the state in ``out``, with the same numbers as if never stopped.
+        origin: kept with the state, such as the command and the commit.
 
     Raises:
         UserError: unknown ladder; a state that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
-    config = LoopConfig(steps=steps or profile.tokenizer_steps)
-    model = build_tokenizer(profile, ladder)
+    schedule = LoopConfig(steps=steps or profile.tokenizer_steps, lr=2e-3)
+    config = TokenizerConfig.of(profile, ladder, groups, overlap)
+    model = build_tokenizer(config)
+    model.quantizer.bypass = losses.bypass
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
-    step_loss = TokenizerLoss(model, crops, losses, config.steps, bf16)
-    trainer = Trainer(model, step_loss, config, out, [crops.generator])
+    step_loss = TokenizerLoss(model, crops, losses, schedule.steps, bf16)
+    info = {"config": config.to_json(), "seed": seed, "losses": asdict(losses), **(origin or {})}
+    trainer = Trainer(model, step_loss, schedule, out, [crops.generator], info)
     if resume:
         trainer.resume()
     trainer.fit()

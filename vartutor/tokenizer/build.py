@@ -1,0 +1,85 @@
+"""Which tokenizers the course has, and how one is put together from a few plain settings."""
+
+from dataclasses import asdict, dataclass
+
+from vartutor.data.pairs import SCALES
+from vartutor.errors import UserError
+from vartutor.profiles import Profile
+from vartutor.tokenizer.autoencoder import Decoder, Encoder, SmallDecoder, SmallEncoder
+from vartutor.tokenizer.hierarchical import HierarchicalQuantizer, HierarchicalTokenizer
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+
+LADDERS = ("vq", "var", "hit")
+AUTOENCODERS = {"small": (SmallEncoder, SmallDecoder), "var": (Encoder, Decoder)}
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """All that the shapes of a tokenizer's weights depend on, in words that JSON can hold.
+
+    ``ladder`` is ``vq``: one token map, no φ; ``var``: many scales, one image; or ``hit``: many scales in groups,
+    one image per group.
+    """
+
+    ladder: str
+    groups: Groups
+    codes: int
+    channels: int
+    width: int
+    autoencoder: str = "small"
+    scales: tuple[int, ...] = SCALES
+    overlap: bool = True
+
+    @classmethod
+    def of(cls, profile: Profile, ladder: str = "hit", groups: Groups | None = None, overlap: bool = True):
+        """The profile's sizes, all ladders with the token maps of its ``groups`` unless others are given.
+
+        Raises:
+            UserError: unknown ladder.
+        """
+        if ladder not in LADDERS:
+            raise UserError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
+        groups = groups or profile.groups
+        if ladder == "vq":
+            groups = ((groups[-1][-1],),)
+        sizes = profile.codes, profile.channels, profile.width, profile.autoencoder, profile.scales
+        return cls(ladder, groups, *sizes, overlap)
+
+    @classmethod
+    def from_json(cls, entry: dict):
+        """Back from :meth:`to_json`, where tuples became lists."""
+        groups = tuple(map(tuple, entry["groups"]))
+        return cls(**{**entry, "groups": groups, "scales": tuple(entry["scales"])})
+
+    def to_json(self) -> dict:
+        """A dictionary of plain values."""
+        return asdict(self)
+
+
+def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
+    """An untrained tokenizer."""
+    encoder, decoder = (part(config.width, config.channels) for part in AUTOENCODERS[config.autoencoder])
+    if config.ladder == "hit":
+        quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, overlap=config.overlap)
+        return HierarchicalTokenizer(quantizer, encoder, decoder, scales=config.scales)
+    patch_nums = [p for group in config.groups for p in group]
+    phi_ratio = 0.0 if config.ladder == "vq" else 0.5
+    quantizer = MultiScaleQuantizer(patch_nums, config.codes, config.channels, phi_ratio=phi_ratio)
+    return MultiScaleTokenizer(quantizer, encoder, decoder)
+
+
+def parse_groups(text: str) -> Groups:
+    """``"1,2,4 | 8 | 16"`` -> ((1, 2, 4), (8,), (16,)).
+
+    Raises:
+        UserError: anything but whole numbers from 1 on, commas and bars.
+    """
+    try:
+        groups = tuple(tuple(int(side) for side in group.split(",")) for group in text.split("|"))
+    except ValueError:
+        groups = ()
+    if not groups or min(side for group in groups for side in group) < 1:
+        raise UserError(f"ladder {text!r}: write it like '1,2,4 | 8 | 16'")
+    return groups
