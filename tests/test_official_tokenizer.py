@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vartutor.checkpoints import sha256_of
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
-from vartutor.tokenizer.official import LADDER_256, load_vqvae
+from vartutor.tokenizer.official import LADDER_256, download_official, load_vqvae
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -290,3 +291,33 @@ def test_ladders_that_do_not_fit(model, golden, raises_user_error):
         model.tokenize(golden["in.nonsq_img"])
     with raises_user_error("patch_nums is empty"):
         MultiScaleQuantizer(())
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file that stands for the published one: its address and its checksum."""
+    path = tmp_path / "published" / "vae.pth"
+    path.parent.mkdir()
+    torch.save(load_file(GOLDEN / "tiny_vqvae_golden.safetensors"), path)
+    return path.as_uri(), sha256_of(path)
+
+
+def test_download_checks_and_fetches_once(tmp_path, published):
+    url, sha256 = published
+    path = download_official(tmp_path / "new" / "folder", url, sha256)
+    assert sha256_of(path) == sha256
+    before = path.stat().st_mtime_ns
+    assert download_official(path.parent, "file:///nowhere/vae.pth", sha256) == path
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("spoil", ["checksum", "missing"])
+def test_a_failed_download_is_one_line_and_leaves_nothing(tmp_path, published, raises_user_error, spoil):
+    url, sha256 = published
+    if spoil == "checksum":
+        sha256 = "0" * 64
+    else:
+        url = url.replace("vae.pth", "none.pth")
+    with raises_user_error("not downloaded", "try again"):
+        download_official(tmp_path / "new", url, sha256)
+    assert list((tmp_path / "new").iterdir()) == []

@@ -36,7 +36,7 @@ def test_learning_rate_rises_and_falls():
 
 @pytest.mark.parametrize("ladder", ["hit", "var", "vq"])
 def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path, ladder):
-    losses = Losses(revive_every=3, revive_until=1.0, perceptual=0.1, bypass=0.5)
+    losses = Losses(revive_every=3, revive_until=1.0, perceptual=0.1, adversarial=0.5, bypass=0.5)
     whole = train_tokenizer(SMOKE, tmp_path / "whole", ladder=ladder, steps=8, losses=losses)
     for cut in (4, 5):  # step 5 begins with a revival
         part = Cut(tmp_path / str(cut), cut)
@@ -93,6 +93,18 @@ def test_training_lowers_the_loss_and_the_average_follows(tmp_path):
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
     start = evaluate_tokenizer(build_tokenizer(TokenizerConfig.of(profile)).eval(), profile, "val")
     assert all(scores[s].mean() > start[s].mean() + 2 for s in (1, 2, 4))
+
+
+def test_the_bypass_hands_features_on(tmp_path):
+    model = build_tokenizer(TokenizerConfig.of(SMOKE)).train()
+    x = torch.rand(4, 3, 64, 64) * 2 - 1
+    model.quantizer.bypass = 1.0
+    images, *_ = model(x)
+    expected = [model.decoder(model.post_quant_conv(f)) for f in model.encode(x)]
+    assert all(torch.equal(image, own) for image, own in zip(images.values(), expected, strict=True))
+    model.eval()  # never when it counts
+    images, indices, _ = model(x)
+    assert torch.allclose(images[4].clamp(-1, 1), model.decode_scales(indices)[4], atol=1e-5)
 
 
 def test_bf16_trains_and_leaves_the_quantizer_alone(tmp_path):

@@ -17,6 +17,15 @@ def manifest() -> dict[str, dict]:
     return json.loads((assets() / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
 
 
+def sha256_of(path: Path) -> str:
+    """Checksum of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def checkpoint_path(name: str) -> Path:
     """Path of a shipped checkpoint.
 
@@ -31,7 +40,7 @@ def checkpoint_path(name: str) -> Path:
 def intact(name: str) -> bool:
     """Whether the file is there with the sha256 of the manifest."""
     path = checkpoint_path(name)
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == manifest()[name]["sha256"]
+    return path.is_file() and sha256_of(path) == manifest()[name]["sha256"]
 
 
 @lru_cache(maxsize=8)

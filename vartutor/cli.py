@@ -83,7 +83,7 @@ def _train(args: argparse.Namespace) -> int:
         overlap=not args.no_overlap,
         seed=check_seed(args.seed),
         steps=args.steps,
-        losses=Losses(perceptual=args.perceptual, bypass=args.bypass),
+        losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
         bf16=args.bf16,
         resume=args.resume,
         origin={"command": shlex.join(["vartutor", *sys.argv[1:]]), "commit": commit()},
@@ -91,6 +91,25 @@ def _train(args: argparse.Namespace) -> int:
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
     print(f"weights and log: {args.out}")
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from vartutor.profiles import get_profile
+    from vartutor.train.publish import publish_tokenizer
+
+    entry = publish_tokenizer(args.run, get_profile(args.profile))
+    print(f"{entry['what']}: {entry['metrics']}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from vartutor.chapter import check_seed
+    from vartutor.profiles import get_profile
+    from vartutor.train.studies import run_study
+
+    seeds = [check_seed(seed) for seed in args.seeds]
+    print(run_study(args.runs, get_profile(args.profile), args.out, steps=args.steps, seeds=seeds))
     return 0
 
 
@@ -135,12 +154,22 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--groups", help="token maps instead of the profile's, such as '1,2,4 | 8 | 16'")
     sub.add_argument("--no-overlap", action="store_true", help="hit: every group quantizes its image alone")
     sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
+    sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--bf16", action="store_true", help="encoder and decoder in bfloat16")
     sub.add_argument("--out", type=Path, default=Path("build/tokenizer"), help="folder for state.pt and log.csv")
     sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    sub = command("publish", _publish, "put a trained tokenizer among the shipped checkpoints", chapters=False)
+    sub.add_argument("run", type=Path, help="folder of the training run")
+    sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
+    sub = command("study", _study, "short training runs that compare tokenizers, into one table", chapters=False)
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'one more scale'; all if left out")
+    sub.add_argument("--profile", default="cpu", help="smoke, cpu (default) or gpu")
+    sub.add_argument("--steps", type=int, default=1000, help="of each run (default 1000)")
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
+    sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
     command("doctor", _doctor, "check this machine, one line per question", chapters=False)
     return top
 

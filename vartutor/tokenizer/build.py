@@ -1,5 +1,6 @@
 """Which tokenizers the course has, and how one is put together from a few plain settings."""
 
+import json
 from dataclasses import asdict, dataclass
 
 from vartutor.data.pairs import SCALES
@@ -54,8 +55,8 @@ class TokenizerConfig:
         return cls(**{**entry, "groups": groups, "scales": tuple(entry["scales"])})
 
     def to_json(self) -> dict:
-        """A dictionary of plain values."""
-        return asdict(self)
+        """A dictionary of numbers, words and lists."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:

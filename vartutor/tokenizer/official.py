@@ -1,6 +1,7 @@
 """Load the tokenizer that the authors of VAR published, and any of the same form."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vartutor.checkpoints import sha256_of
 from vartutor.errors import UserError, first_line
+from vartutor.paths import make_folder
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+
+# The file's name, and the sha256 that the model hub's large-file pointer gives. 436 MB, MIT licence.
+URL = "https://huggingface.co/FoundationVision/var/resolve/main/vae_ch160v4096z32.pth"
+SHA256 = "7c3ec27ae28a3f87055e83211ea8cc8558bd1985d7b51742d074fb4c2fcf186c"
 
 Source = str | Path | Mapping[str, Tensor]
 LADDER_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -49,6 +56,28 @@ def read_state_dict(source: Source) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")
     return state
+
+
+def download_official(folder: str | Path, url: str = URL, sha256: str = SHA256) -> Path:
+    """Fetch the tokenizer that the authors of VAR published, unless ``folder`` holds it already.
+
+    A file appears only when it is complete and has the right checksum.
+
+    Returns:
+        its path, for :func:`load_vqvae`.
+
+    Raises:
+        UserError: no connection, no space, or another file than the published one.
+    """
+    path = Path(folder) / url.rsplit("/", 1)[1]
+    make_folder(path.parent)
+    if path.is_file() and sha256_of(path) == sha256:
+        return path
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:  # torch reports a wrong checksum as RuntimeError
+        raise UserError(f"{url}: not downloaded ({first_line(error)}); try again, or fetch it to {path}") from None
+    return path
 
 
 def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:

@@ -72,6 +72,7 @@ class Trainer:
         out: folder for ``state.pt`` and ``log.csv``, made if missing.
         generators: sources of random batches, saved with the state.
         info: plain values to keep with the state, such as the settings of the run.
+        parts: whatever else learns, by name; saved with the state through ``state_dict``.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Trainer:
         out: Path,
         generators: list[Generator],
         info: dict | None = None,
+        parts: dict | None = None,
     ):
         self.model, self.step_loss, self.config, self.generators = model, step_loss, config, generators
         self.optimizer = torch.optim.AdamW(
@@ -91,7 +93,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
-        self.step, self.seconds, self.rows, self.info = 0, 0.0, [], info or {}
+        self.step, self.seconds, self.rows, self.info, self.parts = 0, 0.0, [], info or {}, parts or {}
         make_folder(out)
         self.state_path, self.log_path = out / "state.pt", out / "log.csv"
 
@@ -107,6 +109,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "parts": {name: part.state_dict() for name, part in self.parts.items()},
                 "generators": [g.get_state() for g in self.generators],
                 "torch": torch.get_rng_state(),
             },
@@ -127,6 +130,8 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{self.state_path}: of another model, profile or ladder ({first_line(error)})") from None
         for generator, saved in zip(self.generators, state["generators"], strict=True):

@@ -16,6 +16,7 @@ from vartutor.profiles import Profile
 from vartutor.tokenizer.build import Groups, TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.adversarial import Adversary
 from vartutor.train.loop import LoopConfig, Trainer
 
 
@@ -27,6 +28,8 @@ class Losses:
     l2: float = 1.0
     perceptual: float = 0.0
     quantizer: float = 0.25
+    adversarial: float = 0.0
+    adversarial_start: float = 0.3  # share of the steps
     bypass: float = 0.1  # share of the images that skip the quantizer
     revive_every: int = 50  # steps; 0 never
     revive_until: float = 0.7  # share of the steps
@@ -38,6 +41,9 @@ class TokenizerLoss:
     def __init__(self, model: MultiScaleTokenizer, crops: RandomCrops, losses: Losses, steps: int, bf16: bool = False):
         self.model, self.crops, self.losses, self.steps, self.bf16 = model, crops, losses, steps, bf16
         self.perceptual = PerceptualDistance() if losses.perceptual else None
+        self.adversary = None
+        if losses.adversarial:
+            self.adversary = Adversary(model.decoder.conv_out.weight, round(losses.adversarial_start * steps))
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch, and its PSNR and code usage per scale."""
@@ -52,17 +58,25 @@ class TokenizerLoss:
         target = pyramid(x)
         if isinstance(images, Tensor):  # the plain tokenizer has the largest image only
             images = {max(target): images}
-        loss = w.quantizer * loss
-        numbers = {}
-        for s, image in images.items():
-            image = image.float()
-            loss = loss + w.l1 * F.l1_loss(image, target[s]) + w.l2 * F.mse_loss(image, target[s])
-            if self.perceptual is not None:
-                loss = loss + w.perceptual * self.perceptual(image, target[s]).mean()
-            numbers[f"psnr{s}"] = psnr(image.detach(), target[s], color="rgb").mean().item()
+        images = {s: image.float() for s, image in images.items()}
+        reconstruction = sum(self._error(image, target[s]) for s, image in images.items())
+        numbers = {
+            f"psnr{s}": psnr(image.detach(), target[s], color="rgb").mean().item() for s, image in images.items()
+        }
+        loss = reconstruction + w.quantizer * loss
+        if self.adversary is not None:
+            fake = list(images.values())
+            numbers["critic"] = self.adversary.learn(step, [target[s] for s in images], fake)
+            loss = loss + w.adversarial * self.adversary.term(step, reconstruction, fake)
         for k, idx in enumerate(indices):
             numbers[f"used/{k}"] = len(idx.unique())
         return loss, numbers
+
+    def _error(self, image: Tensor, target: Tensor) -> Tensor:
+        loss = self.losses.l1 * F.l1_loss(image, target) + self.losses.l2 * F.mse_loss(image, target)
+        if self.perceptual is not None:
+            loss = loss + self.losses.perceptual * self.perceptual(image, target).mean()
+        return loss
 
 
 def train_tokenizer(
@@ -101,7 +115,8 @@ def train_tokenizer(
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     step_loss = TokenizerLoss(model, crops, losses, schedule.steps, bf16)
     info = {"config": config.to_json(), "seed": seed, "losses": asdict(losses), **(origin or {})}
-    trainer = Trainer(model, step_loss, schedule, out, [crops.generator], info)
+    parts = {"adversary": step_loss.adversary} if step_loss.adversary else {}
+    trainer = Trainer(model, step_loss, schedule, out, [crops.generator], info, parts)
     if resume:
         trainer.resume()
     trainer.fit()

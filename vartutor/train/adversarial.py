@@ -1,0 +1,88 @@
+"""An adversarial loss for tokenizers: a critic of patches, hinge losses, an adaptive weight, a late start.
+
+As in VQGAN (Esser et al., 2021, section 3.1), whose decoder it taught to invent texture where squared error
+would blur. The critic judges every image scale with the same weights.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class PatchCritic(nn.Module):
+    """(B, 3, H, W) in [-1, 1] -> (B, 1, H / 8, W / 8): high where a patch looks real. PatchGAN (Isola et al., 2017)."""
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        widths = [3, width, 2 * width, 4 * width]
+        layers = []
+        for c_in, c_out in pairwise(widths):
+            layers += [spectral_norm(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """½ (mean max(0, 1 - real) + mean max(0, 1 + fake)) of the critic's outputs; 1 for a critic that knows nothing."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """-mean of the critic's output."""
+    return -fake.mean()
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor, largest: float = 1e4) -> Tensor:
+    """‖∂ reconstruction / ∂ layer‖ / ‖∂ adversarial / ∂ layer‖, at most ``largest`` (Esser et al., 2021, equation 7).
+
+    So both losses pull equally hard at ``layer``, the decoder's last weights.
+    """
+    (a,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
+    (b,) = torch.autograd.grad(adversarial, layer, retain_graph=True)
+    return (a.norm() / (b.norm() + 1e-6)).clamp(max=largest).detach()
+
+
+class Adversary:
+    """The critic with its optimiser; nothing happens before step ``start``.
+
+    Args:
+        layer: weights by which the two losses are balanced.
+        start: step at which both the critic and its loss begin.
+        lr: of the critic.
+    """
+
+    def __init__(self, layer: Tensor, start: int, lr: float = 5e-4):
+        self.layer, self.start = layer, start
+        self.critic = PatchCritic().to(layer.device)
+        self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=lr, betas=(0.5, 0.9))
+
+    def term(self, step: int, reconstruction: Tensor, images: list[Tensor]) -> Tensor:
+        """What to add to the tokenizer's loss, weighed against its reconstruction loss; 0 before the start."""
+        if step < self.start:
+            return reconstruction.new_zeros(())
+        loss = sum(hinge_generator(self.critic(image)) for image in images) / len(images)
+        return adaptive_weight(reconstruction, loss, self.layer) * loss
+
+    def learn(self, step: int, real: list[Tensor], fake: list[Tensor]) -> float:
+        """One step of the critic on images and their reconstructions; returns its loss, 1 before the start."""
+        if step < self.start:
+            return 1.0
+        loss = sum(hinge_critic(self.critic(a), self.critic(b.detach())) for a, b in zip(real, fake, strict=True))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item() / len(real)
+
+    def state_dict(self) -> dict:
+        """Critic and optimiser."""
+        return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Back to a saved state."""
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["optimizer"])
