@@ -15,6 +15,7 @@ FLOORS = [
     ["checkpoints", "data"],
     ["metrics", "perceptual", "metrics_extra"],
     ["tokenizer"],
+    ["transformer"],
     ["train"],
     ["show"],
     ["exercises", "chapter", "doctor"],

@@ -114,12 +114,6 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             following = self._start(f_hat, sizes[self.ends[self.group_of[k + 1]] - 1], codes)
         return f_hat, shrink(following, sizes[k + 1])
 
-    def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):
-        f_hat = None
-        for k, idx in enumerate(indices):
-            f_hat, following = self.step(f_hat, idx, k, sizes)
-            yield f_hat, following
-
 
 class HierarchicalTokenizer(MultiScaleTokenizer):
     """HIT: one encoder, one codebook and one decoder for a photo at ×1, ×2 and ×4.

@@ -196,15 +196,18 @@ class MultiScaleQuantizer(nn.Module):
         """(K,) share of the codes whose moving average of hits is at least ``threshold``, per scale, 0 to 1."""
         return (self.hits >= threshold).float().mean(1)
 
-    def step(self, f_hat: Tensor, idx: Tensor, k: int, sizes: Sequence[Size] | None = None) -> tuple[Tensor, Tensor]:
-        """Add scale k's tokens to f_hat (B, C, H, W).
+    def step(
+        self, f_hat: Tensor | None, idx: Tensor, k: int, sizes: Sequence[Size] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Add scale k's tokens to f_hat (B, C, H, W), which is None before the first.
 
         Returns:
             the new f_hat, and the transformer's input for scale k + 1: f_hat at that scale's size
             (after the last scale f_hat itself).
         """
         sizes = self._sizes(sizes)
-        f_hat = f_hat + self.enlarge(self.embed(idx, sizes[k]), f_hat.shape[-2:], k)
+        h = self.enlarge(self.embed(idx, sizes[k]), sizes[-1], k)
+        f_hat = h if f_hat is None else f_hat + h
         if k + 1 == len(sizes):
             return f_hat, f_hat
         return f_hat, shrink(f_hat, sizes[k + 1])
@@ -222,8 +225,7 @@ class MultiScaleQuantizer(nn.Module):
         return torch.cat(maps[: len(self.patch_nums) - 1], dim=1)
 
     def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):
-        sizes = self._sizes(sizes)
-        f_hat = self.codes.new_zeros(len(indices[0]), self.codes.shape[1], *sizes[-1])
+        f_hat = None
         for k, idx in enumerate(indices):
             f_hat, following = self.step(f_hat, idx, k, sizes)
             yield f_hat, following

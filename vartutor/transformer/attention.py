@@ -1,0 +1,122 @@
+"""Self-attention of VAR's transformer: normalised queries and keys, a cache, and positions as rotations.
+
+Tian et al., 2024, appendix; rotary positions on a grid that all scales share after Qu et al., 2025, section 3.2.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Size = tuple[int, int]
+MAX_SCALE = math.log(100)
+
+
+class Cache:
+    """Keys and values of one layer, in memory that is allocated once.
+
+    Args:
+        batch, heads, length, dim: of the whole sequence.
+        like: a tensor whose type and device to take.
+    """
+
+    def __init__(self, batch: int, heads: int, length: int, dim: int, like: Tensor):
+        self.k, self.v = (like.new_empty(batch, heads, length, dim) for _ in range(2))
+        self.filled = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (B, heads, n, dim) each; returns all keys and values so far."""
+        end = self.filled + k.shape[2]
+        self.k[:, :, self.filled : end], self.v[:, :, self.filled : end] = k, v
+        self.filled = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+
+def block_causal_mask(lengths: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """(L, L) bool, True where a query may look: within its own scale, and at all scales before it.
+
+    Args:
+        lengths: tokens of every scale; the first may include a prefix.
+    """
+    level = torch.repeat_interleave(torch.arange(len(lengths), device=device), torch.tensor(lengths, device=device))
+    return level[:, None] >= level
+
+
+def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred: bool = True) -> Tensor:
+    """Angles of the rotary embedding for maps of several sizes on one common frame.
+
+    The position in row i of h stands at (i + ½) / h of the frame, so that a coarse token and the fine tokens
+    under it have neighbouring coordinates. Half of the pairs of channels turn with the row, half with the column.
+
+    Args:
+        sizes: (height, width) of every map, in the order of the sequence.
+        dim: channels of a head, a multiple of 4.
+        frame: side of the common frame in units of angle.
+        centred: False puts positions at i / h, as VARSR does.
+
+    Returns:
+        (L, dim / 2).
+    """
+    speed = 10000.0 ** (-torch.arange(dim // 4).float() / (dim // 4))
+    shift = 0.5 if centred else 0.0
+    parts = []
+    for h, w in sizes:
+        rows, columns = (torch.arange(n) + shift for n in (h, w))
+        y = (rows / h * frame)[:, None].expand(h, w).flatten()
+        x = (columns / w * frame).expand(h, w).flatten()
+        parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))
+    return torch.cat(parts)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn neighbouring pairs of channels: (B, heads, L, dim) by (L, dim / 2)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        width: D.
+        heads: H; a head has D / H channels.
+        l2_norm: make queries and keys unit vectors, and learn one temperature per head; False divides by
+            4 √dim, as VAR without this option does.
+    """
+
+    def __init__(self, width: int, heads: int, l2_norm: bool = True):
+        super().__init__()
+        self.heads, self.l2_norm = heads, l2_norm
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        if l2_norm:
+            self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4)))
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, angles: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """(B, L, D) -> (B, L, D).
+
+        Args:
+            mask: (L, keys) bool, True where a query may look; None lets it look everywhere.
+            angles: (L, dim / 2) of :func:`grid_angles`, or None.
+            cache: holds the keys and values of earlier calls, and gets those of this one.
+        """
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, L, dim) each
+        scale = 0.25 / q.shape[-1] ** 0.5
+        if self.l2_norm:
+            scale = 1.0
+            q = F.normalize(q, dim=-1) * self.log_scale.clamp(max=MAX_SCALE).exp()
+            k = F.normalize(k, dim=-1)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        h = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=mask, scale=scale)
+        return self.proj(h.transpose(1, 2).flatten(2))

@@ -1,0 +1,104 @@
+"""Write token maps one scale after the other, with cached keys and values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.transformer.attention import Cache
+from vartutor.transformer.condition import Condition
+from vartutor.transformer.model import NextScaleTransformer
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished scale: its number, its logits (B, p_k², V) after guidance, its tokens, and f_hat so far."""
+
+    k: int
+    logits: Tensor
+    idx: Tensor
+    f_hat: Tensor
+
+
+def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """-inf for all but the ``top_k`` largest, then for the tail beyond probability ``top_p``; 0 switches either off.
+
+    Values equal to the k-th largest all stay; the largest always stays.
+    """
+    if top_k > 0:
+        least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p > 0:
+        ascending, order = logits.sort(dim=-1)
+        tail = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+        tail[..., -1] = False
+        logits = logits.masked_fill(torch.zeros_like(tail).scatter(-1, order, tail), -torch.inf)
+    return logits
+
+
+def sample(
+    logits: Tensor, top_k: int = 0, top_p: float = 0.0, temperature: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """(B, n, V) -> (B, n) int64; ``top_k=1`` takes the largest and draws nothing."""
+    if top_k == 1:
+        return logits.argmax(-1)
+    chances = keep_likely(logits / temperature, top_k, top_p).softmax(-1)
+    return torch.multinomial(chances.flatten(0, 1), 1, replacement=True, generator=generator).view(logits.shape[:2])
+
+
+@torch.no_grad()
+def iterate(
+    model: NextScaleTransformer,
+    tokenizer: MultiScaleTokenizer,
+    condition: Condition,
+    *,
+    null: Condition | None = None,
+    guidance: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    temperature: float = 1.0,
+    generator: Generator | None = None,
+) -> Iterator[Step]:
+    """Yield every scale as it appears.
+
+    Args:
+        null: what the model is told where nothing is asked of it; needed for guidance.
+        guidance: c; at scale k, logits are (1 + t) conditional - t null with t = c k / (K - 1). The null branch
+            doubles the batch; at 0 it is left out.
+        generator: on the device of the logits.
+    """
+    guided = guidance != 0 and null is not None
+    both = condition.joined(null) if guided else condition
+    count, K = len(condition), len(model.config.patch_nums)
+    angles, modulations = model.angles(both), model.modulations(both.vector)
+    x, f_hat, seen = model.embed_start(both), None, 0
+    prefix, length = x.shape[1] - model.config.patch_nums[0] ** 2, x.shape[1] + model.config.tokens
+    dim = model.config.width // model.config.heads
+    caches = [Cache(len(x), model.config.heads, length, dim, x) for _ in model.blocks]
+    for k in range(K):
+        turn = None if angles is None else angles[seen : seen + x.shape[1]]
+        seen += x.shape[1]
+        for block, m, cache in zip(model.blocks, modulations, caches, strict=True):
+            x = block(x, m, None, turn, cache)  # everything in the cache may be seen
+        x = x[:, prefix:] if k == 0 else x
+        t = guidance * k / max(1, K - 1)
+        if guided and t:
+            logits = model.run_head(x, both.vector)
+            logits = (1 + t) * logits[:count] - t * logits[count:]
+        else:
+            logits = model.run_head(x[:count], condition.vector)
+        idx = sample(logits, top_k, top_p, temperature, generator)
+        f_hat, following = tokenizer.quantizer.step(f_hat, idx, k)
+        yield Step(k, logits, idx, f_hat)
+        if k + 1 < K:
+            inputs = following.flatten(2).transpose(1, 2)
+            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k + 1)
+
+
+def generate(
+    model: NextScaleTransformer, tokenizer: MultiScaleTokenizer, condition: Condition, **options
+) -> list[Tensor]:
+    """All token maps, (B, p_k²) int64 each; options as for :func:`iterate`."""
+    return [step.idx for step in iterate(model, tokenizer, condition, **options)]
