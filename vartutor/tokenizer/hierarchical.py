@@ -92,27 +92,37 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         latents, indices, loss = self._fit(f, sizes)
         return [latents[end - 1] for end in self.ends], indices, loss
 
+    def _canvas(self, k: int, sizes: list[Size]) -> Size:
+        return sizes[self.ends[self.group_of[k]] - 1]
+
     def step(
         self, f_hat: Tensor | None, idx: Tensor, k: int, sizes: Sequence[Size] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Add scale k's tokens; f_hat is None before the first.
+        """Add scale k's tokens, or vectors in their place; f_hat is None before the first.
 
         Returns:
             f_hat on the canvas of scale k's group, and the transformer's input for scale k + 1: f_hat enlarged
             to that scale's canvas if a group begins there, and shrunk to its size.
         """
         sizes = self._sizes(sizes)
-        canvas = sizes[self.ends[self.group_of[k]] - 1]
-        codes = self.embed(idx, sizes[k])
+        codes = self._vectors(idx, sizes[k])
         if k == 0 or k in self.ends:
-            f_hat = self._start(f_hat, canvas, codes)
-        f_hat = f_hat + self.enlarge(codes, canvas, k)
+            f_hat = self._start(f_hat, self._canvas(k, sizes), codes)
+        f_hat = f_hat + self.enlarge(codes, self._canvas(k, sizes), k)
         if k + 1 == len(sizes):
             return f_hat, f_hat
         following = f_hat
         if k + 1 in self.ends:
-            following = self._start(f_hat, sizes[self.ends[self.group_of[k + 1]] - 1], codes)
+            following = self._start(f_hat, self._canvas(k + 1, sizes), codes)
         return f_hat, shrink(following, sizes[k + 1])
+
+    def rest(self, f: Sequence[Tensor], f_hat: Tensor | None, k: int, sizes: Sequence[Size] | None = None) -> Tensor:
+        """What the tokens of scale k are to explain of its group's features, given f_hat before it."""
+        sizes = self._sizes(sizes)
+        target = f[self.group_of[k]]
+        if k == 0 or k in self.ends:
+            f_hat = self._start(f_hat, self._canvas(k, sizes), target)
+        return super().rest(target, f_hat, k, sizes)
 
 
 class HierarchicalTokenizer(MultiScaleTokenizer):

@@ -201,16 +201,27 @@ class MultiScaleQuantizer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Add scale k's tokens to f_hat (B, C, H, W), which is None before the first.
 
+        Args:
+            idx: (B, h_k * w_k) int64 tokens; or (B, h_k * w_k, C) vectors in their place, such as a mean of codes.
+
         Returns:
             the new f_hat, and the transformer's input for scale k + 1: f_hat at that scale's size
             (after the last scale f_hat itself).
         """
         sizes = self._sizes(sizes)
-        h = self.enlarge(self.embed(idx, sizes[k]), sizes[-1], k)
+        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)
         f_hat = h if f_hat is None else f_hat + h
         if k + 1 == len(sizes):
             return f_hat, f_hat
         return f_hat, shrink(f_hat, sizes[k + 1])
+
+    def _vectors(self, idx: Tensor, size: Size) -> Tensor:
+        return idx.transpose(1, 2).unflatten(2, size) if idx.is_floating_point() else self.embed(idx, size)
+
+    def rest(self, f: Tensor, f_hat: Tensor | None, k: int, sizes: Sequence[Size] | None = None) -> Tensor:
+        """What the tokens of scale k are to explain of f, given f_hat before it: (B, h_k * w_k, C)."""
+        rest = f if f_hat is None else f - f_hat
+        return shrink(rest, self._sizes(sizes)[k]).flatten(2).transpose(1, 2)
 
     def latents(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
         """Index maps, all K or the first few -> f_hat (B, C, H, W) after each of them (algorithm 2)."""

@@ -15,14 +15,15 @@ GRADIENTS = ("straight-through", "rotation")
 LEARNING = ("loss", "ema")
 
 
-def nearest_code(z: Tensor, codebook: Tensor, *, metric: str = "euclidean", max_elements: int = 2**24) -> Tensor:
+def nearest_code(z: Tensor, codebook: Tensor, *, metric: str = "euclidean", max_elements: int | None = None) -> Tensor:
     """Index of the nearest code for each vector.
 
     Args:
         z: (N, C) vectors.
         codebook: (V, C) codes.
         metric: ``euclidean``: argmin |z - e|²; ``cosine``: argmax of the angle's cosine.
-        max_elements: the (N, V) distances are computed in slices of at most this many numbers.
+        max_elements: the (N, V) distances are computed in slices of at most this many numbers; by default
+            what stays in a CPU core's cache, and more elsewhere.
 
     Returns:
         (N,) int64 in 0..V-1.
@@ -32,8 +33,15 @@ def nearest_code(z: Tensor, codebook: Tensor, *, metric: str = "euclidean", max_
         z, codebook = F.normalize(z, dim=1), F.normalize(codebook, dim=1)
     # |z - e|² = |z|² + |e|² - 2 z·e; the first term is the same for all codes.
     norms = codebook.square().sum(1)
-    rows = max(1, max_elements // len(codebook))
-    slices = [torch.addmm(norms, part, codebook.T, alpha=-2).argmin(1) for part in z.split(rows)]
+    on_cpu = z.device.type == "cpu"
+    rows = max(1, (max_elements or (2**18 if on_cpu else 2**24)) // len(codebook))
+    slices = []
+    for part in z.split(rows):
+        distances = torch.addmm(norms, part, codebook.T, alpha=-2)
+        if on_cpu and distances.dtype == torch.float32:  # torch's own argmin takes as long as the product
+            slices.append(torch.from_numpy(distances.numpy().argmin(1)))
+        else:
+            slices.append(distances.argmin(1))
     return torch.cat(slices) if slices else z.new_zeros(0, dtype=torch.long)
 
 

@@ -3,19 +3,22 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Condition:
     """``vector`` (B, D) modulates every block; ``prefix`` (B, P, D) stands before the first map.
 
-    ``sizes`` are the (height, width) of the maps that the prefix consists of, for rotary positions.
+    ``sizes`` are the (height, width) of the maps that the prefix consists of, for rotary positions. ``features`` are
+    the latents of the degraded photo, enlarged, one (B, C, h, w) per scale group, for the prior.
     """
 
     vector: Tensor
     prefix: Tensor | None = None
     sizes: tuple[tuple[int, int], ...] = ()
+    features: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -23,7 +26,8 @@ class Condition:
     def joined(self, other: "Condition") -> "Condition":
         """Both batches as one, self first."""
         prefix = None if self.prefix is None else torch.cat([self.prefix, other.prefix])
-        return Condition(torch.cat([self.vector, other.vector]), prefix, self.sizes)
+        features = tuple(torch.cat(pair) for pair in zip(self.features, other.features, strict=True))
+        return Condition(torch.cat([self.vector, other.vector]), prefix, self.sizes, features)
 
 
 def class_condition(model, labels: Tensor) -> Condition:
@@ -36,3 +40,24 @@ def drop_labels(labels: Tensor, classes: int, share: float, generator: torch.Gen
     """Replace a share of the labels by the null class, ``classes - 1``, so that guidance has something to push from."""
     drop = torch.rand(labels.shape, generator=generator, device=labels.device) < share
     return torch.where(drop, classes - 1, labels)
+
+
+class PhotoPrefix(nn.Module):
+    """The degraded photo as prefix tokens: one for every 2 × 2 pixels.
+
+    Args:
+        width: D.
+        hidden: channels of the two convolutions before.
+    """
+
+    def __init__(self, width: int, hidden: int = 64):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(12, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU()
+        )
+        self.proj = nn.Linear(hidden, width)
+
+    def forward(self, photo: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, 3, h, w) in [-1, 1], sides even -> (B, h w / 4, D) and the map's (height, width)."""
+        h = self.layers(F.pixel_unshuffle(photo, 2))
+        return self.proj(h.flatten(2).transpose(1, 2)), tuple(h.shape[-2:])

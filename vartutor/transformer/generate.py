@@ -59,6 +59,7 @@ def iterate(
     top_k: int = 0,
     top_p: float = 0.0,
     temperature: float = 1.0,
+    expected: bool = False,
     generator: Generator | None = None,
 ) -> Iterator[Step]:
     """Yield every scale as it appears.
@@ -67,17 +68,27 @@ def iterate(
         null: what the model is told where nothing is asked of it; needed for guidance.
         guidance: c; at scale k, logits are (1 + t) conditional - t null with t = c k / (K - 1). The null branch
             doubles the batch; at 0 it is left out.
+        expected: add the mean of all codes, weighted by their probabilities at ``temperature``, instead of one
+            code: the least squared error, where a single code would be sharper. ``idx`` is the likeliest code.
         generator: on the device of the logits.
     """
     guided = guidance != 0 and null is not None
     both = condition.joined(null) if guided else condition
-    count, K = len(condition), len(model.config.patch_nums)
+    count, K, quantizer = len(condition), len(model.config.patch_nums), tokenizer.quantizer
     angles, modulations = model.angles(both), model.modulations(both.vector)
-    x, f_hat, seen = model.embed_start(both), None, 0
-    prefix, length = x.shape[1] - model.config.patch_nums[0] ** 2, x.shape[1] + model.config.tokens
-    dim = model.config.width // model.config.heads
-    caches = [Cache(len(x), model.config.heads, length, dim, x) for _ in model.blocks]
+    f_hat, following, caches, seen = None, None, None, 0
     for k in range(K):
+        rest = None
+        if model.prior is not None:
+            rest = quantizer.rest(condition.features, f_hat, k)
+        doubled = None if rest is None else rest.repeat(1 + guided, 1, 1)
+        if k == 0:
+            x = model.embed_start(both, doubled)
+            prefix = x.shape[1] - model.config.patch_nums[0] ** 2
+            caches = _make_caches(model, x, prefix + model.config.tokens)
+        else:
+            inputs = following.flatten(2).transpose(1, 2)
+            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled)
         turn = None if angles is None else angles[seen : seen + x.shape[1]]
         seen += x.shape[1]
         for block, m, cache in zip(model.blocks, modulations, caches, strict=True):
@@ -89,12 +100,20 @@ def iterate(
             logits = (1 + t) * logits[:count] - t * logits[count:]
         else:
             logits = model.run_head(x[:count], condition.vector)
-        idx = sample(logits, top_k, top_p, temperature, generator)
-        f_hat, following = tokenizer.quantizer.step(f_hat, idx, k)
+        if rest is not None:
+            logits = logits + model.prior.logits(rest, k)
+        if expected:
+            idx = logits.argmax(-1)
+            said = keep_likely(logits / temperature, top_k, top_p).softmax(-1) @ quantizer.codes
+        else:
+            said = idx = sample(logits, top_k, top_p, temperature, generator)
+        f_hat, following = quantizer.step(f_hat, said, k)
         yield Step(k, logits, idx, f_hat)
-        if k + 1 < K:
-            inputs = following.flatten(2).transpose(1, 2)
-            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k + 1)
+
+
+def _make_caches(model: NextScaleTransformer, x: Tensor, length: int) -> list[Cache]:
+    heads = model.config.heads
+    return [Cache(len(x), heads, length, model.config.width // heads, x) for _ in model.blocks]
 
 
 def generate(

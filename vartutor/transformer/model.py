@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from vartutor.errors import UserError
 from vartutor.transformer.attention import Cache, SelfAttention, block_causal_mask, grid_angles
 from vartutor.transformer.condition import Condition
+from vartutor.transformer.prior import LatentPrior
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ class NextScaleTransformer(nn.Module):
     later map its input, f_hat so far at that map's size. Attention is full within a scale and causal across scales;
     prefix and start count as the first scale.
 
+    Args:
+        prior: pulls every token towards the one that the degraded photo itself would have; see :mod:`.prior`.
+
     Raises:
         UserError: the width is not a multiple of the heads, or with rope of four times the heads.
     """
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, prior: LatentPrior | None = None):
         super().__init__()
         if config.width % (config.heads * (4 if config.rope else 1)):
             raise UserError(f"width {config.width} does not divide among {config.heads} heads")
@@ -105,6 +109,7 @@ class NextScaleTransformer(nn.Module):
         self.head_modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.codes)
         self._initialise()
+        self.prior = prior
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -139,16 +144,19 @@ class NextScaleTransformer(nn.Module):
             shared = self.shared_modulation(F.silu(vector)).unflatten(1, (1, 6, -1))
         return [block.modulations(vector, shared) for block in self.blocks]
 
-    def embed_start(self, condition: Condition) -> Tensor:
-        """Prefix and start tokens: (B, P + p_1², D)."""
+    def embed_start(self, condition: Condition, rest: Tensor | None = None) -> Tensor:
+        """Prefix and start tokens: (B, P + p_1², D); ``rest`` as for :meth:`embed_inputs`."""
         start = condition.vector[:, None] + self.pos_start + self.level.weight[0] + self._position(0)
+        if self.prior is not None:
+            start = start + self.prior.embed(rest)
         if condition.prefix is None:
             return start
         return torch.cat([condition.prefix, start], 1)
 
-    def embed_inputs(self, inputs: Tensor, k: int) -> Tensor:
-        """Input of map k, (B, p_k², C) -> (B, p_k², D)."""
-        return self.word_embed(inputs) + self.level.weight[k] + self._position(k)
+    def embed_inputs(self, inputs: Tensor, k: int, rest: Tensor | None = None) -> Tensor:
+        """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape."""
+        x = self.word_embed(inputs) + self.level.weight[k] + self._position(k)
+        return x if self.prior is None else x + self.prior.embed(rest)
 
     def _position(self, k: int) -> Tensor | float:
         if self.config.rope:
@@ -165,25 +173,27 @@ class NextScaleTransformer(nn.Module):
         return grid_angles(sizes, dim).to(condition.vector.device)
 
     def run_head(self, x: Tensor, vector: Tensor) -> Tensor:
-        """(B, n, D) -> logits (B, n, V) in float32."""
+        """(B, n, D) -> logits (B, n, V) in float32, without the prior's share."""
         scale, shift = self.head_modulation(F.silu(vector)).unflatten(1, (1, 2, -1)).unbind(2)
         return self.head(modulate(x.float(), scale, shift)).float()
 
     # --- teacher forcing -----------------------------------------------------------------------------
 
-    def forward(self, condition: Condition, next_inputs: Tensor) -> Tensor:
+    def forward(self, condition: Condition, next_inputs: Tensor, rests: Tensor | None = None) -> Tensor:
         """Predict all maps at once from the true maps before them.
 
         Args:
             next_inputs: (B, L - p_1², C), what the tokenizer's ``next_inputs`` gives.
+            rests: (B, L, C), for a model with a prior: the degraded photo's rest at every token.
 
         Returns:
             logits (B, L, V).
         """
         squares = [p * p for p in self.config.patch_nums]
         maps = next_inputs.split(squares[1:], dim=1)
-        start = self.embed_start(condition)
-        x = torch.cat([start, *(self.embed_inputs(inputs, k + 1) for k, inputs in enumerate(maps))], 1)
+        own = [None] * len(squares) if rests is None else rests.split(squares, dim=1)
+        start = self.embed_start(condition, own[0])
+        x = torch.cat([start, *(self.embed_inputs(inputs, k, own[k]) for k, inputs in enumerate(maps, 1))], 1)
         mask = block_causal_mask([start.shape[1], *squares[1:]], x.device)
         angles = self.angles(condition)
         for block, m in zip(self.blocks, self.modulations(condition.vector), strict=True):
@@ -192,4 +202,7 @@ class NextScaleTransformer(nn.Module):
             else:
                 x = block(x, m, mask, angles)
         prefix = start.shape[1] - squares[0]
-        return self.run_head(x[:, prefix:], condition.vector)
+        logits = self.run_head(x[:, prefix:], condition.vector)
+        if self.prior is not None:
+            logits = logits + torch.cat([self.prior.logits(rest, k) for k, rest in enumerate(own)], 1)
+        return logits

@@ -1,0 +1,135 @@
+"""The course's model: prefix, prior, teacher forcing with slips, and generation that equals it."""
+
+import pytest
+import torch
+
+from vartutor.data.crops import eval_crops
+from vartutor.data.pairs import upscale_bicubic
+from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.transformer.attention import block_causal_mask, grid_angles
+from vartutor.transformer.condition import PhotoPrefix, drop_labels
+from vartutor.transformer.generate import generate, iterate
+from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
+from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    torch.manual_seed(0)
+    return build_tokenizer(TokenizerConfig.of(get_profile("smoke"), "hit")).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    clean, _ = eval_crops("val", 64, 1)
+    return clean[:3], torch.nn.functional.avg_pool2d(clean[:3], 4)
+
+
+def make(tokenizer, seed=0, **options):
+    torch.manual_seed(seed)
+    quantizer = tokenizer.quantizer
+    config = TransformerConfig(quantizer.patch_nums, 64, 16, 32, 2, 2, rope=options.pop("rope", True))
+    return PhotoTransformer(config, quantizer.codes, **options).eval()
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize("rope", [True, False])
+def test_generation_equals_teacher_forcing(tokenizer, photos, prefix, prior, rope):
+    model = make(tokenizer, prefix=prefix, prior=prior, rope=rope)
+    features = photo_features(tokenizer, photos[1])
+    with torch.no_grad():
+        condition = model.condition(photos[1], features)
+        steps = list(iterate(model.body, tokenizer, condition, generator=torch.Generator().manual_seed(1)))
+        idx, rests, f_hat = [step.idx for step in steps], [], None
+        for k, tokens in enumerate(idx):
+            rests.append(tokenizer.quantizer.rest(features, f_hat, k))
+            f_hat, _ = tokenizer.quantizer.step(f_hat, tokens, k)
+        again = model.body(condition, tokenizer.next_inputs(idx), torch.cat(rests, 1) if prior else None)
+    ours = torch.cat([step.logits for step in steps], 1)
+    assert (ours - again).abs().max() <= 1e-5 * max(1, again.abs().max())
+
+
+def test_a_prediction_depends_on_earlier_maps_only(tokenizer, photos):
+    model = make(tokenizer)
+    features = photo_features(tokenizer, photos[1])
+    _, _, inputs, rests = force(tokenizer, tuple(tokenizer.encode(photos[0])), features)
+    inputs.requires_grad_(True)
+    logits = model.body(model.condition(photos[1], features), inputs, rests)
+    ends = torch.tensor([p * p for p in tokenizer.quantizer.patch_nums]).cumsum(0).tolist()
+    (gradient,) = torch.autograd.grad(logits[:, : ends[4]].sum(), inputs)
+    reached = gradient.abs().sum((0, 2)) > 0
+    assert reached[: ends[4] - 1].all()
+    assert not reached[ends[4] - 1 :].any()
+
+
+def test_the_untrained_model_tokenises_the_degraded_photo(tokenizer, photos):
+    model = make(tokenizer)
+    model.body.head.weight.data.zero_()
+    model.body.head.bias.data.zero_()
+    condition = model.condition(photos[1], photo_features(tokenizer, photos[1]))
+    maps = generate(model.body, tokenizer, condition, top_k=1)
+    expected = tokenizer.tokenize(upscale_bicubic(photos[1], (4,))[4])
+    same = torch.cat([(a == b).flatten() for a, b in zip(maps, expected, strict=True)]).float().mean()
+    assert same > 0.99
+
+
+def test_without_slips_forcing_is_tokenizing(tokenizer, photos):
+    clean = tuple(tokenizer.encode(photos[0]))
+    targets, goals, inputs, rests = force(tokenizer, clean, photo_features(tokenizer, photos[1]))
+    indices = tokenizer.tokenize(photos[0])
+    assert torch.equal(targets, torch.cat(indices, 1))
+    assert torch.allclose(inputs, tokenizer.next_inputs(indices), atol=1e-5)
+    assert goals.shape == rests.shape == (3, 437, 16)
+
+
+def test_after_a_slip_the_targets_correct_it(tokenizer, photos):
+    clean, degraded = tuple(tokenizer.encode(photos[0])), photo_features(tokenizer, photos[1])
+    generator = torch.Generator().manual_seed(0)
+    targets, goals, inputs, _ = force(tokenizer, clean, degraded, slip=1.0, generator=generator)
+    straight, _, true_inputs, _ = force(tokenizer, clean, degraded)
+    assert not torch.equal(inputs, true_inputs)
+    assert not torch.equal(targets, straight)
+    f_hat = inputs[:, 436 - 256 :].transpose(1, 2).unflatten(2, (16, 16))  # what map 8 starts from
+    lacking = (clean[2] - f_hat).flatten(2).transpose(1, 2)
+    assert torch.allclose(goals[:, -256:], lacking, atol=1e-5)
+
+
+def test_expected_vectors_take_the_place_of_tokens(tokenizer, photos):
+    model = make(tokenizer)
+    condition = model.condition(photos[1], photo_features(tokenizer, photos[1]))
+    cold, greedy = (
+        list(iterate(model.body, tokenizer, condition, **options))[-1].f_hat
+        for options in ({"expected": True, "temperature": 1e-4}, {"top_k": 1})
+    )
+    assert torch.allclose(cold, greedy, atol=1e-4)
+    warm = list(iterate(model.body, tokenizer, condition, expected=True))[-1].f_hat
+    assert not torch.allclose(warm, greedy, atol=1e-2)
+
+
+def test_coarse_and_fine_tokens_share_one_frame():
+    angles = grid_angles([(1, 1), (2, 2), (4, 4)], 8)
+    centre, quarter, fine = angles[0], angles[1], angles[5:]
+    assert torch.allclose(angles[1:5].mean(0), centre, atol=1e-5)
+    assert torch.allclose(fine[[0, 1, 4, 5]].mean(0), quarter, atol=1e-5)
+
+
+def test_mask_and_prefix_shapes():
+    mask = block_causal_mask([2, 3])
+    assert mask.tolist() == [[True, True, False, False, False]] * 2 + [[True] * 5] * 3
+    tokens, size = PhotoPrefix(32)(torch.zeros(2, 3, 16, 12))
+    assert tokens.shape == (2, 48, 32)
+    assert size == (8, 6)
+
+
+def test_labels_are_dropped_at_the_given_rate():
+    labels = torch.zeros(10000, dtype=torch.long)
+    dropped = drop_labels(labels, 11, 0.1, torch.Generator().manual_seed(0))
+    assert set(dropped.tolist()) == {0, 10}
+    assert 0.08 < (dropped == 10).float().mean() < 0.12
+
+
+def test_widths_that_do_not_divide(raises_user_error):
+    with raises_user_error("width 30", "4 heads"):
+        NextScaleTransformer(TransformerConfig((1, 2), 8, 4, 30, 1, 4))
