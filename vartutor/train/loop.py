@@ -72,7 +72,8 @@ class Trainer:
         out: folder for ``state.pt`` and ``log.csv``, made if missing.
         generators: sources of random batches, saved with the state.
         info: plain values to keep with the state, such as the settings of the run.
-        parts: whatever else learns, by name; saved with the state through ``state_dict``.
+        parts: whatever else learns or moves on, by name; saved with the state through ``state_dict``.
+        groups: parameters with weight decays of their own; all alike if left out.
     """
 
     def __init__(
@@ -84,10 +85,11 @@ class Trainer:
         generators: list[Generator],
         info: dict | None = None,
         parts: dict | None = None,
+        groups: list[dict] | None = None,
     ):
         self.model, self.step_loss, self.config, self.generators = model, step_loss, config, generators
         self.optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
+            groups or [p for p in model.parameters() if p.requires_grad],
             lr=config.lr,
             betas=(0.9, 0.95),
             weight_decay=config.weight_decay,
