@@ -132,7 +132,7 @@ def test_a_few_steps_lower_the_error(tokenizer):
     target = pyramid(x)
     optimizer = torch.optim.AdamW(tokenizer.train().parameters(), 3e-3)
     losses = []
-    for _ in range(25):
+    for _ in range(60):
         images, _, loss = tokenizer(x)
         loss = loss + sum(F.mse_loss(images[s], target[s]) for s in images)
         optimizer.zero_grad()

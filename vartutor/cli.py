@@ -86,7 +86,7 @@ def _train(args: argparse.Namespace) -> int:
         losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
         bf16=args.bf16,
         resume=args.resume,
-        origin={"command": shlex.join(["vartutor", *sys.argv[1:]]), "commit": commit()},
+        origin={"command": shlex.join(["vartutor", *args.words]), "commit": commit()},
     )
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a :class:`UserError` becomes one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
+    args.words = sys.argv[1:] if argv is None else argv
     try:
         return args.action(args)
     except UserError as error:

@@ -25,7 +25,10 @@ class Profile:
     codes: int = 1024
     channels: int = 16  # of a code
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
-    tokenizer_steps: int = 20000
+    tokenizer_steps: int = 14000
+    vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
+    rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
+    lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
 
     @property
     def lr_size(self) -> int:
@@ -36,7 +39,19 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", batch_size=4, eval_crops=1, first_steps=5, cnn_steps=5, width=32, codes=64, tokenizer_steps=5),
+        Profile(
+            "smoke",
+            batch_size=4,
+            eval_crops=1,
+            first_steps=5,
+            cnn_steps=5,
+            width=32,
+            codes=64,
+            tokenizer_steps=5,
+            vq_steps=3,
+            rvq_steps=5,
+            lesson_steps=3,
+        ),
         Profile("cpu"),
         Profile(
             "gpu",
@@ -50,6 +65,7 @@ PROFILES = {
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
             tokenizer_steps=25000,
+            lesson_steps=2000,
         ),
     )
 }

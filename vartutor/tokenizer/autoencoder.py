@@ -4,6 +4,7 @@ The blocks are those of latent diffusion's f = 16 model (Rombach et al., 2022). 
 of the official checkpoint, so that its weights load as they are.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,10 +16,24 @@ def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=1e-6)
 
 
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position: unlike group norm, it does not depend on the size of the image.
+
+    So a photo can be cut into tiles and decoded as a whole, and nothing changes.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.movedim(1, -1), x.shape[1:2], self.weight, self.bias, 1e-6).movedim(-1, 1)
+
+
 class ResnetBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))))))."""
 
-    def __init__(self, c_in: int, c_out: int):
+    def __init__(self, c_in: int, c_out: int, norm=norm):
         super().__init__()
         self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.norm2, self.conv2 = norm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
@@ -144,13 +159,15 @@ class Decoder(nn.Module):
 class SmallEncoder(nn.Module):
     """The course's: (B, 3, H, W) in [-1, 1] -> (B, z, H / 4, W / 4); sides are multiples of 4.
 
-    Space-to-depth first, so that every convolution works at the small size, where two cores can afford it.
+    Space-to-depth first, so that every convolution works at the small size, where two cores can afford it. There is
+    no norm or nonlinearity on the path from the pixels to the features: 16 numbers hold a patch of 48 rather well
+    already by a linear map, and the blocks only have to add to it.
     """
 
     def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
         super().__init__()
         self.conv_in = nn.Conv2d(3 * 16, width, 3, padding=1)
-        self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
+        self.block = nn.Sequential(*(ResnetBlock(width, width, ChannelNorm) for _ in range(blocks)))
         self.conv_out = nn.Conv2d(width, z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,7 +180,7 @@ class SmallDecoder(nn.Module):
     def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
         super().__init__()
         self.conv_in = nn.Conv2d(z, width, 3, padding=1)
-        self.block = nn.Sequential(*(ResnetBlock(width, width) for _ in range(blocks)))
+        self.block = nn.Sequential(*(ResnetBlock(width, width, ChannelNorm) for _ in range(blocks)))
         self.conv_out = nn.Conv2d(width, 3 * 16, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+import torch
+
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError
 from vartutor.profiles import Profile
@@ -64,11 +66,15 @@ def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
     encoder, decoder = (part(config.width, config.channels) for part in AUTOENCODERS[config.autoencoder])
     if config.ladder == "hit":
         quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, overlap=config.overlap)
-        return HierarchicalTokenizer(quantizer, encoder, decoder, scales=config.scales)
-    patch_nums = [p for group in config.groups for p in group]
-    phi_ratio = 0.0 if config.ladder == "vq" else 0.5
-    quantizer = MultiScaleQuantizer(patch_nums, config.codes, config.channels, phi_ratio=phi_ratio)
-    return MultiScaleTokenizer(quantizer, encoder, decoder)
+        model = HierarchicalTokenizer(quantizer, encoder, decoder, scales=config.scales)
+    else:
+        patch_nums = [p for group in config.groups for p in group]
+        phi_ratio = 0.0 if config.ladder == "vq" else 0.5
+        quantizer = MultiScaleQuantizer(patch_nums, config.codes, config.channels, phi_ratio=phi_ratio)
+        model = MultiScaleTokenizer(quantizer, encoder, decoder)
+    if config.autoencoder == "small":  # its norm wants the channels of a position side by side
+        model = model.to(memory_format=torch.channels_last)
+    return model
 
 
 def parse_groups(text: str) -> Groups:
