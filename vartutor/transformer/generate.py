@@ -39,12 +39,22 @@ def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
 
 
 def sample(
-    logits: Tensor, top_k: int = 0, top_p: float = 0.0, temperature: float = 1.0, generator: Generator | None = None
+    logits: Tensor,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    temperature: float = 1.0,
+    generator: Generator | None = None,
+    uniform: Tensor | None = None,
 ) -> Tensor:
-    """(B, n, V) -> (B, n) int64; ``top_k=1`` takes the largest and draws nothing."""
+    """(B, n, V) -> (B, n) int64; ``top_k=1`` takes the largest and draws nothing.
+
+    ``uniform`` (B, n) in 0..1 decides the draws instead of the generator: the token at that share of the total.
+    """
     if top_k == 1:
         return logits.argmax(-1)
     chances = keep_likely(logits / temperature, top_k, top_p).softmax(-1)
+    if uniform is not None:
+        return (chances.cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
     return torch.multinomial(chances.flatten(0, 1), 1, replacement=True, generator=generator).view(logits.shape[:2])
 
 
@@ -61,6 +71,7 @@ def iterate(
     temperature: float = 1.0,
     expected: bool = False,
     generator: Generator | None = None,
+    uniform: Tensor | None = None,
 ) -> Iterator[Step]:
     """Yield every scale as it appears.
 
@@ -71,6 +82,8 @@ def iterate(
         expected: add the mean of all codes, weighted by their probabilities at ``temperature``, instead of one
             code: the least squared error, where a single code would be sharper. ``idx`` is the likeliest code.
         generator: on the device of the logits.
+        uniform: (B, L) in 0..1, one number per token instead of a generator: then an image does not depend on
+            what else is in the batch.
     """
     guided = guidance != 0 and null is not None
     both = condition.joined(null) if guided else condition
@@ -106,7 +119,9 @@ def iterate(
             idx = logits.argmax(-1)
             said = keep_likely(logits / temperature, top_k, top_p).softmax(-1) @ quantizer.codes
         else:
-            said = idx = sample(logits, top_k, top_p, temperature, generator)
+            begin = sum(p * p for p in model.config.patch_nums[:k])
+            draws = None if uniform is None else uniform[:, begin : begin + logits.shape[1]]
+            said = idx = sample(logits, top_k, top_p, temperature, generator, draws)
         f_hat, following = quantizer.step(f_hat, said, k)
         yield Step(k, logits, idx, f_hat)
 

@@ -1,0 +1,117 @@
+"""Photos of any size: tiles that cover, blends without seams, results that depend on nothing but the seed."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vartutor.data.images import to_pil
+from vartutor.profiles import get_profile
+from vartutor.superres import SuperResolver
+from vartutor.tiling import Canvas, cut, pad_to, ramp, starts
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.transformer.model import TransformerConfig
+from vartutor.transformer.photo import PhotoTransformer
+
+
+@pytest.fixture(scope="module")
+def resolver():
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(TokenizerConfig.of(get_profile("smoke"), "hit")).eval().requires_grad_(False)
+    config = TransformerConfig(tokenizer.quantizer.patch_nums, 64, 16, 32, 1, 2, rope=True)
+    return SuperResolver(PhotoTransformer(config, tokenizer.quantizer.codes).eval(), tokenizer)
+
+
+def photo(height, width, seed=0):
+    noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return torch.nn.functional.interpolate(noise, size=(height, width), mode="bicubic").clamp(-1, 1)[0]
+
+
+@pytest.mark.parametrize("length", [16, 17, 28, 29, 100])
+def test_tiles_cover_and_end_with_the_photo(length):
+    begins = starts(length, 16, 12)
+    assert begins[0] == 0
+    assert begins[-1] + 16 == length
+    assert all(0 < b - a <= 12 for a, b in pairwise(begins))
+    assert len(cut(length, 16, 16, 12)) == len(begins)
+
+
+def test_blending_constant_parts_gives_the_constant():
+    canvas = Canvas(2, 28, 16, ramp(16, 4))
+    for top in (0, 12):
+        canvas.add(torch.full((2, 16, 16), 3.0), top, 0)
+    assert torch.allclose(canvas.mean(), torch.full((2, 28, 16), 3.0))
+    canvas.add(torch.ones(2, 16, 16), 40, 0)  # beside it
+    canvas.add(torch.full((2, 16, 16), 3.0), -8, 8)  # hangs over two borders
+    assert torch.allclose(canvas.mean(), torch.full((2, 28, 16), 3.0))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 3), (16, 16), (17, 30)])
+def test_any_size(resolver, size):
+    images = resolver.upscale(photo(*size))
+    assert {s: tuple(image.shape) for s, image in images.items()} == {
+        s: (3, size[0] * s, size[1] * s) for s in (1, 2, 4)
+    }
+    assert pad_to(photo(*size), 16, 4).shape[-1] % 4 == 0
+
+
+def test_kinds_of_images(resolver, tmp_path):
+    x = photo(18, 20)
+    pil = to_pil(x)
+    pil.save(tmp_path / "photo.png")
+    from_pil, from_path = resolver.upscale(pil)[2], resolver.upscale(tmp_path / "photo.png")[2]
+    from_array = resolver.upscale(np.asarray(pil))[2]
+    assert isinstance(from_pil, Image.Image)
+    assert np.array_equal(np.asarray(from_pil), from_array)
+    assert np.array_equal(np.asarray(from_path), from_array)
+
+
+def test_batch_and_block_change_nothing(resolver):
+    x = photo(40, 64)
+    whole = resolver.upscale(x, seed=3)
+    parts = SuperResolver(resolver.model, resolver.tokenizer, batch=3, block=24).upscale(x, seed=3)
+    for s in (1, 2, 4):
+        assert (whole[s] - parts[s]).abs().max() <= 2 / 255 + 1e-6  # one gray level of rounding
+
+
+def test_the_seed_decides(resolver):
+    x = photo(20, 20)
+    first, again, other = (resolver.upscale(x, (4,), seed=seed)[4] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    greedy = [resolver.upscale(x, (4,), seed=seed, top_k=1)[4] for seed in (1, 2)]
+    assert torch.equal(*greedy)
+
+
+def test_progress_is_told(resolver):
+    calls = []
+    resolver.upscale(photo(16, 40), (1,), progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (3, 3)
+
+
+def test_no_seams(resolver):
+    x = photo(16 + 12 * 5, 16 + 12 * 5)
+    image = resolver.upscale(x, (4,), expected=True)[4]
+    steps = (image[..., 1:] - image[..., :-1]).abs().mean((0, 1))
+    borders = [4 * begin - 1 for begin in starts(76, 16, 12)[1:]]
+    elsewhere = torch.ones(len(steps), dtype=torch.bool)
+    elsewhere[borders] = False
+    lattice = torch.arange(3, len(steps), 4)  # where cells of latents meet, in any tile
+    assert steps[borders].mean() < 1.5 * steps[lattice[elsewhere[lattice]]].mean()
+
+
+def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
+    with raises_user_error("scales (3,)", "1, 2, 4"):
+        resolver.upscale(photo(8, 8), (3,))
+    with raises_user_error("at most 4096"):
+        resolver.upscale(torch.zeros(3, 1, 4097))
+    with raises_user_error("give uint8"):
+        resolver.upscale(np.zeros((4, 4, 3)))
+    with raises_user_error("a list"):
+        resolver.upscale([1])
+    with raises_user_error("a tensor of shape (1, 3, 4, 4)"):
+        resolver.upscale(torch.zeros(1, 3, 4, 4))
+    with raises_user_error("overlap 6"):
+        SuperResolver(resolver.model, resolver.tokenizer, overlap=6)

@@ -1,0 +1,167 @@
+"""Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles whose latents are blended."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vartutor.data.images import from_pil, from_uint8, read_image, to_pil, to_uint8
+from vartutor.errors import UserError
+from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.transformer.generate import iterate
+from vartutor.transformer.photo import PhotoTransformer, photo_features
+
+MAX_SIDE = 4096
+CELL = 4  # pixels of the degraded photo along a latent of the first group
+HALO = 8 * CELL  # how far a latent reaches in the decoder, in pixels of the degraded photo
+
+
+class SuperResolver:
+    """Restores photos with a transformer and its tokenizer.
+
+    A photo is cut into tiles of the size that the model was trained on. Every tile becomes tokens; the latents of
+    overlapping tiles are averaged, with weights that fall towards a tile's border; the decoder then sees one seamless
+    map. Large photos are done block by block, with so much of their surroundings that the blocks fit exactly.
+
+    Args:
+        model, tokenizer: in evaluation mode.
+        tile: side of a tile in pixels of the degraded photo.
+        overlap: of neighbouring tiles, a multiple of 4.
+        batch: tiles at once.
+        block: pixels a side that are decoded at once; bounds the memory.
+
+    Raises:
+        UserError: an overlap that is no multiple of 4 or not smaller than the tile.
+    """
+
+    def __init__(
+        self,
+        model: PhotoTransformer,
+        tokenizer: HierarchicalTokenizer,
+        *,
+        tile: int = 16,
+        overlap: int = 4,
+        batch: int = 32,
+        block: int = 384,
+    ):
+        if overlap % CELL or tile % CELL or not 0 <= overlap < tile:
+            raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {CELL}, the overlap the smaller")
+        self.model, self.tokenizer = model, tokenizer
+        self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
+
+    def upscale(
+        self,
+        image: Any,
+        scales: Sequence[int] = (1, 2, 4),
+        *,
+        temperature: float = 1.0,
+        expected: bool = False,
+        top_k: int = 0,
+        top_p: float = 0.0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[int, Any]:
+        """Restore a photo.
+
+        Args:
+            image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
+            scales: of 1, 2 and 4.
+            temperature, expected, top_k, top_p: see :func:`vartutor.transformer.generate.iterate`.
+            seed: decides every draw, tile by tile, whatever the batch.
+            progress: called with the tiles done and their total.
+
+        Returns:
+            {scale: image} in the kind that came in; for a path Pillow images.
+
+        Raises:
+            UserError: an unknown scale, an unreadable image, or one of more than 4096 pixels a side.
+        """
+        known = self.tokenizer.scales
+        if not scales or set(scales) - set(known):
+            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        photo = _read(image)
+        height, width = photo.shape[-2:]
+        if max(height, width) > MAX_SIDE:
+            raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
+        padded = pad_to(photo, self.tile, CELL)
+        options = {"temperature": temperature, "expected": expected, "top_k": top_k, "top_p": top_p}
+        out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
+        tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
+        blocks = list(regions(*padded.shape[-2:], self.block))
+        plans = [[t for t in tiles if self._around(b, padded).meets(t, self.tile)] for b in blocks]
+        done, total = 0, sum(map(len, plans))
+        for block, plan in zip(blocks, plans, strict=True):
+            around = self._around(block, padded)
+            canvases = {s: self._canvas(s, around) for s in scales}
+            for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
+                for s, f_hats in self._latents(padded, part, seed, options).items():
+                    if s in canvases:
+                        self._lay(canvases[s], f_hats, part, s, around)
+                done += len(part)
+                progress(done, total)
+            for s, canvas in canvases.items():
+                self._decode(canvas, s, block, around, out[s])
+        return {s: _like(image, pixels) for s, pixels in out.items()}
+
+    def _around(self, block: Region, padded: Tensor) -> Region:
+        return block.grown(HALO, *padded.shape[-2:])
+
+    def _canvas(self, s: int, around: Region) -> Canvas:
+        channels = self.tokenizer.quantizer.codes.shape[1]
+        size, overlap = (side * s // CELL for side in (self.tile, self.overlap))
+        sides = ((end - begin) * s // CELL for begin, end in ((around.top, around.bottom), (around.left, around.right)))
+        return Canvas(channels, *sides, ramp(size, overlap))
+
+    @torch.no_grad()
+    def _latents(self, photo: Tensor, part: list[Tile], seed: int, options: dict) -> dict[int, Tensor]:
+        """f_hat of every tile at the end of every scale group: {s: (B, C, h_s, w_s)}."""
+        crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
+        condition = self.model.condition(crops, photo_features(self.tokenizer, crops))
+        tokens = self.model.config.tokens
+        draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
+        steps = [step.f_hat for step in iterate(self.model.body, self.tokenizer, condition, uniform=draws, **options)]
+        return {s: steps[end - 1] for s, end in zip(self.tokenizer.scales, self.tokenizer.quantizer.ends, strict=True)}
+
+    def _lay(self, canvas: Canvas, f_hats: Tensor, part: list[Tile], s: int, around: Region) -> None:
+        for tile, f_hat in zip(part, f_hats, strict=True):
+            canvas.add(f_hat, (tile.top - around.top) * s // CELL, (tile.left - around.left) * s // CELL)
+
+    @torch.no_grad()
+    def _decode(self, canvas: Canvas, s: int, block: Region, around: Region, out: Tensor) -> None:
+        image = self.tokenizer.decode(canvas.mean()[None])[0]
+        bottom, right = min(block.bottom * s, out.shape[1]), min(block.right * s, out.shape[2])
+        rows = slice((block.top - around.top) * s, bottom - around.top * s)
+        columns = slice((block.left - around.left) * s, right - around.left * s)
+        out[:, block.top * s : bottom, block.left * s : right] = to_uint8(image[:, rows, columns])
+
+
+def _generator(seed: int, tile: Tile) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {tile.row} {tile.column}".encode()))
+
+
+def _read(image: Any) -> Tensor:
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f"an array of {image.dtype}, {image.shape}: give uint8 of shape (height, width, 3)")
+        return from_uint8(torch.from_numpy(image.copy()).permute(2, 0, 1))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            raise UserError(f"a tensor of shape {tuple(image.shape)}: give (3, height, width) in [-1, 1]")
+        return image.float()
+    raise UserError(f"a {type(image).__name__}: give a path, a Pillow image, an array or a tensor")
+
+
+def _like(image: Any, pixels: Tensor) -> Any:
+    if isinstance(image, np.ndarray):
+        return pixels.permute(1, 2, 0).contiguous().numpy()
+    return from_uint8(pixels) if isinstance(image, Tensor) else to_pil(from_uint8(pixels))

@@ -1,0 +1,102 @@
+"""Cut a photo into overlapping tiles, and blend what comes back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of the photo, by its corner in pixels; ``row`` and ``column`` count tiles."""
+
+    row: int
+    column: int
+    top: int
+    left: int
+
+
+def starts(length: int, tile: int, stride: int) -> list[int]:
+    """Where tiles begin so that they cover ``length``; the last one ends with it."""
+    return [*range(0, max(1, length - tile), stride), max(0, length - tile)] if length > tile else [0]
+
+
+def cut(height: int, width: int, tile: int, stride: int) -> list[Tile]:
+    """All tiles of a photo, row by row."""
+    tops, lefts = starts(height, tile, stride), starts(width, tile, stride)
+    return [Tile(r, c, top, left) for r, top in enumerate(tops) for c, left in enumerate(lefts)]
+
+
+def pad_to(x: Tensor, least: int, multiple: int) -> Tensor:
+    """(3, H, W) -> sides of at least ``least``, multiples of ``multiple``; the last row and column repeat."""
+    height, width = (max(least, -(-side // multiple) * multiple) for side in x.shape[-2:])
+    return F.pad(x[None], (0, width - x.shape[-1], 0, height - x.shape[-2]), mode="replicate")[0]
+
+
+def ramp(size: int, overlap: int) -> Tensor:
+    """(size, size) weights of a tile: 1 inside, falling towards its borders over ``overlap``."""
+    edge = (torch.arange(size) + 0.5).minimum(size - 0.5 - torch.arange(size)) / max(1, overlap)
+    line = edge.clamp(max=1)
+    return line[:, None] * line
+
+
+class Canvas:
+    """A weighted mean of overlapping parts.
+
+    Args:
+        channels, height, width: of the whole.
+        weight: (size, size) of a part.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, weight: Tensor):
+        self.sum = torch.zeros(channels, height, width)
+        self.total = torch.zeros(1, height, width)
+        self.weight = weight
+
+    def add(self, part: Tensor, top: int, left: int) -> None:
+        """Lay (channels, size, size) at a place; what hangs over the border is cut off."""
+        size = self.weight.shape[0]
+        rows = slice(max(0, top), min(self.sum.shape[1], top + size))
+        columns = slice(max(0, left), min(self.sum.shape[2], left + size))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        own = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+        self.sum[:, rows, columns] += part[:, own[0], own[1]] * self.weight[own]
+        self.total[:, rows, columns] += self.weight[own]
+
+    def mean(self) -> Tensor:
+        """(channels, height, width); 0 where nothing was laid."""
+        return self.sum / self.total.clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in pixels: rows top … bottom, columns left … right, ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grown(self, margin: int, height: int, width: int) -> "Region":
+        """With a margin around it, inside the photo."""
+        return Region(
+            max(0, self.top - margin),
+            min(height, self.bottom + margin),
+            max(0, self.left - margin),
+            min(width, self.right + margin),
+        )
+
+    def meets(self, tile: Tile, size: int) -> bool:
+        """Whether a tile of this size lies in it, at least in part."""
+        rows = tile.top < self.bottom and tile.top + size > self.top
+        return rows and tile.left < self.right and tile.left + size > self.left
+
+
+def regions(height: int, width: int, block: int) -> Iterator[Region]:
+    """The photo in blocks of at most ``block`` pixels a side."""
+    for top in range(0, height, block):
+        for left in range(0, width, block):
+            yield Region(top, min(height, top + block), left, min(width, left + block))
