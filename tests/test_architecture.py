@@ -15,7 +15,7 @@ FLOORS = [
     ["checkpoints", "data"],
     ["metrics", "perceptual", "metrics_extra", "tiling"],
     ["tokenizer"],
-    ["transformer"],
+    ["transformer", "preference"],
     ["superres"],
     ["train"],
     ["show"],

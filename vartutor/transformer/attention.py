@@ -34,14 +34,22 @@ class Cache:
         return self.k[:, :, :end], self.v[:, :, :end]
 
 
-def block_causal_mask(lengths: Sequence[int], device: torch.device | None = None) -> Tensor:
+def block_causal_mask(lengths: Sequence[int], device: torch.device | None = None, branches: int = 1) -> Tensor:
     """(L, L) bool, True where a query may look: within its own scale, and at all scales before it.
 
     Args:
         lengths: tokens of every scale; the first may include a prefix.
+        branches: several sequences that share the first scale and stand one after the other; none sees another.
     """
-    level = torch.repeat_interleave(torch.arange(len(lengths), device=device), torch.tensor(lengths, device=device))
-    return level[:, None] >= level
+    first, rest = lengths[0], sum(lengths[1:])
+    numbers = torch.tensor([*lengths, *(list(lengths[1:]) * (branches - 1))], device=device)
+    scales = torch.tensor([0, *(list(range(1, len(lengths))) * branches)], device=device)
+    level = torch.repeat_interleave(scales, numbers)
+    mask = level[:, None] >= level
+    if branches > 1:
+        branch = torch.tensor([-1] * first + [b for b in range(branches) for _ in range(rest)], device=device)
+        mask &= (branch[:, None] == branch) | (branch == -1)
+    return mask
 
 
 def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred: bool = True) -> Tensor:

@@ -5,6 +5,7 @@ a learned constant in this course, whose photos come in as prefix tokens.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -189,20 +190,43 @@ class NextScaleTransformer(nn.Module):
         Returns:
             logits (B, L, V).
         """
+        return self.branches(condition, [(next_inputs, rests)])[0]
+
+    def branches(self, condition: Condition, sequences: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
+        """Several sequences for the same condition in one pass; prefix and start are computed once.
+
+        Exact, since neither depends on what follows. The rests of the first map are alike in all sequences, for
+        no token has been said yet.
+
+        Args:
+            sequences: next inputs and rests as for :meth:`forward`.
+
+        Returns:
+            logits (B, L, V) of each.
+        """
         squares = [p * p for p in self.config.patch_nums]
-        maps = next_inputs.split(squares[1:], dim=1)
-        own = [None] * len(squares) if rests is None else rests.split(squares, dim=1)
-        start = self.embed_start(condition, own[0])
-        x = torch.cat([start, *(self.embed_inputs(inputs, k, own[k]) for k, inputs in enumerate(maps, 1))], 1)
-        mask = block_causal_mask([start.shape[1], *squares[1:]], x.device)
+        owns = [[None] * len(squares) if r is None else r.split(squares, dim=1) for _, r in sequences]
+        start = self.embed_start(condition, owns[0][0])
+        later = [
+            self.embed_inputs(inputs, k, own[k])
+            for (maps, _), own in zip(sequences, owns, strict=True)
+            for k, inputs in enumerate(maps.split(squares[1:], dim=1), 1)
+        ]
+        x = torch.cat([start, *later], 1)
+        mask = block_causal_mask([start.shape[1], *squares[1:]], x.device, len(sequences))
         angles = self.angles(condition)
+        if angles is not None:
+            shared = start.shape[1]
+            angles = torch.cat([angles[:shared], angles[shared:].repeat(len(sequences), 1)])
         for block, m in zip(self.blocks, self.modulations(condition.vector), strict=True):
             if self.config.checkpointing and self.training:
                 x = checkpoint(block, x, m, mask, angles, use_reentrant=False)
             else:
                 x = block(x, m, mask, angles)
-        prefix = start.shape[1] - squares[0]
-        logits = self.run_head(x[:, prefix:], condition.vector)
-        if self.prior is not None:
-            logits = logits + torch.cat([self.prior.logits(rest, k) for k, rest in enumerate(own)], 1)
-        return logits
+        logits = self.run_head(x[:, start.shape[1] - squares[0] :], condition.vector)
+        first, *parts = logits.split([squares[0], *[sum(squares[1:])] * len(sequences)], dim=1)
+        logits = [torch.cat([first, part], 1) for part in parts]
+        if self.prior is None:
+            return logits
+        priors = [torch.cat([self.prior.logits(rest, k) for k, rest in enumerate(own)], 1) for own in owns]
+        return [a + b for a, b in zip(logits, priors, strict=True)]
