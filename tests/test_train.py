@@ -159,7 +159,19 @@ def test_the_command_trains_and_reports(tmp_path, capsys):
     assert "validation: ×1" in capsys.readouterr().out
     assert main(["train", "tokenizer", "--profile", "none"]) == 2
     assert main(["train", "tokenizer", "--steps", "0"]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert main(["train", "tokenizer", "--groups", "1,2|x"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_the_state_says_what_it_holds(tmp_path):
+    call = ["train", "tokenizer", "--profile", "smoke", "--groups", "1,4|8|16", "--no-overlap", "--bypass", "0"]
+    assert main([*call, "--steps", "1", "--seed", "4", "--out", str(tmp_path)]) == 0
+    info = load_state(tmp_path / "state.pt")["info"]
+    assert info["config"]["groups"] == [[1, 4], [8], [16]]
+    assert not info["config"]["overlap"]
+    assert info["losses"]["bypass"] == 0
+    assert info["seed"] == 4
+    assert info["command"].startswith("vartutor train tokenizer --profile smoke --groups '1,4|8|16' ")
 
 
 def test_the_published_size_is_built_from_the_gpu_profile():

@@ -1,8 +1,6 @@
-"""How much of a training step the data takes; run on a quiet machine, since the limits are tight:
+"""How much of a training step the data takes, on a quiet machine: python -m pytest tests/benchmarks/bench_data.py
 
-pytest tests/benchmarks/bench_data.py -s
-
-A training step of the course takes about 330 ms; its data must take no more than a tenth of that on one thread.
+A training step of the largest course model takes about 330 ms; its data must take no more than a tenth of that.
 """
 
 import pytest
@@ -14,7 +12,7 @@ from vartutor.data.photos import load_pixels
 from vartutor.data.presets import PRESETS, get_preset
 from vartutor.perceptual import perceptual_distance
 
-STEP_MS = 330
+STEP = 0.33  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -22,31 +20,30 @@ def crops():
     return RandomCrops(load_pixels("train"), size=64, batch_size=16)
 
 
-def report(name, milliseconds):
-    print(f"\n{name}: {milliseconds:.1f} ms", end="")
-    return milliseconds
+def median(benchmark, call, rounds: int = 50) -> float:
+    benchmark.pedantic(call, rounds=rounds, warmup_rounds=1)
+    return benchmark.stats.stats.median
 
 
-def test_crops(crops, median_ms):
-    assert report("16 crops of 64 px", median_ms(crops.batch, 50)) < 0.1 * STEP_MS
+def test_crops(crops, benchmark):
+    assert median(benchmark, crops.batch) < 0.1 * STEP
 
 
-@pytest.mark.parametrize(("name", "limit"), [("bicubic", 5), ("course", 0.1 * STEP_MS), ("varsr", 0.3 * STEP_MS)])
-def test_degrade(crops, median_ms, name, limit):
+@pytest.mark.parametrize(("name", "share"), [("bicubic", 0.015), ("course", 0.1), ("varsr", 0.3)])
+def test_degrade(crops, benchmark, name, share):
     x, preset = crops.batch(), get_preset(name)
-    assert report(f"degrading them, {name}", median_ms(lambda: degrade(x, preset), 50)) < limit
+    assert median(benchmark, lambda: degrade(x, preset)) < share * STEP
 
 
-def test_whole_batch(crops, median_ms):
-    whole = median_ms(lambda: make_pairs(crops.batch(), PRESETS["course"]), 50)
-    assert report("crops and pairs, course", whole) < 0.1 * STEP_MS
+def test_whole_batch(crops, benchmark):
+    assert median(benchmark, lambda: make_pairs(crops.batch(), PRESETS["course"])) < 0.1 * STEP
 
 
-def test_decoding_the_training_photos(median_ms):
+def test_decoding_the_training_photos(benchmark):
     load_pixels.cache_clear()
-    assert report("decoding the train split", median_ms(lambda: load_pixels.__wrapped__("train"), 1)) < 5000
+    assert median(benchmark, lambda: load_pixels.__wrapped__("train"), 1) < 5
 
 
-def test_perceptual_distance(crops, median_ms):
+def test_perceptual_distance(crops, benchmark):
     x, y = crops.batch(), crops.batch()
-    assert report("perceptual distance of 16 crops", median_ms(lambda: perceptual_distance(x, y), 20)) < STEP_MS
+    assert median(benchmark, lambda: perceptual_distance(x, y), 20) < STEP

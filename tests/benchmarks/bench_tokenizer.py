@@ -1,0 +1,48 @@
+"""Seconds of the tokenizers on a quiet machine: python -m pytest tests/benchmarks/bench_tokenizer.py -s"""
+
+import resource
+
+import pytest
+import torch
+
+from vartutor.data.crops import RandomCrops
+from vartutor.data.photos import load_pixels
+from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.train.loop import LoopConfig, Trainer
+from vartutor.train.tokenizer import Losses, TokenizerLoss
+
+
+@pytest.fixture(scope="module")
+def published():
+    """VAR's tokenizer at its published size, with random weights, and a photo of 256 px."""
+    torch.manual_seed(0)
+    groups = ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)
+    config = TokenizerConfig.of(get_profile("gpu"), "var", groups)
+    return build_tokenizer(config).eval().requires_grad_(False), torch.rand(1, 3, 256, 256) * 2 - 1
+
+
+def test_tokenize_at_the_published_size(benchmark, published):
+    model, x = published
+    indices = benchmark.pedantic(model.tokenize, (x,), rounds=5, warmup_rounds=1)
+    assert sum(idx.shape[1] for idx in indices) == 680
+
+
+def test_decode_at_the_published_size(benchmark, published):
+    model, x = published
+    f_hat = model.latents(model.tokenize(x))[-1]
+    image = benchmark.pedantic(model.decode, (f_hat,), rounds=5, warmup_rounds=1)
+    assert image.shape == x.shape
+    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_training_step_of_the_course(benchmark, tmp_path, bf16):
+    profile = get_profile("cpu")
+    model = build_tokenizer(TokenizerConfig.of(profile, "hit")).train()
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size)
+    loss = TokenizerLoss(model, crops, Losses(), 1000, bf16)
+    trainer = Trainer(model, loss, LoopConfig(steps=1000), tmp_path, [crops.generator])
+    numbers = benchmark.pedantic(trainer._step, rounds=20, warmup_rounds=3)
+    assert numbers["loss"] > 0
+    assert benchmark.stats.stats.median < 0.35

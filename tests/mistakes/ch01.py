@@ -1,0 +1,47 @@
+"""Typical wrong answers of chapter 01: (exercise, answer, part of the diagnosis)."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vartutor import metrics
+
+
+def shrink(x):
+    return F.avg_pool2d(x, 4)
+
+
+def enlarge(x, mode="nearest"):
+    return F.interpolate(x, scale_factor=4, mode=mode)
+
+
+def crop_interval(values, photos, level=(0.025, 0.975), of=None):
+    values, photos = np.asarray(values), np.asarray(photos)
+    rng = np.random.default_rng(1)
+    sample = values if of is None else np.array([values[photos == p].mean() for p in np.unique(photos)])
+    return np.quantile([rng.choice(sample, len(sample)).mean() for _ in range(2000)], level)
+
+
+WRONG = [
+    ("psnr", lambda x, y: 10 * torch.log10(1 / (x - y).square().mean()), "peak is 2"),
+    ("psnr", lambda x, y: 10 * torch.log10(255**2 / (x - y).square().mean()), "not 255"),
+    ("psnr", lambda x, y: 10 * torch.log(4 / (x - y).square().mean()), "natural logarithm"),
+    ("psnr", lambda x, y: 10 * torch.log10(2 / (x - y).square().mean().sqrt()), "half the decibels"),
+    ("psnr", lambda x, y: 20 * math.log10(4 / (x - y).square().mean()), "twice the decibels"),
+    ("psnr", lambda x, y: 10 * torch.log10((x - y).square().mean() / 4), "upside down"),
+    ("psnr", metrics.psnr, "luma alone"),
+    ("psnr", lambda x, y: (x - y).abs().mean(), "expected"),
+    ("same_lr", lambda x, n: x, "left no trace"),
+    ("same_lr", lambda x, n: x + n, "whole pattern"),
+    ("same_lr", lambda x, n: x + enlarge(shrink(n)), "the part that the shrinking sees"),
+    ("same_lr", lambda x, n: x + n - enlarge(shrink(n), "bilinear"), "mode='nearest'"),
+    ("same_lr", lambda x, n: (x + n - enlarge(shrink(n))).clamp(-1, 1), "do not clamp"),
+    ("same_lr", lambda x, n: x + 0.1 * (n - enlarge(shrink(n))), "keep all of the pattern"),
+    ("photo_interval", crop_interval, "resampled crops"),
+    ("photo_interval", lambda v, p: np.quantile(v, [0.025, 0.975]), "quantiles of the resampled means"),
+    ("photo_interval", lambda v, p: crop_interval(v, p, (0.05, 0.95), "photos"), "2.5 % quantile"),
+    ("photo_interval", lambda v, p: crop_interval(v, p, (0.005, 0.995), "photos"), "2.5 % quantile"),
+    ("photo_interval", lambda v, p: (0.0, 1.0), "must hold the mean"),
+]

@@ -1,0 +1,65 @@
+"""Typical wrong answers of chapter 05: (exercise, answer, part of the diagnosis)."""
+
+import torch
+import torch.nn.functional as F
+
+from vartutor.exercises.ch04 import token_map
+from vartutor.exercises.ch05 import canvas, hierarchical, next_inputs
+
+
+def sides_of(groups):
+    return [p for group in groups for p in group]
+
+
+def wide(idx, codes, p, size):
+    return F.interpolate(codes[idx].transpose(1, 2).unflatten(2, (p, p)), size=(size, size), mode="bicubic")
+
+
+def variant(features, codes, groups, overlap=True, mode="bicubic", plain=False):
+    maps, ends, f_hat = [], [], None
+    for f, sides in zip(features, groups, strict=True):
+        f = features[-1] if plain else f
+        if f_hat is None or not overlap:
+            f_hat = torch.zeros_like(f)
+        f_hat = F.interpolate(f_hat, size=f.shape[-2:], mode=mode)
+        for p in sides:
+            maps.append(token_map(f - f_hat, codes, p))
+            f_hat = f_hat + wide(maps[-1], codes, p, f.shape[-1])
+        ends.append(f_hat)
+    return maps, ends
+
+
+def inputs(maps, codes, groups, border="bicubic", single=False):
+    sides, f_hat, parts = sides_of(groups), None, []
+    for k, (idx, p) in enumerate(zip(maps[:-1], sides, strict=False)):
+        here, there = (sides[-1],) * 2 if single else (canvas(k, groups), canvas(k + 1, groups))
+        h = wide(idx, codes, p, here)
+        f_hat = h if f_hat is None else f_hat + h
+        if here != there:
+            shape = (*f_hat.shape[:2], there, there)
+            f_hat = torch.zeros(shape) if border is None else F.interpolate(f_hat, size=shape[2:], mode=border)
+        small = F.interpolate(f_hat, size=(sides[k + 1],) * 2, mode="area")
+        parts.append(small.flatten(2).transpose(1, 2))
+    return torch.cat(parts, 1)
+
+
+WRONG = [
+    ("canvas", lambda k, groups: sides_of(groups)[k], "side of the map itself"),
+    ("canvas", lambda k, groups: sides_of(groups)[-1], "one canvas for all"),
+    ("canvas", lambda k, groups: canvas(min(k + 1, 6), groups), "counted from 0"),
+    ("canvas", lambda k, groups: [g[0] for g in groups for _ in g][k], "first side"),
+    ("canvas", lambda k, groups: [i for i, g in enumerate(groups) for _ in g][k], "number of the group"),
+    ("hierarchical", lambda f, c, g: variant(f, c, g, overlap=False), "every group starts from zero"),
+    ("hierarchical", lambda f, c, g: variant(f, c, g, mode="nearest"), "not by repeating"),
+    ("hierarchical", lambda f, c, g: variant(f, c, g, plain=True), "all maps look at the largest"),
+    (
+        "hierarchical",
+        lambda f, c, g: (hierarchical(f, c, g)[0], hierarchical(f, c, g)[1][-1:]),
+        "after each of the three",
+    ),
+    ("hierarchical", lambda f, c, g: (hierarchical(f, c, g)[0], f), "f_hat after the groups are not"),
+    ("next_inputs", lambda m, c, g: inputs(m, c, g, border=None), "starts again at zero"),
+    ("next_inputs", lambda m, c, g: inputs(m, c, g, border="nearest"), "before you shrink"),
+    ("next_inputs", lambda m, c, g: inputs(m, c, g, single=True), "one canvas of 16"),
+    ("next_inputs", lambda m, c, g: next_inputs(m, c, g)[:, :-1], "no input for the first map"),
+]
