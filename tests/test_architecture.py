@@ -17,6 +17,7 @@ FLOORS = [
     ["tokenizer"],
     ["transformer", "preference"],
     ["superres"],
+    ["restore"],
     ["train"],
     ["show"],
     ["exercises", "chapter", "doctor"],

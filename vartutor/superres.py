@@ -16,6 +16,7 @@ from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, photo_features
+from vartutor.transformer.pretrained import load_pretrained_transformer
 
 MAX_SIDE = 4096
 CELL = 4  # pixels of the degraded photo along a latent of the first group
@@ -54,6 +55,15 @@ class SuperResolver:
             raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {CELL}, the overlap the smaller")
         self.model, self.tokenizer = model, tokenizer
         self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
+
+    @classmethod
+    def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
+        """A resolver with the shipped weights; options as for the class.
+
+        Raises:
+            UserError: no such model, or a checkpoint that is missing or changed.
+        """
+        return cls(*load_pretrained_transformer(name), **options)
 
     def upscale(
         self,

@@ -1,0 +1,80 @@
+"""Many files in, one folder out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vartutor.errors import UserError
+from vartutor.restore import find_photos, restore
+from vartutor.transformer.pretrained import load_pretrained_transformer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    photos = tmp_path / "in"
+    photos.mkdir()
+    for name, color in (("b.png", "red"), ("a.jpg", "blue")):
+        Image.new("RGB", (8, 6), color).save(photos / name)
+    (photos / "notes.txt").write_text("no photo")
+    return photos
+
+
+def double(path: Path):
+    with Image.open(path) as image:
+        return {2: image.resize((image.width * 2, image.height * 2))}
+
+
+def test_folders_are_searched_and_files_taken_as_named(folder):
+    assert [path.name for path in find_photos([folder, folder / "notes.txt"])] == ["a.jpg", "b.png", "notes.txt"]
+
+
+def test_an_empty_folder_is_one_line(tmp_path, raises_user_error):
+    with raises_user_error(tmp_path, "no photos", ".png"):
+        find_photos([tmp_path])
+
+
+def test_results_are_named_after_the_source(folder, tmp_path):
+    seen = []
+    outcomes = restore(find_photos([folder]), tmp_path / "new" / "out", double, (2,), report=seen.append)
+    assert outcomes == seen
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == ["a_x2.png", "b_x2.png"]
+    with Image.open(tmp_path / "new" / "out" / "a_x2.png") as image:
+        assert image.size == (16, 12)
+
+
+def test_a_bad_file_is_named_and_the_others_are_done(folder, tmp_path):
+    def upscale(path):
+        if path.name == "a.jpg":
+            raise UserError(f"{path}: not a readable image")
+        return double(path)
+
+    bad, good = restore(find_photos([folder]), tmp_path / "out", upscale, (2,))
+    assert "a.jpg: not a readable image" in bad.error
+    assert [path.name for path in good.written] == ["b_x2.png"]
+
+
+def test_nothing_is_overwritten_unasked(folder, tmp_path):
+    sources = [folder / "a.jpg"]
+    first = restore(sources, tmp_path, double, (2,))[0].written[0]
+    before = first.read_bytes()
+    (refused,) = restore(sources, tmp_path, lambda path: {2: Image.new("RGB", (1, 1))}, (2,))
+    assert "a_x2.png: exists; --force" in refused.error
+    assert first.read_bytes() == before
+    (forced,) = restore(sources, tmp_path, lambda path: {2: Image.new("RGB", (1, 1))}, (2,), force=True)
+    assert forced.written
+    assert first.read_bytes() != before
+
+
+def test_names_that_meet_are_refused_before_anything_is_done(folder, tmp_path, raises_user_error):
+    Image.new("RGB", (2, 2)).save(folder / "a.png")
+    with raises_user_error("a.jpg", "a.png", "would both become"):
+        restore(find_photos([folder]), tmp_path / "out", double, (2,))
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_models_are_one_line(raises_user_error):
+    with raises_user_error("no transformer 'huge'"):
+        load_pretrained_transformer("huge")
+    assert torch.is_grad_enabled()
