@@ -167,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("study", _study, "short training runs that compare tokenizers, into one table", chapters=False)
     sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'one more scale'; all if left out")
     sub.add_argument("--profile", default="cpu", help="smoke, cpu (default) or gpu")
-    sub.add_argument("--steps", type=int, default=1000, help="of each run (default 1000)")
+    sub.add_argument("--steps", type=int, default=600, help="of each run (default 600)")
     sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
     command("doctor", _doctor, "check this machine, one line per question", chapters=False)
