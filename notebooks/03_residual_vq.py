@@ -14,6 +14,8 @@
 # **One codebook says roughly what a vector is; a second one says what the first left out; and so on, until the rest is too small to matter.**
 # This chapter builds such a chain, measures how far it stays from what information theory allows, and lets it compress photos.
 #
+# ![Residual quantization: a vector passes through stages in a row; each gives one token, takes its code away, and hands on what is left; the sum of the codes comes closer to the vector with every stage.](../assets/diagrams/residual.svg)
+#
 # After this chapter you will be able to
 #
 # - **quantize** vectors in stages, by hand and in five lines;

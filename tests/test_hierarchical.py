@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from vartutor.data.pairs import pyramid
 from vartutor.tokenizer.autoencoder import SmallDecoder, SmallEncoder
-from vartutor.tokenizer.hierarchical import HierarchicalQuantizer, HierarchicalTokenizer
+from vartutor.tokenizer.hierarchical import Bridge, HierarchicalQuantizer, HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 
 GROUPS = ((1, 2, 4, 4), (5, 8), (16,))
@@ -152,3 +152,38 @@ def test_mistakes_are_one_clear_line(quantizer, raises_user_error):
         HierarchicalQuantizer(((1, 2), ()))
     with raises_user_error("2 image scales for 3"):
         HierarchicalTokenizer(quantizer, SmallEncoder(32, 8), SmallDecoder(32, 8), (1, 2))
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_the_bridge_starts_as_bicubic_and_learns(hidden):
+    bridge = Bridge(4, hidden)
+    f_hat = torch.randn(2, 4, 4, 4)
+    wide = F.interpolate(f_hat, size=(8, 8), mode="bicubic")
+    assert torch.equal(bridge(f_hat, (8, 8)), wide)
+    if hidden:
+        (bridge(f_hat, (8, 8)) - 1).square().mean().backward()
+        assert bridge.conv2.weight.grad.abs().max() > 0
+
+
+def test_a_bridge_is_built_only_where_there_is_a_border():
+    def size(groups, **options):
+        return sum(p.numel() for p in HierarchicalQuantizer(groups, 8, 4, **options).bridge.parameters())
+
+    assert size(((1, 2), (4,)), bridge=8) == 8 * 4 * 9 * 2 + 8 + 4
+    assert size(((1, 2),), bridge=8) == size(((1, 2), (4,)), bridge=8, overlap=False) == 0
+
+
+def test_all_ways_through_a_quantizer_cross_the_same_bridge():
+    torch.manual_seed(0)
+    quantizer = HierarchicalQuantizer(((1, 2), (4,), (8,)), 16, 4, bridge=8).eval()
+    torch.nn.init.normal_(quantizer.bridge.conv2.weight, std=0.2)
+    f = [torch.randn(2, 4, p, p) for p in (2, 4, 8)]
+    ends, indices, _ = quantizer(f)
+    latents = quantizer.latents(indices)
+    assert all(torch.allclose(latents[end - 1], own, atol=1e-5) for end, own in zip(quantizer.ends, ends, strict=True))
+    f_hat = None
+    for k, idx in enumerate(indices):
+        rest = quantizer.rest(f, f_hat, k)
+        size = (quantizer.patch_nums[k],) * 2
+        assert torch.equal(quantizer.lookup(rest.transpose(1, 2).unflatten(2, size)), idx)
+        f_hat, _ = quantizer.step(f_hat, idx, k)

@@ -176,6 +176,6 @@ def test_the_state_says_what_it_holds(tmp_path):
 
 def test_the_published_size_is_built_from_the_gpu_profile():
     with torch.device("meta"):
-        model = build_tokenizer(TokenizerConfig.of(get_profile("gpu")))
+        model = build_tokenizer(TokenizerConfig.of(get_profile("gpu"), "var"))
     assert sum(p.numel() for p in model.parameters()) == 108_948_355
     assert model.quantizer.tokens == 2130

@@ -81,6 +81,7 @@ def _train(args: argparse.Namespace) -> int:
         ladder=args.ladder,
         groups=parse_groups(args.groups) if args.groups else None,
         overlap=not args.no_overlap,
+        bridge=args.bridge,
         seed=check_seed(args.seed),
         steps=args.steps,
         losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
@@ -153,6 +154,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--groups", help="token maps instead of the profile's, such as '1,2,4 | 8 | 16'")
     sub.add_argument("--no-overlap", action="store_true", help="hit: every group quantizes its image alone")
+    sub.add_argument("--bridge", type=int, help="hit: hidden channels between the groups; 0: bicubic alone")
     sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")

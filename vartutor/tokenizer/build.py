@@ -34,9 +34,17 @@ class TokenizerConfig:
     autoencoder: str = "small"
     scales: tuple[int, ...] = SCALES
     overlap: bool = True
+    bridge: int = 0
 
     @classmethod
-    def of(cls, profile: Profile, ladder: str = "hit", groups: Groups | None = None, overlap: bool = True):
+    def of(
+        cls,
+        profile: Profile,
+        ladder: str = "hit",
+        groups: Groups | None = None,
+        overlap: bool = True,
+        bridge: int | None = None,
+    ):
         """The profile's sizes, all ladders with the token maps of its ``groups`` unless others are given.
 
         Raises:
@@ -48,7 +56,8 @@ class TokenizerConfig:
         if ladder == "vq":
             groups = ((groups[-1][-1],),)
         sizes = profile.codes, profile.channels, profile.width, profile.autoencoder, profile.scales
-        return cls(ladder, groups, *sizes, overlap)
+        bridge = profile.bridge if bridge is None else bridge
+        return cls(ladder, groups, *sizes, overlap, bridge if ladder == "hit" and overlap else 0)
 
     @classmethod
     def from_json(cls, entry: dict):
@@ -65,7 +74,8 @@ def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
     """An untrained tokenizer."""
     encoder, decoder = (part(config.width, config.channels) for part in AUTOENCODERS[config.autoencoder])
     if config.ladder == "hit":
-        quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, overlap=config.overlap)
+        options = {"overlap": config.overlap, "bridge": config.bridge}
+        quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, **options)
         model = HierarchicalTokenizer(quantizer, encoder, decoder, scales=config.scales)
     else:
         patch_nums = [p for group in config.groups for p in group]

@@ -20,6 +20,30 @@ from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size, shrink
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 
 
+class Bridge(nn.Module):
+    """From the sum of one group to the start of the next: bicubic, plus what two convolutions learn to add.
+
+    Features of a larger photo are not the enlarged features of the smaller one; but they can be guessed from them.
+
+    Args:
+        channels: C.
+        hidden: channels between the convolutions; 0 leaves bicubic alone.
+    """
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.hidden = hidden
+        if hidden:
+            self.conv1, self.conv2 = (nn.Conv2d(*io, 3, padding=1) for io in ((channels, hidden), (hidden, channels)))
+            nn.init.zeros_(self.conv2.weight)
+            nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, f_hat: Tensor, size: Size) -> Tensor:
+        """(B, C, h, w) -> (B, C, height, width)."""
+        wide = F.interpolate(f_hat, size=size, mode="bicubic")
+        return wide + self.conv2(F.silu(self.conv1(wide))) if self.hidden else wide
+
+
 class HierarchicalQuantizer(MultiScaleQuantizer):
     """A multi-scale quantizer whose ladder has groups, one for each image scale.
 
@@ -29,25 +53,27 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         groups: the ladder of each group, such as ``((1, 2, 4), (6, 8), (12, 16))``.
         overlap: whether a group starts from the tokens of the groups before it; False is the ablation in
             which every group quantizes its image alone.
+        bridge: see :class:`Bridge`; one serves all borders between groups.
         **options: as for :class:`MultiScaleQuantizer`.
 
     Raises:
         UserError: an empty group.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]], *args, overlap: bool = True, **options):
+    def __init__(self, groups: Sequence[Sequence[int]], *args, overlap: bool = True, bridge: int = 0, **options):
         if not groups or not all(groups):
             raise UserError("every scale group needs at least one side, such as ((1, 2, 4), (8,), (16,))")
         super().__init__([p for group in groups for p in group], *args, **options)
         self.groups, self.overlap = tuple(map(tuple, groups)), overlap
         self.ends = tuple(accumulate(len(group) for group in self.groups))  # scales done after each group
+        self.bridge = Bridge(self.codes.shape[1], bridge if overlap and len(self.groups) > 1 else 0)
         self.group_of = [g for g, group in enumerate(self.groups) for _ in group]
 
     def _start(self, f_hat: Tensor | None, canvas: Size, like: Tensor) -> Tensor:
         """What a group begins with: f_hat of the group before, enlarged to its canvas; zeros without overlap."""
         if f_hat is None or not self.overlap:
             return like.new_zeros(*like.shape[:2], *canvas)
-        return F.interpolate(f_hat, size=canvas, mode="bicubic")
+        return self.bridge(f_hat, canvas)
 
     def _check(self, features: Sequence[Tensor], sizes: list[Size]) -> None:
         for f, end in zip(features, self.ends, strict=True):

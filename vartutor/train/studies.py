@@ -36,6 +36,7 @@ class Run:
     ladder: str = "hit"
     groups: str = ""
     overlap: bool = True
+    bridge: int | None = None
     losses: Losses = field(default_factory=Losses)
     split: str = "test"
 
@@ -44,6 +45,7 @@ RUNS = {
     "hit": Run(),
     "var": Run("var"),
     "alone": Run(groups="1,2,4,4,4 | 1,2,4,4,4,8,8 | 1,2,4,4,4,8,8,16", overlap=False),
+    "no bridge": Run(bridge=0),
     "one more scale": Run(groups="1,2,4,4,4 | 8,8 | 16,16"),
     "no revival": Run("var", losses=Losses(revive_every=0)),
     **{
@@ -133,6 +135,7 @@ def run_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, 
                 ladder=run.ladder,
                 groups=groups,
                 overlap=run.overlap,
+                bridge=run.bridge,
                 seed=seed,
                 steps=steps,
                 losses=run.losses,

@@ -86,6 +86,7 @@ def train_tokenizer(
     ladder: str = "hit",
     groups: Groups | None = None,
     overlap: bool = True,
+    bridge: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     losses: Losses = Losses(),
@@ -99,6 +100,7 @@ def train_tokenizer(
         ladder: ``vq``, ``var`` or ``hit``.
         groups: token maps instead of the profile's.
         overlap: for ``hit``: False quantizes every image alone.
+        bridge: for ``hit``: hidden channels between the groups, instead of the profile's; 0 for bicubic alone.
         steps: instead of the profile's.
         bf16: run encoder and decoder in bfloat16; the quantizer stays in float32.
         resume: go on from the state in ``out``, with the same numbers as if never stopped.
@@ -109,7 +111,7 @@ def train_tokenizer(
     """
     torch.manual_seed(seed)
     schedule = LoopConfig(steps=steps or profile.tokenizer_steps, lr=2e-3)
-    config = TokenizerConfig.of(profile, ladder, groups, overlap)
+    config = TokenizerConfig.of(profile, ladder, groups, overlap, bridge)
     model = build_tokenizer(config)
     model.quantizer.bypass = losses.bypass
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
