@@ -187,3 +187,16 @@ def test_all_ways_through_a_quantizer_cross_the_same_bridge():
         size = (quantizer.patch_nums[k],) * 2
         assert torch.equal(quantizer.lookup(rest.transpose(1, 2).unflatten(2, size)), idx)
         f_hat, _ = quantizer.step(f_hat, idx, k)
+
+
+def test_moving_averages_are_the_means_of_the_chosen_vectors():
+    torch.manual_seed(0)
+    quantizer = MultiScaleQuantizer((1, 2), 3, 4, phi_ratio=0.0).train()
+    before = quantizer.codes.detach().clone()
+    quantizer.use_moving_averages(decay=0.0)  # no memory: the mean of this batch
+    _, indices, _ = quantizer(torch.randn(5, 4, 2, 2))
+    z = torch.cat([quantizer.seen[0], quantizer.seen[1]])
+    idx = torch.cat([m.flatten() for m in indices])
+    for j in range(3):
+        expected = z[idx == j].mean(0) if (idx == j).any() else before[j]
+        assert torch.allclose(quantizer.codes[j], expected, atol=1e-5)

@@ -107,6 +107,16 @@ def test_the_bypass_hands_features_on(tmp_path):
     assert torch.allclose(images[4].clamp(-1, 1), model.decode_scales(indices)[4], atol=1e-5)
 
 
+@pytest.mark.parametrize("codes", ["ema", "loss"])
+def test_codes_learn_by_averages_or_by_the_loss(tmp_path, codes):
+    trainer = train_tokenizer(SMOKE, tmp_path, steps=2, losses=Losses(codes=codes))
+    start = train_tokenizer(SMOKE, tmp_path / "start", steps=1, losses=Losses(codes=codes))
+    quantizer = trainer.model.quantizer
+    assert quantizer.codes.requires_grad == (codes == "loss")
+    assert not torch.equal(quantizer.codes, start.model.quantizer.codes)
+    assert ("sums" in dict(quantizer.named_buffers())) == (codes == "ema")
+
+
 def test_bf16_trains_and_leaves_the_quantizer_alone(tmp_path):
     trainer = train_tokenizer(SMOKE, tmp_path, steps=3, bf16=True)
     assert trainer.model.quantizer.codes.dtype == torch.float32

@@ -25,8 +25,8 @@ class Profile:
     codes: int = 1024
     channels: int = 16  # of a code
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
-    bridge: int = 64  # hidden channels between the groups
-    tokenizer_steps: int = 14000
+    bridge: int = 128  # hidden channels between the groups
+    tokenizer_steps: int = 20000
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
-from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, nearest_code, straight_through
+from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, follow, nearest_code, straight_through
 
 Size = tuple[int, int]
 
@@ -92,11 +92,22 @@ class MultiScaleQuantizer(nn.Module):
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
         self.seen: dict[int, Tensor] = {}  # the last training batch's vectors, per scale
+        self.decay: float | None = None
 
     @property
     def tokens(self) -> int:
         """L, the number of tokens of a square image."""
         return sum(p * p for p in self.patch_nums)
+
+    def use_moving_averages(self, decay: float = 0.99) -> None:
+        """From now on in training, the codes follow the moving mean of their vectors instead of a gradient.
+
+        They keep up better with an encoder that is learning. φ still learns by the loss.
+        """
+        self.decay = decay
+        self.codes.requires_grad_(False)
+        self.register_buffer("sums", self.codes.detach().clone())
+        self.register_buffer("weights", torch.ones(len(self.codes), device=self.codes.device))
 
     def _sizes(self, sizes: Sequence[Size] | None) -> list[Size]:
         sizes = list(sizes or [(p, p) for p in self.patch_nums])
@@ -156,23 +167,28 @@ class MultiScaleQuantizer(nn.Module):
 
     def _fit(self, f, sizes: Sequence[Size] | None) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """f_hat after every scale, straight-through; the tokens; the mean loss. Counts hits while training."""
-        latents, indices, losses, skip = [], [], [], None
-        for k, (idx, z, f_hat, target) in enumerate(self._scales(f, sizes)):
+        latents, indices, vectors, losses, skip = [], [], [], [], None
+        for idx, z, f_hat, target in self._scales(f, sizes):
             losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
             latents.append(straight_through(target, f_hat))
             indices.append(idx)
-            if self.training:
-                self._observe(idx, z, k)
+            vectors.append(z)
             if self.training and self.bypass:
                 if skip is None:  # one draw per image, for all scales
                     skip = torch.rand(len(target), 1, 1, 1, device=target.device) < self.bypass
                 latents[-1] = torch.where(skip, target, latents[-1])
+        if self.training:
+            self._observe(indices, vectors)
         return latents, indices, sum(losses) / len(losses)
 
     @torch.no_grad()
-    def _observe(self, idx: Tensor, z: Tensor, k: int, decay: float = 0.99) -> None:
-        self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
-        self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    def _observe(self, indices: Sequence[Tensor], vectors: Sequence[Tensor], decay: float = 0.99) -> None:
+        for k, (idx, z) in enumerate(zip(indices, vectors, strict=True)):
+            self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
+            self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        if self.decay is not None:
+            idx = torch.cat([idx.flatten() for idx in indices])
+            follow(self.codes, self.sums, self.weights, torch.cat(list(self.seen.values())), idx, self.decay)
 
     @torch.no_grad()
     def revive(self, share: float = 0.05) -> int:
@@ -190,6 +206,8 @@ class MultiScaleQuantizer(nn.Module):
         chosen = [self.seen[k][int(torch.randint(len(self.seen[k]), ()))] for k in scale]
         self.codes.data[dead] = broadcast(torch.stack(chosen).to(self.codes))
         self.hits[:, dead] = self.hits.mean()
+        if self.decay is not None:
+            self.sums[dead], self.weights[dead] = self.codes[dead].detach(), 1.0
         return len(dead)
 
     def usage(self, threshold: float) -> Tensor:

@@ -87,6 +87,22 @@ def dead_codes(hits: Tensor, share: float) -> Tensor:
     return (hits < share * hits.mean()).nonzero()[:, 0]
 
 
+@torch.no_grad()
+def follow(codes: Tensor, sums: Tensor, weights: Tensor, z: Tensor, idx: Tensor, decay: float) -> None:
+    """Move codes (V, C) to the moving mean of their vectors, in place and over all processes.
+
+    Args:
+        sums, weights: (V, C) and (V,) moving sums of the vectors of each code and of their number.
+        z, idx: (N, C) vectors and the codes they chose.
+    """
+    counts = count_hits(idx, len(codes))
+    totals = all_reduce(torch.zeros_like(sums).index_add_(0, idx, z.detach().float()))
+    sums.lerp_(totals, 1 - decay)
+    weights.lerp_(counts, 1 - decay)
+    alive = weights > 1e-3  # a code without vectors stays where it is
+    codes[alive] = (sums[alive] / weights[alive, None]).to(codes.dtype)
+
+
 def kmeans(z: Tensor, k: int, *, steps: int = 10, metric: str = "euclidean") -> Tensor:
     """Centres (k, C) of the vectors (N, C) by Lloyd's algorithm, started from random vectors.
 
@@ -174,14 +190,9 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def observe(self, z: Tensor, idx: Tensor) -> None:
         """Update hits, and with ``ema`` the codes, from vectors (N, C) and their indices, over all processes."""
-        counts = count_hits(idx, len(self.codes))
-        self.hits.lerp_(counts, 1 - self.decay)
+        self.hits.lerp_(count_hits(idx, len(self.codes)), 1 - self.decay)
         if self.learn == "ema":
-            sums = all_reduce(torch.zeros_like(self.sums).index_add_(0, idx, z.detach().float()))
-            self.sums.lerp_(sums, 1 - self.decay)
-            self.weights.lerp_(counts, 1 - self.decay)
-            alive = self.weights > 1e-3  # a code without vectors stays where it is
-            self.codes[alive] = self.sums[alive] / self.weights[alive, None]
+            follow(self.codes, self.sums, self.weights, z, idx, self.decay)
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:

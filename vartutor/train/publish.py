@@ -28,7 +28,8 @@ WHAT = {
 def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
     """The averaged weights of a training state, rounded to float16 and back, ready for use."""
     model = build_tokenizer(TokenizerConfig.from_json(state["info"]["config"]))
-    model.load_state_dict(state["averaged"])
+    names = model.state_dict().keys()  # without the moving averages, which only training needs
+    model.load_state_dict({name: value for name, value in state["averaged"].items() if name in names})
     return model.half().float().eval().requires_grad_(False)
 
 

@@ -31,6 +31,7 @@ class Losses:
     adversarial: float = 0.0
     adversarial_start: float = 0.3  # share of the steps
     bypass: float = 0.1  # share of the images that skip the quantizer
+    codes: str = "ema"  # how the codebook learns: by moving averages (ema) or by the quantizer's loss (loss)
     revive_every: int = 50  # steps; 0 never
     revive_until: float = 0.7  # share of the steps
 
@@ -114,6 +115,8 @@ def train_tokenizer(
     config = TokenizerConfig.of(profile, ladder, groups, overlap, bridge)
     model = build_tokenizer(config)
     model.quantizer.bypass = losses.bypass
+    if losses.codes == "ema":
+        model.quantizer.use_moving_averages()
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     step_loss = TokenizerLoss(model, crops, losses, schedule.steps, bf16)
     info = {"config": config.to_json(), "seed": seed, "losses": asdict(losses), **(origin or {})}
