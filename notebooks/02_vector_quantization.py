@@ -693,7 +693,7 @@ if PROFILE == "cpu":
 #
 # Note the run without a cure. On the test crops it names hundreds of different codes, so its *usage* does not look so bad. Its *perplexity* does: a few dozen codes do nearly all the work. Always look at both.
 #
-# All this holds for a small network, 1024 codes and a short run. In a long one, with a small learning rate at the end, the gradient has time to catch up. The package's larger trainings use the winners, moving averages and revival.
+# All this holds for a small network, 1024 codes and a short run. In a long one, with a small learning rate at the end, the gradient has time to catch up: the package's larger trainings use it, together with revival.
 
 # %% tags=["hide-input"]
 with torch.no_grad():
