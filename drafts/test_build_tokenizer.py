@@ -1,0 +1,91 @@
+"""Tokenizers from plain settings, and the ones that are shipped."""
+
+import json
+
+import pytest
+import torch
+
+from vartutor.checkpoints import manifest
+from vartutor.data.crops import eval_crops
+from vartutor.profiles import get_profile
+from vartutor.tokenizer import load_pretrained
+from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, parse_groups
+from vartutor.tokenizer.pretrained import checkpoint_name
+from vartutor.train.tokenizer import evaluate_tokenizer
+
+SMOKE = get_profile("smoke")
+
+
+def test_groups_are_written_as_they_are_read():
+    assert parse_groups("1,2,4 | 8|16") == ((1, 2, 4), (8,), (16,))
+
+
+@pytest.mark.parametrize("text", ["", "1,,2", "1|", "a", "0,2", "1 2", "-1"])
+def test_a_ladder_that_is_none_is_one_clear_line(raises_user_error, text):
+    with raises_user_error(repr(text), "write it like"):
+        parse_groups(text)
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+def test_settings_survive_json(ladder):
+    config = TokenizerConfig.of(SMOKE, ladder, overlap=ladder != "hit")
+    assert TokenizerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_ladders_share_their_token_maps():
+    ladders = {name: build_tokenizer(TokenizerConfig.of(SMOKE, name)).quantizer.patch_nums for name in LADDERS}
+    assert ladders["var"] == ladders["hit"] == (1, 2, 4, 4, 4, 8, 8, 16)
+    assert ladders["vq"] == (16,)
+
+
+def test_a_single_map_is_plain_vector_quantization():
+    model = build_tokenizer(TokenizerConfig.of(SMOKE, "vq")).eval()
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    (idx,) = model.tokenize(x)
+    (f_hat,) = model.latents([idx])
+    assert torch.equal(f_hat.flatten(2).transpose(1, 2), model.quantizer.codes[idx])
+
+
+def test_unknown_ladders(raises_user_error):
+    with raises_user_error("unknown ladder 'rvq'", "vq, var, hit"):
+        TokenizerConfig.of(SMOKE, "rvq")
+    with raises_user_error("no tokenizer 'official'", "vq, var, hit"):
+        load_pretrained("official")
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_shipped_tokenizers_score_what_the_manifest_says(name):
+    model, entry = load_pretrained(name), manifest()[checkpoint_name(name)]
+    scores = evaluate_tokenizer(model, get_profile("cpu"))
+    assert {str(s): v.mean().item() for s, v in scores.items()} == pytest.approx(entry["metrics"]["psnr_rgb"], abs=0.05)
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model.training
+
+
+def test_the_hierarchical_tokenizer_is_as_good_as_the_course_says():
+    metrics = manifest()[checkpoint_name("hit")]["metrics"]
+    assert metrics["psnr_rgb"]["1"] >= 28.5
+    assert metrics["psnr_rgb"]["2"] >= 28.5
+    assert metrics["psnr_rgb"]["4"] >= 30.5
+    assert metrics["codes_used"] >= 0.95
+
+
+def test_plain_and_hierarchical_had_the_same_budget():
+    var, hit = (manifest()[checkpoint_name(name)] for name in ("var", "hit"))
+    assert var["steps"] == hit["steps"]
+    assert {**var["config"], "ladder": "hit", "bridge": hit["config"]["bridge"]} == hit["config"]
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_tokenizers_of_any_ladder_have_the_same_methods(name):
+    model = load_pretrained(name)
+    x, _ = eval_crops("val", 64, 1)
+    indices = model.tokenize(x[:2])
+    assert [idx.shape for idx in indices] == [(2, p * p) for p in model.quantizer.patch_nums]
+    assert all(idx.dtype == torch.int64 for idx in indices)
+    latents = model.latents(indices)
+    assert len(latents) == len(indices)
+    assert torch.equal(model.decode(latents[-1]), model.reconstruct(x[:2]))
+    if name != "vq":
+        tokens = model.quantizer.tokens
+        assert model.next_inputs(indices).shape == (2, tokens - 1, model.quantizer.codes.shape[1])

@@ -1,0 +1,85 @@
+"""Short comparative runs, and how a trained tokenizer becomes a shipped one."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from vartutor.checkpoints import sha256_of
+from vartutor.cli import main
+from vartutor.paths import assets
+from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.train.publish import publish_tokenizer
+from vartutor.train.studies import RUNS, decode_small, load_study, run_study
+from vartutor.train.tokenizer import train_tokenizer
+
+SMOKE = get_profile("smoke")
+
+
+def test_a_study_measures_every_photo_and_does_nothing_twice(tmp_path):
+    path = run_study(["hit", "var"], SMOKE, tmp_path, steps=1, seeds=[0])
+    first = path.read_bytes()
+    study = load_study(path)
+    assert set(study["hit", "psnr 1"][0]) == set(study["var", "psnr 1 shrunk first"][0])
+    assert len(study["var", "psnr 4"][0]) == 20
+    assert study["hit", "tokens"][0]["all"] == study["var", "tokens"][0]["all"] == 437
+    (tmp_path / "hit_0" / "state.pt").unlink()
+    assert run_study(["hit"], SMOKE, tmp_path, steps=1, seeds=[0]).read_bytes() == first
+
+
+def test_groups_that_stand_alone_are_compared(tmp_path):
+    study = load_study(run_study(["alone"], SMOKE, tmp_path, steps=1, seeds=[3]))
+    assert list(study["alone", "agreement"][3]) == ["0: 1", "1: 2", "2: 4", "3: 4", "4: 4"]
+    assert all(0 <= share <= 1 for share in study["alone", "agreement"][3].values())
+
+
+def test_an_unknown_run_is_one_line(tmp_path, raises_user_error):
+    with raises_user_error("no run 'hat'", "one more scale"):
+        run_study(["hat"], SMOKE, tmp_path, steps=1, seeds=[0])
+
+
+def test_the_shipped_study_is_complete():
+    study = load_study()
+    for name, run in RUNS.items():
+        seeds = [0] if name.startswith("ladder") else [0, 1, 2]
+        assert sorted(study[name, "psnr 4"]) == seeds
+        assert all(len(photos) == (12 if run.split == "val" else 20) for photos in study[name, "psnr 4"].values())
+
+
+def test_two_ways_to_a_small_image():
+    model = build_tokenizer(TokenizerConfig.of(SMOKE, "var")).eval()
+    ways = decode_small(model, torch.randn(2, 16, 16, 16), 16, 64)
+    assert all(image.shape == (2, 3, 16, 16) and image.abs().max() <= 1 for image in ways.values())
+    assert not torch.allclose(*ways.values())
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """A copy of the manifest, to be written to."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shutil.copy(assets() / "checkpoints" / "manifest.json", folder)
+    return folder
+
+
+def test_publishing_writes_weights_and_their_record(tmp_path, shelf):
+    before = json.loads((shelf / "manifest.json").read_text())
+    train_tokenizer(SMOKE, tmp_path / "run", ladder="vq", steps=2, seed=5, origin={"command": "c", "commit": "abc"})
+    entry = publish_tokenizer(tmp_path / "run", SMOKE, shelf)
+    assert (entry["seed"], entry["steps"], entry["command"], entry["commit"]) == (5, 2, "c", "abc")
+    assert set(entry["metrics"]["psnr_rgb"]) == {"4"}
+    after = json.loads((shelf / "manifest.json").read_text())
+    assert after == before | {"tokenizer_vq.safetensors": entry}
+    assert sha256_of(shelf / "tokenizer_vq.safetensors") == entry["sha256"]
+    assert [path.name for path in shelf.glob("*.part")] == []
+
+
+def test_publishing_something_else_is_one_line(tmp_path, capsys):
+    assert main(["publish", str(tmp_path)]) == 2
+    torch.save({"step": 1}, tmp_path / "state.pt")
+    assert main(["publish", str(tmp_path)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "no saved state" in first
+    assert "does not say which tokenizer" in second
