@@ -1,6 +1,9 @@
 """What several test files share."""
 
+import os
 import statistics
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -28,6 +31,21 @@ def raises_user_error():
             assert str(word) in line
 
     return expect
+
+
+@pytest.fixture
+def two_processes(tmp_path):
+    """Run a script in two processes that know each other; returns what each saved to OUT/RANK.pt."""
+
+    def run(script):
+        (tmp_path / "two.py").write_text(script)
+        environment = {**os.environ, "OUT": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "two.py"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,5 @@
 """The residual quantizer: greedy and beam lookup, partial sums, gradients, dropout, and the care of its codes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -229,13 +225,8 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_drop_the_same_stages(tmp_path):
-    (tmp_path / "two.py").write_text(TWO)
-    environment = {**os.environ, "OUT": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "two.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+def test_two_processes_drop_the_same_stages(two_processes):
+    first, second = two_processes(TWO)
     assert first["used"] == second["used"]
     assert len(set(first["used"])) > 1
     assert all(torch.equal(a, b) for a, b in zip(first["codes"], second["codes"], strict=True))

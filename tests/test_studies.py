@@ -6,9 +6,8 @@ import shutil
 import pytest
 import torch
 
-from vartutor.checkpoints import sha256_of
 from vartutor.cli import main
-from vartutor.paths import assets
+from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.publish import publish_tokenizer

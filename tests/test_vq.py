@@ -1,9 +1,5 @@
 """The vector quantizer: lookup, gradients, learning, and the care of its codes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,13 +190,8 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_count_as_one(tmp_path):
-    (tmp_path / "two.py").write_text(TWO)
-    environment = {**os.environ, "OUT": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "two.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+def test_two_processes_count_as_one(two_processes):
+    first, second = two_processes(TWO)
     assert all(torch.equal(first[key], second[key]) for key in ("codes", "hits", "revived", "kmeans"))
     assert not torch.equal(first["codes"], first["revived"])
     torch.manual_seed(7)

@@ -1,6 +1,5 @@
 """The weights that the course ships: where they lie, and whether they are intact."""
 
-import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -9,21 +8,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vartutor.errors import UserError
-from vartutor.paths import assets
+from vartutor.paths import assets, sha256_of
 
 
 def manifest() -> dict[str, dict]:
     """``assets/checkpoints/manifest.json``: file name -> sha256 and where the weights come from."""
     return json.loads((assets() / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def checkpoint_path(name: str) -> Path:

@@ -1,5 +1,6 @@
 """Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def commit() -> str:

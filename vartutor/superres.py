@@ -104,10 +104,10 @@ class SuperResolver:
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
         blocks = list(regions(*padded.shape[-2:], self.block))
-        plans = [[t for t in tiles if self._around(b, padded).meets(t, self.tile)] for b in blocks]
+        surroundings = [block.grown(HALO, *padded.shape[-2:]) for block in blocks]
+        plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
         done, total = 0, sum(map(len, plans))
-        for block, plan in zip(blocks, plans, strict=True):
-            around = self._around(block, padded)
+        for block, around, plan in zip(blocks, surroundings, plans, strict=True):
             canvases = {s: self._canvas(s, around) for s in scales}
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
                 for s, f_hats in self._latents(padded, part, seed, options).items():
@@ -118,9 +118,6 @@ class SuperResolver:
             for s, canvas in canvases.items():
                 self._decode(canvas, s, block, around, out[s])
         return {s: _like(image, pixels) for s, pixels in out.items()}
-
-    def _around(self, block: Region, padded: Tensor) -> Region:
-        return block.grown(HALO, *padded.shape[-2:])
 
     def _canvas(self, s: int, around: Region) -> Canvas:
         channels = self.tokenizer.quantizer.codes.shape[1]

@@ -1,7 +1,6 @@
 """The 82 photographs that the course ships, in three splits that never mix."""
 
 import csv
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from vartutor.data.images import read_image, to_uint8
 from vartutor.errors import UserError
-from vartutor.paths import assets
+from vartutor.paths import assets, sha256_of
 
 SPLITS = ("train", "val", "test")
 
@@ -48,7 +47,7 @@ class Photo:
 
     def intact(self) -> bool:
         """Whether the file is there with the bytes it was published with."""
-        return self.path.is_file() and hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
+        return self.path.is_file() and sha256_of(self.path) == self.sha256
 
 
 @lru_cache(maxsize=1)

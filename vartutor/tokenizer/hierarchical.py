@@ -3,7 +3,7 @@
 arXiv 2506.04990. The photo is shrunk to each image scale and encoded. Scale group 1 quantizes the features of
 the smallest; group g starts from the enlarged sum of all tokens so far, and quantizes what that does not explain
 of its own features. So decoding after each group gives a real image at ×1, ×2 and ×4. One encoder, one codebook
-and one decoder serve all groups. How φ is shared and which filter enlarges between groups is our choice; the
+and one decoder serve all groups. How φ is shared and what enlarges between groups is our choice; the
 paper does not say.
 """
 
@@ -179,10 +179,8 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
     def decode_scales(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> dict[int, Tensor]:
         """Index maps -> {s: (B, 3, H_s, W_s) in [-1, 1]} for every scale whose group is complete."""
         latents = self.latents(indices, sizes)
-        return {s: self.decode(latents[end - 1]) for s, end in self._complete(len(latents))}
-
-    def _complete(self, count: int):
-        return [(s, end) for s, end in zip(self.scales, self.quantizer.ends, strict=True) if end <= count]
+        complete = [end for end in self.quantizer.ends if end <= len(latents)]
+        return {s: self.decode(latents[end - 1]) for s, end in zip(self.scales, complete, strict=False)}
 
     def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[dict[int, Tensor], list[Tensor], Tensor]:
         """For training: (B, 3, H, W) -> {s: reconstruction, not clamped}; the index maps; the quantizer's loss."""

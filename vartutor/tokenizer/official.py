@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vartutor.checkpoints import sha256_of
 from vartutor.errors import UserError, first_line
-from vartutor.paths import make_folder
+from vartutor.paths import make_folder, sha256_of
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer

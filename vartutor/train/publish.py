@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vartutor.checkpoints import sha256_of
 from vartutor.data.crops import eval_crops
 from vartutor.errors import UserError
-from vartutor.paths import assets
+from vartutor.paths import assets, sha256_of
 from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.pretrained import checkpoint_name

@@ -8,6 +8,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -85,7 +86,7 @@ def measure(model: MultiScaleTokenizer, profile: Profile, split: str) -> Iterato
     else:
         latents, largest = model.latents(indices), max(profile.scales)
         images = {f"psnr {largest}": (model.decode(latents[-1]), x)}
-        ends = [sum(map(len, profile.groups[: g + 1])) for g in range(len(profile.groups) - 1)]
+        ends = accumulate(map(len, profile.groups[:-1]))
         for s, end in zip(profile.scales, ends, strict=False):
             size = profile.image_size * s // largest
             for way, image in decode_small(model, latents[end - 1], size, profile.image_size).items():

@@ -80,5 +80,7 @@ def force(
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
         f_hat, following = quantizer.step(f_hat, torch.where(slipped.to(idx.device), guess, idx), k)
-        targets.append(idx), goals.append(goal), rests.append(rest)
+        targets.append(idx)
+        goals.append(goal)
+        rests.append(rest)
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
