@@ -27,7 +27,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
         bridge=args.bridge,
         seed=check_seed(args.seed),
         steps=args.steps,
-        losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
+        losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass, votes=args.votes),
         bf16=args.bf16,
         resume=args.resume,
         origin={"command": shlex.join(["vartutor", *args.words]), "commit": commit()},
@@ -71,6 +71,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
+    sub.add_argument(
+        "--votes", default="scale", help="where codes move: every scale counts alike (scale, default), or every token"
+    )
     add_seed(sub)
     add_run(sub, "build/tokenizer")
     sub = commands.add("publish", _publish, "put a trained tokenizer among the shipped checkpoints")
