@@ -73,6 +73,21 @@ class SuperResolver:
         """
         return cls(*load_pretrained_transformer(name), load_pretrained_fidelity(name), **options)
 
+    def check(self, scales: Sequence[int], fidelity: float, color_fix: str) -> None:
+        """Whether this model can do what :meth:`upscale` would be asked for.
+
+        Raises:
+            UserError: it cannot.
+        """
+        known = self.tokenizer.scales
+        if not scales or set(scales) - set(known):
+            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        if not 0 <= fidelity <= 1:
+            raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
+        if fidelity and self.fidelity is None:
+            raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
+        find_fix(color_fix)
+
     def upscale(
         self,
         image: Any,
@@ -106,7 +121,7 @@ class SuperResolver:
             UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
                 that was trained without, an unreadable image, or one of more than 4096 pixels a side.
         """
-        self._check(scales, fidelity)
+        self.check(scales, fidelity, color_fix)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
@@ -145,15 +160,6 @@ class SuperResolver:
         for s, fix in fixes.items():
             fix.whole(out[s])
         return {s: _like(image, pixels) for s, pixels in out.items()}
-
-    def _check(self, scales: Sequence[int], fidelity: float) -> None:
-        known = self.tokenizer.scales
-        if not scales or set(scales) - set(known):
-            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
-        if not 0 <= fidelity <= 1:
-            raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
-        if fidelity and self.fidelity is None:
-            raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
 
     def _canvas(self, s: int, around: Region) -> Canvas:
         channels = self.tokenizer.quantizer.codes.shape[1]

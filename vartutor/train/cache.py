@@ -20,27 +20,31 @@ class BatchCache:
 
     def __init__(self, draw: Callable[[], Any], generators: dict[str, Generator], batches: int, epochs: int):
         self.draw, self.generators, self.batches, self.epochs = draw, generators, batches, epochs
-        self.kept: list[Any] = []
-        self.used = 0
+        self._restart()
 
     def batch(self) -> Any:
         """The next batch."""
-        if not self.kept or self.used == self.epochs * self.batches:
-            self._fill()
+        if self.used == self.epochs * self.batches:
+            self._restart()
+        place = self.used % self.batches
+        if place == len(self.kept):  # made when needed, so that training starts at once
+            self.kept.append(self.draw())
         self.used += 1
-        return self.kept[(self.used - 1) % self.batches]
+        return self.kept[place]
 
-    def _fill(self) -> None:
+    def _restart(self) -> None:
         self.filled_from = {name: generator.get_state() for name, generator in self.generators.items()}
-        self.kept, self.used = [self.draw() for _ in range(self.batches)], 0
+        self.kept: list[Any] = []
+        self.used = 0
 
     def state_dict(self) -> dict:
         """From where it was filled, and how much of it is used."""
         return self.filled_from | {"used": self.used}
 
     def load_state_dict(self, state: dict) -> None:
-        """Fill again from the same random numbers, and stand where the state stood."""
+        """Draw again from the same random numbers, and stand where the state stood."""
         for name, generator in self.generators.items():
             generator.set_state(state[name])
-        self._fill()
+        self._restart()
         self.used = state["used"]
+        self.kept = [self.draw() for _ in range(min(self.used, self.batches))]

@@ -37,6 +37,15 @@ class Objective:
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
     drop: float = 0.0  # share of the photos that are not shown, so that generation can be guided
 
+    def __post_init__(self):
+        if min(self.hard, self.soft, self.expected) < 0 or self.hard + self.soft + self.expected == 0:
+            raise UserError("the weights hard, soft and expected: give numbers from 0 on, not all of them 0")
+        if self.tau <= 0:
+            raise UserError(f"tau {self.tau:g}: give a number above 0")
+        for name, share in (("slip", self.slip), ("drop", self.drop)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} {share:g}: give a share from 0 to 1")
+
 
 class FeatureCache(BatchCache):
     """Pairs of photos whose latents are computed once and used for several epochs.
@@ -165,9 +174,7 @@ def train_transformer(
     info = {
         "kind": "transformer",
         "tokenizer": tokenizer.config.to_json(),
-        "config": asdict(config) | {"patch_nums": list(config.patch_nums)},
-        "prefix": prefix,
-        "prior": prior,
+        **model.settings,
         "objective": asdict(objective),
         "seed": seed,
         **(origin or {}),

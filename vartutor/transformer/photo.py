@@ -1,5 +1,7 @@
 """The course's model: a next-scale transformer that is told a degraded photo."""
 
+from dataclasses import asdict
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -32,6 +34,12 @@ class PhotoTransformer(nn.Module):
     def config(self) -> TransformerConfig:
         """Of the transformer."""
         return self.body.config
+
+    @property
+    def settings(self) -> dict:
+        """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
+        config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
+        return {"config": config, "prefix": self.prefix is not None, "prior": self.body.prior is not None}
 
     def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
         """What the transformer is told of a photo (B, 3, h, w) and its latents, from :func:`photo_features`.

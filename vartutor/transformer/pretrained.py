@@ -5,6 +5,7 @@ from vartutor.errors import UserError
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.official import load_strictly
+from vartutor.tokenizer.pretrained import checkpoint_name as tokenizer_name
 from vartutor.tokenizer.pretrained import load_pretrained
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
@@ -37,25 +38,28 @@ def load_pretrained_transformer(name: str = "course") -> tuple[PhotoTransformer,
     """A trained transformer and the tokenizer it was trained over, in evaluation mode, without gradients.
 
     Raises:
-        UserError: unknown name; a checkpoint that is missing or changed.
+        UserError: unknown name; a checkpoint that is missing or changed; a tokenizer that is not the one it was
+            trained over.
     """
     if name not in (names := shipped_transformers()):
         raise UserError(f"no transformer {name!r}: choose one of {', '.join(names) or 'none, for none is shipped'}")
-    tokenizer = load_pretrained("hit")
-    model = build_transformer(manifest()[checkpoint_name(name)], tokenizer)
+    entry, tokenizer = manifest()[checkpoint_name(name)], load_pretrained("hit")
+    if entry["tokenizer"] != manifest()[tokenizer_name("hit")]["sha256"]:
+        raise UserError(f"transformer {name!r} was trained over another tokenizer than the one that is shipped now")
+    model = build_transformer(entry, tokenizer)
     load_strictly(model, load_checkpoint(checkpoint_name(name)))
     return model.eval().requires_grad_(False), tokenizer
 
 
 def load_pretrained_fidelity(name: str = "course") -> Fidelity | None:
-    """The fidelity module that was trained for a shipped transformer; None where there is none.
+    """The fidelity module that was trained for a shipped transformer; None where there is none for its weights.
 
     Raises:
         UserError: a checkpoint that is missing or changed.
     """
-    file = fidelity_name(name)
-    if file not in manifest():
+    entry = manifest().get(fidelity_name(name))
+    if entry is None or entry["transformer"] != manifest()[checkpoint_name(name)]["sha256"]:
         return None
-    fidelity = Fidelity(**manifest()[file]["config"])
-    load_strictly(fidelity, load_checkpoint(file))
+    fidelity = Fidelity(**entry["config"])
+    load_strictly(fidelity, load_checkpoint(fidelity_name(name)))
     return fidelity.eval().requires_grad_(False)
