@@ -32,7 +32,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
 
 def _transformer(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
-    from vartutor.train.runs import find_tokenizer
+    from vartutor.train.runs import find_tokenizer, open_run, trained_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
     from vartutor.transformer.official import init_from_var
 
@@ -40,9 +40,10 @@ def _transformer(args: argparse.Namespace) -> int:
     asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
     recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
+    resumed = args.resume and open_run(args.out, ("transformer",), trained_tokenizer)
     train_transformer(
         profile,
-        find_tokenizer(str(args.out) if args.resume else args.tokenizer),
+        resumed or find_tokenizer(args.tokenizer),
         args.out,
         prefix=not args.no_prefix,
         prior=False if args.no_prior else None,
@@ -57,11 +58,12 @@ def _transformer(args: argparse.Namespace) -> int:
 def _fidelity(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
-    from vartutor.train.runs import find_restorer
+    from vartutor.train.runs import find_restorer, open_run, trained_transformer
 
     profile, options = get_profile(args.profile), _run_options(args)
     objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
-    model, tokenizer, _ = find_restorer(str(args.out) if args.resume else args.model)
+    resumed = args.resume and open_run(args.out, ("fidelity",), trained_transformer)
+    model, tokenizer = resumed or find_restorer(args.model)[:2]
     train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
     decode = {"temperature": args.temperature, "expected": args.expected}
     return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
@@ -88,6 +90,8 @@ def _run_options(args: argparse.Namespace) -> dict:
         raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
     if getattr(args, "lr", None) is not None and args.lr <= 0:
         raise UserError(f"--lr {args.lr:g}: give a number above 0")
+    if not args.resume and (args.out / "state.pt").exists():
+        raise UserError(f"{args.out}: holds a run already; --resume goes on with it, or choose another --out")
     origin = {"command": shlex.join(["vartutor", *args.words]), "commit": commit()}
     return {
         "seed": check_seed(args.seed),
