@@ -208,7 +208,7 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
 
 def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, monkeypatch):
     whole, part = tmp_path / "whole", tmp_path / "part"
-    call = ["--tokenizer", tiny_runs / "hit", "--steps", 4, "--no-prefix"]
+    call = ["--tokenizer", tiny_runs / "hit", "--steps", 4, "--no-prefix", "--slip", "0.5", "--lr", "5e-4", "--seed", 3]
     assert train(*call, "--out", whole) == 0
     original = Trainer._step
 
@@ -221,9 +221,11 @@ def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, 
     assert train(*call, "--out", part) == 130
     monkeypatch.setattr(Trainer, "_step", original)
     assert "--resume goes on" in capsys.readouterr().err
-    assert train("--steps", 4, "--no-prefix", "--out", part, "--resume") == 0
-    a, b = (load_state(folder / "state.pt")["averaged"] for folder in (whole, part))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert train("--out", part, "--resume") == 0
+    a, b = (load_state(folder / "state.pt") for folder in (whole, part))
+    assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
+    assert b["info"] == a["info"] | {"command": b["info"]["command"]}
+    assert "--slip 0.5" in b["info"]["command"]
 
 
 def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch):

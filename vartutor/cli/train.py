@@ -2,7 +2,9 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vartutor.cli.parser import Commands, add_profile, add_seed
 from vartutor.errors import UserError
@@ -32,23 +34,26 @@ def _tokenizer(args: argparse.Namespace) -> int:
 
 def _transformer(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
-    from vartutor.train.runs import find_tokenizer, open_run, trained_tokenizer
+    from vartutor.train.runs import find_tokenizer, trained_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
     from vartutor.transformer.official import init_from_var
 
     profile, options = get_profile(args.profile), _run_options(args)
     asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
     recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
+    prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
+    if args.resume:
+        tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
+        recipe, prefix, prior, lr = info["objective"], info["prefix"], info["prior"], lr or info["lr"]
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
-    resumed = args.resume and open_run(args.out, ("transformer",), trained_tokenizer)
     train_transformer(
         profile,
-        resumed or find_tokenizer(args.tokenizer),
+        tokenizer or find_tokenizer(args.tokenizer),
         args.out,
-        prefix=not args.no_prefix,
-        prior=False if args.no_prior else None,
+        prefix=prefix,
+        prior=prior,
         objective=objective,
-        lr=args.lr,
+        lr=lr,
         start=lambda model: args.init and print(init_from_var(model, args.init), flush=True),
         **options,
     )
@@ -58,15 +63,29 @@ def _transformer(args: argparse.Namespace) -> int:
 def _fidelity(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
-    from vartutor.train.runs import find_restorer, open_run, trained_transformer
+    from vartutor.train.runs import find_restorer, trained_transformer
 
     profile, options = get_profile(args.profile), _run_options(args)
     objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
-    resumed = args.resume and open_run(args.out, ("fidelity",), trained_transformer)
-    model, tokenizer = resumed or find_restorer(args.model)[:2]
+    if args.resume:
+        (model, tokenizer), info = _go_on(args, options, "fidelity", trained_transformer)
+        objective = FidelityObjective(**info["objective"])
+    else:
+        model, tokenizer, _ = find_restorer(args.model)
     train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
-    decode = {"temperature": args.temperature, "expected": args.expected}
+    decode = {"temperature": objective.temperature, "expected": objective.expected}
     return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
+
+
+def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:
+    """The models and settings of the run in --out; its steps, seed and origin go into ``options``."""
+    from vartutor.train.runs import open_run
+
+    models, info = open_run(args.out, (kind,), lambda state: (build(state), state["info"]))
+    options["steps"] = args.steps or info["steps"]
+    options["seed"] = info["seed"]
+    options["origin"] = {name: info[name] for name in ("command", "commit") if name in info}
+    return models, info
 
 
 def _report(args: argparse.Namespace, profile, decodes: dict[str, dict]) -> int:
@@ -136,7 +155,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     add_seed(sub)
-    add_run(sub, "build/tokenizer")
+    add_run(sub, "build/tokenizer", resumed="; give the same options again")
     sub = train.add("transformer", _transformer, "train the transformer that restores photos, over a tokenizer")
     add_profile(sub)
     sub.add_argument("--tokenizer", default="hit", help="hit (default): the shipped one; or the folder of a run")
@@ -172,9 +191,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
 
 
-def add_run(sub: argparse.ArgumentParser, out: str) -> None:
+def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its settings") -> None:
     """Add the options that every training run has."""
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--bf16", action="store_true", help="the networks in bfloat16")
     sub.add_argument("--out", type=Path, default=Path(out), help="folder for state.pt and log.csv")
-    sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    sub.add_argument("--resume", action="store_true", help=f"go on from the state in --out{resumed}")

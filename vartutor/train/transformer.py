@@ -177,6 +177,8 @@ def train_transformer(
         **model.settings,
         "objective": asdict(objective),
         "seed": seed,
+        "steps": schedule.steps,
+        "lr": schedule.lr,
         **(origin or {}),
     }
     groups = decay_groups(model, schedule.weight_decay)
