@@ -79,7 +79,7 @@ def test_kinds_of_images(resolver, tmp_path):
     ("fidelity", "color_fix"), [(0.0, "none"), (1.0, "none"), (0.5, "mean"), (0.0, "wavelet"), (1.0, "wavelet")]
 )
 def test_batch_and_block_change_nothing(resolver, fidelity, color_fix):
-    x, options = photo(40, 140), {"seed": 3, "fidelity": fidelity, "color_fix": color_fix}
+    x, options = photo(28, 100), {"seed": 3, "fidelity": fidelity, "color_fix": color_fix}
     whole = resolver.upscale(x, **options)
     small = SuperResolver(resolver.model, resolver.tokenizer, resolver.fidelity, batch=3, block=24)
     parts = small.upscale(x, **options)
