@@ -164,6 +164,31 @@ def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
     assert loss.tau == pytest.approx(0.5 * spacing(tokenizer.quantizer.codes).item())
 
 
+def test_calibration_finds_the_pull_that_was_there(tokenizer):
+    torch.manual_seed(0)
+    codes = torch.randn(32, 4)
+    prior = LatentPrior(2, codes, 8)
+    true = torch.tensor([0.5, 8.0]) / spacing(codes)
+    rests = [torch.randn(4, 500, 4) for _ in true]
+    chances = [
+        (-alpha * torch.cdist(rest, codes).square()).softmax(-1) for alpha, rest in zip(true, rests, strict=True)
+    ]
+    targets = [torch.multinomial(chance.flatten(0, 1), 1).view(4, 500) for chance in chances]
+    prior.calibrate(rests, targets)
+    assert ((prior.log_alpha - true.log()).abs() < 0.3).all()
+
+
+def test_a_new_run_starts_calibrated_and_a_resumed_one_as_it_was(tokenizer, tmp_path, monkeypatch):
+    calls = []
+    original = LatentPrior.calibrate
+    monkeypatch.setattr(LatentPrior, "calibrate", lambda *args: calls.append(original(*args)))
+    row = train_transformer(SMOKE, tokenizer, tmp_path, steps=1, objective=Objective()).rows[-1]
+    assert row["ce"] < torch.tensor(64.0).log()  # better than any code alike
+    train_transformer(SMOKE, tokenizer, tmp_path, steps=2, objective=Objective(), resume=True)
+    train_transformer(SMOKE, tokenizer, tmp_path / "bare", steps=1, prior=False)
+    assert len(calls) == 1
+
+
 def test_wrong_objectives_are_one_line(tokenizer, tmp_path, raises_user_error):
     for wrong, words in (
         ({"hard": 0.0}, "not all of them 0"),

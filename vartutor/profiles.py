@@ -19,7 +19,7 @@ class Recipe:
     lr: float = 1e-3
     hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
     soft: float = 1.0
-    tau: float = 1.0
+    tau: float = 0.1
     expected: float = 0.0
     slip: float = 0.0
     fidelity_steps: int = 4000  # of the fidelity module, afterwards

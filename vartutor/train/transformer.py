@@ -32,7 +32,7 @@ class Objective:
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
     soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 1.0  # in units of the codes' mean squared distance from their neighbours
+    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
     expected: float = 0.0  # of the squared error of the expected code
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
     drop: float = 0.0  # share of the photos that are not shown, so that generation can be guided
@@ -168,6 +168,7 @@ def train_transformer(
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior)
     if not resume:
         start(model)
+        _calibrate(model, tokenizer, profile, preset, seed)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(steps=steps or recipe.steps, lr=lr or recipe.lr, weight_decay=0.05)
@@ -189,6 +190,19 @@ def train_transformer(
         trainer.resume()
     trainer.fit()
     return trainer
+
+
+def _calibrate(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile, preset: Degradation, seed: int
+) -> None:
+    """Give the prior a fair start, on a batch that is not among the first of the training."""
+    if model.body.prior is None:
+        return
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=10_000 + seed)
+    _, clean, degraded = FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch()
+    targets, _, _, rests = force(tokenizer, clean, degraded)
+    squares = [p * p for p in model.config.patch_nums]
+    model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))
 
 
 def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int = 1) -> TransformerConfig:
