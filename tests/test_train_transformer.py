@@ -189,7 +189,7 @@ def test_a_new_run_starts_calibrated_and_a_resumed_one_as_it_was(tokenizer, tmp_
     assert len(calls) == 1
 
 
-def test_wrong_objectives_are_one_line(tokenizer, tmp_path, raises_user_error):
+def test_wrong_objectives_are_one_line(tokenizer, config, tmp_path, raises_user_error):
     for wrong, words in (
         ({"hard": 0.0}, "not all of them 0"),
         ({"soft": -1.0}, "from 0 on"),
@@ -199,8 +199,9 @@ def test_wrong_objectives_are_one_line(tokenizer, tmp_path, raises_user_error):
     ):
         with raises_user_error(words):
             Objective(**wrong)
-    with raises_user_error("without prefix"):
-        train_transformer(SMOKE, tokenizer, tmp_path, prefix=False, objective=Objective(drop=0.1), steps=1)
+    for options in ({"prefix": False}, {"config": config}):
+        with raises_user_error("can be dropped where a prefix shows them"):
+            train_transformer(SMOKE, tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1, **options)
 
 
 # --- the command -----------------------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ class TransformerLoss:
         targets, goals, inputs, rests = force(tokenizer, clean, degraded, w.slip)
         labels = None
         if w.drop:
-            labels = drop_labels(torch.zeros(len(photo), dtype=torch.long), self.model.config.classes, w.drop)
+            labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
+            labels = drop_labels(labels, self.model.config.classes, w.drop)
         with torch.autocast(photo.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.body(self.model.condition(photo, degraded, labels), inputs, rests)
         loss, entropy = self._weigh(logits, targets, goals, tokenizer.quantizer.codes)
@@ -155,15 +156,15 @@ def train_transformer(
         start: called with the untrained model of a new run, to give it weights.
 
     Raises:
-        UserError: photos are to be dropped, but there is no prefix to show them in; a state that is missing,
-            unreadable or of another model.
+        UserError: photos are to be dropped, but there is no prefix that shows them, or no class for those; a state
+            that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
     recipe = profile.transformer
     objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-    if objective.drop and not prefix:
-        raise UserError("a model without prefix shows no photo that could be dropped: leave out one of the two")
     config = config or make_config(profile, tokenizer, classes=2 if objective.drop else 1)
+    if objective.drop and (not prefix or config.classes < 2):
+        raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior)
     if not resume:
