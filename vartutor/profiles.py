@@ -6,6 +6,26 @@ from vartutor.errors import UserError
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The transformer of a profile: its size, how long it trains, and what it is asked for."""
+
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    rope: bool = True  # rotary positions; False: learned tables, as in VAR
+    prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
+    checkpointing: bool = False
+    steps: int = 5000
+    lr: float = 1e-3
+    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    soft: float = 1.0
+    tau: float = 0.1
+    expected: float = 0.0
+    slip: float = 0.0
+    fidelity_steps: int = 4000  # of the fidelity module, afterwards
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes of one way to run the course.
 
@@ -30,6 +50,7 @@ class Profile:
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
+    transformer: Recipe = Recipe()
 
     @property
     def lr_size(self) -> int:
@@ -52,6 +73,7 @@ PROFILES = {
             vq_steps=3,
             rvq_steps=5,
             lesson_steps=3,
+            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -67,6 +89,18 @@ PROFILES = {
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
             tokenizer_steps=25000,
             lesson_steps=2000,
+            transformer=Recipe(  # VAR's d16, to start from its weights, with the paper's loss
+                width=1024,
+                depth=16,
+                heads=16,
+                rope=False,
+                prior=False,
+                checkpointing=True,
+                steps=100_000,
+                lr=1e-4,
+                hard=1.0,
+                soft=0.0,
+            ),
         ),
     )
 }
