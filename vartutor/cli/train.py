@@ -60,6 +60,34 @@ def _transformer(args: argparse.Namespace) -> int:
     return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
 
 
+def _preference(args: argparse.Namespace) -> int:
+    from vartutor.profiles import get_profile
+    from vartutor.train.preference import Preference, train_preference
+    from vartutor.train.runs import find_start, trained_start
+    from vartutor.train.transformer import Objective
+
+    profile, options = get_profile(args.profile), _run_options(args)
+    preference, lr, source = Preference(args.beta, args.lam, args.sum, args.reference), args.lr, args.model
+    if args.resume:
+        (model, tokenizer), info = _go_on(args, options, "preference", trained_start)
+        preference, lr, source = Preference(**info["preference"]), lr or info["lr"], info["start"]["model"]
+        objective = info["objective"]
+    else:
+        model, tokenizer, objective = find_start(source)
+    train_preference(
+        profile,
+        model,
+        tokenizer,
+        args.out,
+        objective=Objective(**objective),
+        preference=preference,
+        source=source,
+        lr=lr,
+        **options,
+    )
+    return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
+
+
 def _fidelity(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
@@ -174,6 +202,18 @@ def add(commands: Commands) -> None:
     sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/transformer")
+    sub = train.add("preference", _preference, "fine-tune a transformer to prefer the clean photo's tokens (DPO)")
+    add_profile(sub)
+    sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
+    sub.add_argument("--beta", type=float, default=0.2, help="sharpness of the preference (default 0.2)")
+    sub.add_argument(
+        "--lambda", dest="lam", type=float, default=1.0, help="weight of the preference (default 1; 0: the control)"
+    )
+    sub.add_argument("--sum", action="store_true", help="log-likelihoods as sums over the tokens instead of means")
+    sub.add_argument("--reference", action="store_true", help="margins less those of the frozen start")
+    sub.add_argument("--lr", type=float, help="peak learning rate instead of the profile's")
+    add_seed(sub)
+    add_run(sub, "build/preference")
     sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
