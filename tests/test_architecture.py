@@ -19,6 +19,7 @@ FLOORS = [
     ["superres"],
     ["restore"],
     ["train"],
+    ["plan"],
     ["show"],
     ["exercises", "chapter", "doctor"],
     ["course"],

@@ -18,11 +18,14 @@ class PhotoTransformer(nn.Module):
         codes: (V, C) codebook of the tokenizer.
         prefix: whether the photo stands before the first map as tokens, as in the paper.
         prior: whether its own latents pull the tokens (ours).
+        patch: side of the pixels that become one token of the prefix.
     """
 
-    def __init__(self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True):
+    def __init__(
+        self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True, patch: int = 2
+    ):
         super().__init__()
-        self.prefix = PhotoPrefix(config.width) if prefix else None
+        self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
 
