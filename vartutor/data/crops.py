@@ -26,28 +26,36 @@ class RandomCrops:
         batch_size: crops per batch.
         jitter: largest window, in crops; limited by each photo's short side.
         seed: seeds ``self.generator``, whose state is all there is to save for a resumed run.
+        part: which crops of a batch to make, where several processes share it; all draw the same random numbers.
 
     Raises:
         UserError: no image is at least ``size`` pixels on its short side.
     """
 
     def __init__(
-        self, images: Sequence[Tensor], size: int = 64, batch_size: int = 16, *, jitter: float = 2.0, seed: int = 0
+        self,
+        images: Sequence[Tensor],
+        size: int = 64,
+        batch_size: int = 16,
+        *,
+        jitter: float = 2.0,
+        seed: int = 0,
+        part: slice = slice(None),
     ):
         self.images = [image for image in images if min(image.shape[-2:]) >= size]
         if not self.images:
             raise UserError(f"no image of at least {size} x {size} pixels among the {len(images)} given")
-        self.size, self.batch_size, self.jitter = size, batch_size, jitter
+        self.size, self.batch_size, self.jitter, self.part = size, batch_size, jitter, part
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self):
         return (self.batch() for _ in count())
 
     def batch(self) -> Tensor:
-        """The next (batch_size, 3, size, size) in [-1, 1]."""
+        """The next (batch_size, 3, size, size) in [-1, 1], or this process's part of it."""
         # One call for all random numbers: photo, window, row, column, flip.
         draws = torch.rand(self.batch_size, 5, generator=self.generator).tolist()
-        return torch.cat([self._crop(*draw) for draw in draws])
+        return torch.cat([self._crop(*draw) for draw in draws[self.part]])
 
     def _crop(self, photo: float, scale: float, row: float, column: float, flip: float) -> Tensor:
         image = self.images[int(photo * len(self.images))]
