@@ -13,7 +13,7 @@ FLOORS = [
     ["errors", "__init__"],
     ["paths", "profiles"],
     ["checkpoints", "data"],
-    ["metrics", "perceptual", "metrics_extra", "tiling"],
+    ["metrics", "perceptual", "metrics_extra", "tiling", "color"],
     ["tokenizer"],
     ["transformer", "preference"],
     ["superres"],

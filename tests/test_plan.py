@@ -140,9 +140,12 @@ def test_memory_of_the_transformer(tmp_path, checkpointing):
 
 def test_the_published_sizes():
     gpu = get_profile("gpu")
-    assert sum(p.numel() for p in planned_tokenizer(gpu).encoder.parameters()) == 44_107_872
-    body = planned_transformer(gpu).body
+    tokenizer = planned_tokenizer(gpu)
+    assert sum(p.numel() for p in tokenizer.encoder.parameters()) == 44_107_872
+    model = planned_transformer(gpu, tokenizer)
+    body = model.body
     assert body.config.tokens == 2130
+    assert (gpu.lr_size // model.prefix.patch) ** 2 == 1024
     assert sum(p.numel() for p in body.blocks.parameters()) == 16 * 18_888_720
 
 

@@ -6,6 +6,27 @@ from vartutor.errors import UserError
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The transformer of a profile: its size, how long it trains, and what it is asked for."""
+
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    patch: int = 2  # side of the pixels of the degraded photo that become one token of the prefix
+    rope: bool = True  # rotary positions; False: learned tables, as in VAR
+    prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
+    checkpointing: bool = False
+    steps: int = 8000
+    lr: float = 1e-3
+    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    soft: float = 1.0
+    tau: float = 1.0
+    expected: float = 0.0
+    slip: float = 0.0
+    fidelity_steps: int = 4000  # of the fidelity module, afterwards
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes of one way to run the course.
 
@@ -30,6 +51,8 @@ class Profile:
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
+    transformer: Recipe = Recipe()
+    full_batch: int | None = None  # images per step of a run on several GPUs, over all of them; None: batch_size
 
     @property
     def lr_size(self) -> int:
@@ -52,6 +75,7 @@ PROFILES = {
             vq_steps=3,
             rvq_steps=5,
             lesson_steps=3,
+            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -66,7 +90,21 @@ PROFILES = {
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
             tokenizer_steps=25000,
+            full_batch=384,  # this, the tokenizer's steps and the transformer's (200 epochs) are the paper's
             lesson_steps=2000,
+            transformer=Recipe(  # VAR's d16, to start from its weights, with the paper's loss
+                width=1024,
+                depth=16,
+                heads=16,
+                patch=4,
+                rope=False,
+                prior=False,
+                checkpointing=True,
+                steps=13_000,
+                lr=1e-4,
+                hard=1.0,
+                soft=0.0,
+            ),
         ),
     )
 }

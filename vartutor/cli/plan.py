@@ -34,8 +34,8 @@ def add(commands: Commands) -> None:
     sub.add_argument("--profile", default="gpu", help="smoke, cpu or gpu (default)")
     sub.add_argument("--gpus", type=int, default=8, help="how many (default 8)")
     sub.add_argument("--gpu", default="h100", help="a100-40, a100-80, h100 (default), h200, l40s or rtx4090")
-    sub.add_argument("--batch", type=int, default=384, help="images per step, over all GPUs (default 384, the paper's)")
-    sub.add_argument("--steps", type=int, help="instead of the profile's, or for the transformer the paper's")
+    sub.add_argument("--batch", type=int, help="images per step, over all GPUs, instead of the profile's")
+    sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--strategy", default="ddp", help="ddp (default) or fsdp")
     sub.add_argument("--utilisation", type=float, default=0.4, help="share of the GPU's peak (default 0.4)")
     sub.add_argument(

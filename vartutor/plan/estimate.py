@@ -1,7 +1,7 @@
 """From a profile and a kind of GPU to memory, hours and money, and a report that says how each figure is made."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,14 +12,11 @@ from vartutor.plan.memory import STATE_BYTES, tokenizer_activations, transformer
 from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.transformer.model import TransformerConfig
+from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
 
 RUNS = ("tokenizer", "transformer")
 STRATEGIES = ("ddp", "fsdp")
-# Width, depth, heads and side of a prefix token's pixels; gpu is VAR-d16 with a prefix of 1024 tokens.
-TRANSFORMERS = {"smoke": (32, 2, 2, 2), "cpu": (256, 6, 8, 2), "gpu": (1024, 16, 16, 4)}
-EPOCHS, PHOTOS, PAPER_BATCH = 200, 25_274, 384  # of H-VAR: DIV2K, DIV8K, Flickr2K, OST and 10,000 faces of FFHQ
 USABLE = 0.9  # of the memory: the rest is for CUDA itself, buffers of NCCL, and fragments
 OPTIMIZER_TRAFFIC = 40  # bytes per parameter: AdamW reads 16 and writes 12, the averaged weights read 8 and write 4
 
@@ -30,11 +27,11 @@ class Setup:
 
     gpu: Gpu
     gpus: int = 8
-    batch: int = PAPER_BATCH  # images per step, over all GPUs
+    batch: int | None = None  # images per step, over all GPUs; None: the profile's
     steps: int | None = None
     strategy: str = "ddp"
     utilisation: float = 0.4  # share of the GPU's peak that the step reaches
-    checkpointing: bool = False
+    checkpointing: bool | None = None  # None: as the profile says
     bf16: bool = True
     price: float | None = None  # dollars per hour and GPU, instead of the table's
 
@@ -108,14 +105,12 @@ def planned_tokenizer(profile: Profile) -> MultiScaleTokenizer:
     return model
 
 
-def planned_transformer(profile: Profile, checkpointing: bool = False) -> PhotoTransformer:
-    """The profile's transformer with prefix and prior, without numbers in its weights."""
-    width, depth, heads, patch = TRANSFORMERS[profile.name]
-    ladder = tuple(p for group in profile.groups for p in group)
-    sizes = profile.codes, profile.channels, width, depth, heads
-    config = TransformerConfig(ladder, *sizes, rope=profile.name != "gpu", checkpointing=checkpointing)
+def planned_transformer(profile: Profile, tokenizer: MultiScaleTokenizer) -> PhotoTransformer:
+    """The profile's transformer, without numbers in its weights."""
+    recipe = profile.transformer
     with torch.device("meta"):
-        return PhotoTransformer(config, torch.empty(profile.codes, profile.channels), patch=patch)
+        config = make_config(profile, tokenizer)
+        return PhotoTransformer(config, tokenizer.quantizer.codes, prior=recipe.prior, patch=recipe.patch)
 
 
 def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
@@ -124,7 +119,11 @@ def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
     Raises:
         UserError: an unknown run or strategy, or numbers that make no sense.
     """
+    setup = replace(setup, batch=setup.batch or profile.full_batch or profile.batch_size)
     _check(run, setup)
+    if setup.checkpointing is not None:
+        profile = replace(profile, transformer=replace(profile.transformer, checkpointing=setup.checkpointing))
+    setup = replace(setup, checkpointing=profile.transformer.checkpointing)
     size, tokenizer = profile.image_size, planned_tokenizer(profile)
     count = lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad)  # noqa: E731
     if run == "tokenizer":
@@ -132,11 +131,11 @@ def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
         flops = tokenizer_step(tokenizer, size)
         needs = [tokenizer_activations(planned_tokenizer(profile), size, b, setup.bf16) for b in (1, 2)]
     else:
-        model = planned_transformer(profile, setup.checkpointing)
-        parameters, steps = count(model), EPOCHS * PHOTOS // PAPER_BATCH
+        model = planned_transformer(profile, tokenizer)
+        parameters, steps = count(model), profile.transformer.steps
         frozen = sum(p.numel() for p in tokenizer.parameters())
         flops = transformer_step(model, tokenizer, size)
-        models = (planned_transformer(profile, setup.checkpointing) for _ in range(2))
+        models = (planned_transformer(profile, tokenizer) for _ in range(2))
         needs = [transformer_activations(m, profile.lr_size, b, setup.bf16) for b, m in enumerate(models, 1)]
     per_image = needs[1] - needs[0]
     fixed = needs[0] - per_image

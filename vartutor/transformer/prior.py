@@ -12,6 +12,12 @@ import torch
 from torch import Tensor, nn
 
 
+def spacing(codes: Tensor) -> Tensor:
+    """Mean squared distance of (V, C) codes from their nearest neighbours: the unit of α and of soft targets."""
+    distance = torch.cdist(codes, codes) + torch.diag_embed(codes.new_full((len(codes),), torch.inf))
+    return distance.amin(1).square().mean().clamp(min=1e-12)
+
+
 class LatentPrior(nn.Module):
     """Turns rests into inputs and logits.
 
@@ -19,13 +25,13 @@ class LatentPrior(nn.Module):
         scales: K; each has its own learned α.
         codes: (V, C) codebook of the frozen tokenizer; kept as a constant.
         width: D.
-        alpha: at the start.
+        alpha: at the start, in units of 1 / :func:`spacing`, so that tokenizers of any code length start alike.
     """
 
-    def __init__(self, scales: int, codes: Tensor, width: int, alpha: float = 8.0):
+    def __init__(self, scales: int, codes: Tensor, width: int, alpha: float = 1.0):
         super().__init__()
         self.embed = nn.Linear(codes.shape[1], width)
-        self.log_alpha = nn.Parameter(torch.full((scales,), math.log(alpha)))
+        self.log_alpha = nn.Parameter(math.log(alpha) - spacing(codes.detach()).log().repeat(scales))
         self.register_buffer("codes", codes.detach().clone())
 
     def logits(self, rest: Tensor, k: int) -> Tensor:
