@@ -185,7 +185,7 @@ def test_the_largest_batch_fits_and_one_more_does_not():
 
 def test_what_does_not_fit_is_said():
     gpu = replace(GPUS["h100"], memory=1e6)
-    assert report(make_plan("tokenizer", get_profile("smoke"), Setup(gpu))).endswith("or a larger GPU")
+    assert report(make_plan("tokenizer", get_profile("smoke"), Setup(gpu, gpus=1))).endswith("or a larger GPU")
 
 
 def test_every_gpu_has_its_sources():

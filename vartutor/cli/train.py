@@ -9,28 +9,31 @@ from vartutor.errors import UserError
 
 
 def _tokenizer(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.tokenizer.build import parse_groups
+    from vartutor.train.checkpoint import load_state
+    from vartutor.train.runs import trained_tokenizer
     from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
     profile, options = get_profile(args.profile), _run_options(args)
-    trainer = train_tokenizer(
-        profile,
-        args.out,
-        ladder=args.ladder,
-        groups=parse_groups(args.groups) if args.groups else None,
-        overlap=not args.no_overlap,
-        bridge=args.bridge,
-        losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
-        **options,
-    )
-    scores = evaluate_tokenizer(trainer.averaged, profile, "val")
+    losses = Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass)
+    groups = parse_groups(args.groups) if args.groups else None
+    shape = {"ladder": args.ladder, "groups": groups, "overlap": not args.no_overlap, "bridge": args.bridge}
+    if is_full_run(args):
+        if not full_run(args, "tokenizer", options, {"losses": losses}, **shape):
+            return 0
+        averaged = trained_tokenizer(load_state(args.out / "state.pt"))
+    else:
+        averaged = train_tokenizer(profile, args.out, losses=losses, **shape, **options).averaged
+    scores = evaluate_tokenizer(averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
     print(f"weights and log: {args.out}")
     return 0
 
 
 def _transformer(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.train.runs import find_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
@@ -40,17 +43,17 @@ def _transformer(args: argparse.Namespace) -> int:
     asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
     recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
-    train_transformer(
-        profile,
-        find_tokenizer(str(args.out) if args.resume else args.tokenizer),
-        args.out,
-        prefix=not args.no_prefix,
-        prior=False if args.no_prior else None,
-        objective=objective,
-        lr=args.lr,
-        start=lambda model: args.init and print(init_from_var(model, args.init), flush=True),
-        **options,
-    )
+    shape = {
+        "tokenizer": find_tokenizer(str(args.out) if args.resume else args.tokenizer),
+        "prefix": not args.no_prefix,
+        "prior": False if args.no_prior else None,
+        "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
+    }
+    if is_full_run(args):
+        if not full_run(args, "transformer", options, {"objective": objective}, **shape):
+            return 0
+    else:
+        train_transformer(profile, out=args.out, objective=objective, lr=args.lr, **shape, **options)
     return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
 
 
@@ -133,6 +136,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     add_seed(sub)
     add_run(sub, "build/tokenizer")
+    _add_settings(sub)
     sub = train.add("transformer", _transformer, "train the transformer that restores photos, over a tokenizer")
     add_profile(sub)
     sub.add_argument("--tokenizer", default="hit", help="hit (default): the shipped one; or the folder of a run")
@@ -148,6 +152,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/transformer")
+    _add_settings(sub)
     sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
@@ -174,3 +179,12 @@ def add_run(sub: argparse.ArgumentParser, out: str) -> None:
     sub.add_argument("--bf16", action="store_true", help="the networks in bfloat16")
     sub.add_argument("--out", type=Path, default=Path(out), help="folder for state.pt and log.csv")
     sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
+
+
+def _add_settings(sub: argparse.ArgumentParser) -> None:
+    """Add the options of full runs; under torchrun every run is one."""
+    sub.add_argument("--config", type=Path, help="YAML file with settings over the profile's")
+    sub.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="one setting, such as loop.lr=0.001; repeat it"
+    )
+    sub.add_argument("--max-hours", type=float, help="save and stop after this time")

@@ -1,0 +1,162 @@
+"""Full runs: the tokenizer and the transformer on one process or on many, from one configuration.
+
+    torchrun --nproc-per-node 8 -m vartutor train tokenizer --profile gpu --set bf16=true
+
+starts eight processes of which each calls :func:`launch`. (With HF Accelerate installed, ``accelerate launch
+--multi_gpu -m vartutor …`` starts the same processes: the short way to several machines. It sets the same variables.)
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vartutor.data.crops import eval_crops
+from vartutor.data.presets import get_preset
+from vartutor.errors import UserError
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.config import RunConfig
+from vartutor.train.distributed import DistributedTrainer
+from vartutor.train.processes import Process, this_process
+from vartutor.train.sources import FeatureSource, PhotoSource, Source
+from vartutor.train.tokenizer import TokenizerLoss
+from vartutor.train.transformer import TransformerLoss, decay_groups, make_config
+from vartutor.transformer.model import Block
+from vartutor.transformer.photo import PhotoTransformer, restore_latents
+
+SAMPLES = 4
+
+
+def launch(
+    what: str,
+    run: RunConfig,
+    out: Path,
+    *,
+    tokenizer: HierarchicalTokenizer | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    origin: dict | None = None,
+    **options,
+) -> DistributedTrainer:
+    """Train in this process, together with all others that ``torchrun`` started.
+
+    Args:
+        what: ``tokenizer`` or ``transformer``.
+        tokenizer: of a transformer; frozen.
+        resume: go on from the newest state in ``out``, written by any number of processes.
+        origin: kept with the state, such as the command and the commit.
+        **options: of :meth:`TokenizerConfig.of` for a tokenizer; ``prefix``, ``prior`` and ``start`` of
+            :func:`train_transformer` for a transformer.
+
+    Raises:
+        UserError: settings that do not fit each other, or a state that does not fit the model.
+    """
+    with this_process() as process:
+        run.check(process.size)
+        torch.manual_seed(seed)
+        make = _tokenizer if what == "tokenizer" else _transformer
+        trainer = make(run, out, process, seed, origin or {}, tokenizer, options | {"resume": resume})
+        if resume:
+            trainer.resume()
+        trainer.fit()
+        if trainer.timed_out and process.rank == 0:
+            print(f"{run.max_hours:g} hours are over; --resume goes on", file=sys.stderr)
+        return trainer
+
+
+def _tokenizer(
+    run: RunConfig, out: Path, process: Process, seed: int, origin: dict, _: None, options: dict
+) -> DistributedTrainer:
+    options.pop("resume")
+    config = TokenizerConfig.of(run.profile, **options)
+    model = build_tokenizer(config).to(process.device)
+    model.quantizer.bypass = run.losses.bypass
+    if run.losses.codes == "ema":
+        model.quantizer.use_moving_averages()
+    sharded = process.size > 1 and run.strategy == "fsdp"
+    if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
+        raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
+    if run.compile:
+        model.encoder.compile()
+        model.decoder.compile()
+    source = make_source(run, process, seed)
+    loss = TokenizerLoss(model, source, run.losses, run.loop.steps, run.bf16)
+    if loss.perceptual is not None:
+        loss.perceptual.to(process.device)
+    info = {"config": config.to_json(), "seed": seed, "losses": asdict(run.losses), **origin}
+    parts = {"adversary": loss.adversary} if loss.adversary else {}
+    shown, _ = eval_crops("val", run.profile.image_size, 1)
+    shown = shown[:SAMPLES].to(process.device)
+    return DistributedTrainer(
+        model,
+        loss,
+        run,
+        out,
+        source,
+        process,
+        seed=seed,
+        info=info,
+        parts=parts,
+        sample=lambda: contact_sheet([shown, model.reconstruct(shown)]),
+    )
+
+
+def _transformer(
+    run: RunConfig, out: Path, process: Process, seed: int, origin: dict, tokenizer, options: dict
+) -> DistributedTrainer:
+    recipe, objective = run.profile.transformer, run.objective
+    prefix, prior = options.get("prefix", True), options.get("prior")
+    prior = recipe.prior if prior is None else prior
+    tokenizer = tokenizer.to(process.device)
+    config = make_config(run.profile, tokenizer, classes=2 if objective.drop else 1)
+    codes = tokenizer.quantizer.codes
+    model = PhotoTransformer(config, codes, prefix=prefix, prior=prior, patch=recipe.patch).to(process.device)
+    if "start" in options and not options["resume"]:
+        options["start"](model)
+    if run.compile:
+        for block in model.body.modules():
+            if isinstance(block, Block):
+                block.compile(fullgraph=True)
+    source = make_source(run, process, seed)
+    loss = TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16)
+    names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
+    info = {**names, "objective": asdict(objective), "seed": seed, **origin}
+    source.seek(2**40)  # photos that no step uses
+    shown = source.pairs()
+    lr, hr = shown.lr[:SAMPLES], shown.hr[max(shown.hr)][:SAMPLES]
+
+    def sample() -> Tensor:
+        latents = restore_latents(model, tokenizer, lr)
+        return contact_sheet([hr, tokenizer.decode(latents[max(latents)])])
+
+    return DistributedTrainer(
+        model,
+        loss,
+        run,
+        out,
+        source,
+        process,
+        seed=seed,
+        info=info,
+        parts={"tokenizer": tokenizer},
+        groups=lambda module: decay_groups(module, run.loop.weight_decay),
+        sample=sample,
+    )
+
+
+def make_source(run: RunConfig, process: Process, seed: int) -> Source:
+    """Where the run's ``data`` says the images are.
+
+    Raises:
+        UserError: an unknown degradation; no shards in the folder.
+    """
+    preset, size, batch = get_preset(run.degradation), run.profile.image_size, run.batch // run.accumulate
+    return PhotoSource(size, batch, preset, process, seed)
+
+
+def contact_sheet(rows: list[Tensor]) -> Tensor:
+    """Images (B, 3, H, W) of every row side by side, rows one below the other: (3, rows × H, B × W)."""
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).cpu()
