@@ -12,6 +12,7 @@ import torch
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
 from vartutor.data.images import read_image
+from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
@@ -23,7 +24,7 @@ from vartutor.train.distributed import DistributedTrainer  # noqa: F401, for the
 from vartutor.train.launch import launch
 from vartutor.train.processes import Process
 from vartutor.train.runs import trained_tokenizer, trained_transformer
-from vartutor.train.sources import PhotoSource, mix
+from vartutor.train.sources import PhotoSource
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16)

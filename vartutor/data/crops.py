@@ -57,16 +57,24 @@ class RandomCrops:
         draws = torch.rand(self.batch_size, 5, generator=self.generator).tolist()
         return torch.cat([self._crop(*draw) for draw in draws[self.part]])
 
-    def _crop(self, photo: float, scale: float, row: float, column: float, flip: float) -> Tensor:
-        image = self.images[int(photo * len(self.images))]
-        height, width = image.shape[-2:]
-        largest = min(self.jitter, height / self.size, width / self.size)
-        side = round(self.size * math.exp(scale * math.log(max(1.0, largest))))
-        top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
-        crop = from_uint8(image[None, :, top : top + side, left : left + side])
-        if side != self.size:
-            crop = resize(crop, (self.size, self.size)).clamp_(-1, 1)
-        return crop.flip(-1) if flip < 0.5 else crop
+    def _crop(self, photo: float, *draws: float) -> Tensor:
+        return random_crop(self.images[int(photo * len(self.images))], self.size, self.jitter, draws)
+
+
+def random_crop(image: Tensor, size: int, jitter: float, draws: Sequence[float]) -> Tensor:
+    """One crop of :class:`RandomCrops` from a (3, H, W) uint8 image: (1, 3, size, size) in [-1, 1].
+
+    ``draws`` are four numbers in 0..1: window, row, column, flip.
+    """
+    scale, row, column, flip = draws
+    height, width = image.shape[-2:]
+    largest = min(jitter, height / size, width / size)
+    side = round(size * math.exp(scale * math.log(max(1.0, largest))))
+    top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
+    crop = from_uint8(image[None, :, top : top + side, left : left + side])
+    if side != size:
+        crop = resize(crop, (size, size)).clamp_(-1, 1)
+    return crop.flip(-1) if flip < 0.5 else crop
 
 
 def eval_crops(split: str = "test", size: int = 64, per_photo: int = 3) -> tuple[Tensor, list[str]]:

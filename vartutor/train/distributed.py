@@ -14,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from vartutor.data.images import write_image
+from vartutor.data.order import mix
 from vartutor.errors import UserError
 from vartutor.tokenizer.multiscale import Phi
 from vartutor.train.checkpoint import save_state
@@ -21,7 +22,7 @@ from vartutor.train.config import RunConfig
 from vartutor.train.loop import Interrupt, Trainer
 from vartutor.train.processes import Process
 from vartutor.train.sharded import Averages, full, load_sharded, save_sharded
-from vartutor.train.sources import Source, mix
+from vartutor.train.sources import Source
 from vartutor.transformer.model import Block
 
 

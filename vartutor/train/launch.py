@@ -21,7 +21,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.config import RunConfig
 from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.processes import Process, this_process
-from vartutor.train.sources import FeatureSource, PhotoSource, Source
+from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
 from vartutor.train.tokenizer import TokenizerLoss
 from vartutor.train.transformer import TransformerLoss, decay_groups, make_config
 from vartutor.transformer.model import Block
@@ -82,7 +82,7 @@ def _tokenizer(
     if run.compile:
         model.encoder.compile()
         model.decoder.compile()
-    source = make_source(run, process, seed)
+    source = make_source(run, process, seed, degraded=False)
     loss = TokenizerLoss(model, source, run.losses, run.loop.steps, run.bf16)
     if loss.perceptual is not None:
         loss.perceptual.to(process.device)
@@ -120,7 +120,7 @@ def _transformer(
         for block in model.body.modules():
             if isinstance(block, Block):
                 block.compile(fullgraph=True)
-    source = make_source(run, process, seed)
+    source = make_source(run, process, seed, degraded=True)
     loss = TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16)
     names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
     info = {**names, "objective": asdict(objective), "seed": seed, **origin}
@@ -147,14 +147,17 @@ def _transformer(
     )
 
 
-def make_source(run: RunConfig, process: Process, seed: int) -> Source:
-    """Where the run's ``data`` says the images are.
+def make_source(run: RunConfig, process: Process, seed: int, degraded: bool) -> Source:
+    """Where the run's ``data`` says the images are; ``degraded`` where the run needs pairs.
 
     Raises:
         UserError: an unknown degradation; no shards in the folder.
     """
     preset, size, batch = get_preset(run.degradation), run.profile.image_size, run.batch // run.accumulate
-    return PhotoSource(size, batch, preset, process, seed)
+    if run.data == "photos":
+        return PhotoSource(size, batch, preset, process, seed)
+    preset = preset if degraded else None
+    return ShardSource(Path(run.data), size, batch, preset, process, seed=seed, workers=run.workers)
 
 
 def contact_sheet(rows: list[Tensor]) -> Tensor:
