@@ -2,12 +2,15 @@
 
 import csv
 import errno
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
@@ -20,7 +23,7 @@ from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import sharded
 from vartutor.train.checkpoint import load_state
 from vartutor.train.config import RunConfig, read_config
-from vartutor.train.distributed import DistributedTrainer  # noqa: F401, for the scripts below
+from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.launch import launch
 from vartutor.train.processes import Process
 from vartutor.train.runs import trained_tokenizer, trained_transformer
@@ -43,10 +46,19 @@ def frozen_tokenizer():
     return build_tokenizer(TokenizerConfig.of(SMOKE)).eval().requires_grad_(False)
 
 
-def start(what, out, resume=False, **changes):
+def train(what, out, resume=False, **changes):
     tokenizer = frozen_tokenizer() if what == "transformer" else None
-    trainer = launch(what, settings(what, **changes), Path(out), tokenizer=tokenizer, resume=resume)
-    return [row["loss"] for row in trainer.rows]
+    return launch(what, settings(what, **changes), Path(out), tokenizer=tokenizer, resume=resume)
+
+
+def start(*args, **options):
+    return [row["loss"] for row in train(*args, **options).rows]
+
+
+def held(trainer):
+    """Trained numbers that this process holds."""
+    weights = [p for p in trainer.model.parameters() if p.requires_grad]
+    return sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in weights)
 
 
 # Every file name is WHAT-STRATEGY-ROUNDS; a line of the script is one run.
@@ -56,11 +68,12 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_distributed import *
 from vartutor.train.processes import this_process
 with this_process() as process:
-    out, losses = Path(os.environ["OUT"]), {{}}
+    out, found = Path(os.environ["OUT"]), {{}}
     for name in sys.argv[1:]:
         what, strategy, rounds = name.split("-")
-        losses[name] = start(what, out / name, strategy=strategy, accumulate=int(rounds))
-    torch.save(losses, out / f"{{process.rank}}.pt")
+        trainer = train(what, out / name, strategy=strategy, accumulate=int(rounds))
+        found[name] = [row["loss"] for row in trainer.rows], held(trainer)
+    torch.save(found, out / f"{{process.rank}}.pt")
 """
 
 NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-1", "transformer-ddp-2", "transformer-fsdp-2")
@@ -69,12 +82,15 @@ NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-1", "transforme
 def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
     first, second = two_processes(BOTH, *NAMES)
     for name in NAMES:
-        assert first[name] == second[name]
-        what, _, rounds = name.split("-")
-        alone = start(what, tmp_path / f"alone-{name}", accumulate=int(rounds))
+        losses, numbers = first[name]
+        assert losses == second[name][0]
+        what, strategy, rounds = name.split("-")
+        one = train(what, tmp_path / f"alone-{name}", accumulate=int(rounds))
+        alone = [row["loss"] for row in one.rows]
         assert len(alone) == 20
-        assert first[name] == pytest.approx(alone, abs=1e-5)
+        assert losses == pytest.approx(alone, abs=1e-5)
         assert alone[-1] != alone[0]
+        assert numbers == pytest.approx(held(one) / (2 if strategy == "fsdp" else 1), rel=0.02)
     # The whole averaged weights stand in state.pt, whoever held them.
     of = {name: load_state(tmp_path / name / "state.pt") for name in NAMES}
     for name in NAMES:
@@ -102,7 +118,7 @@ torch.save(losses, out / f"{{os.environ['RANK']}}.pt")
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(two_processes, tmp_path, strategy):
     two_processes(KILL, strategy, fails="SIGKILL")
     assert [path.name for path in (tmp_path / "killed").glob("step-*")] == ["step-00000010"]
@@ -119,6 +135,22 @@ def test_one_process_resumes_bit_for_bit(tmp_path):
     whole = start("tokenizer", tmp_path / "whole", steps=8)
     start("tokenizer", tmp_path / "cut", steps=8, max_hours=1e-9)
     assert start("tokenizer", tmp_path / "cut", steps=8, resume=True) == whole
+
+
+def test_a_request_to_terminate_saves_first(tmp_path, monkeypatch):
+    original = DistributedTrainer._step
+
+    def step(trainer):
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(trainer)
+
+    monkeypatch.setattr(DistributedTrainer, "_step", step)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        start("tokenizer", tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000003"]
 
 
 def test_the_time_is_over(tmp_path, capsys):

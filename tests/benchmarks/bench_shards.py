@@ -1,7 +1,7 @@
-"""Crops per second and core from shards, on a quiet machine: OMP_NUM_THREADS=1 pytest tests/benchmarks/bench_shards.py -s
+"""Crops per second and core from shards: OMP_NUM_THREADS=1 python -m pytest tests/benchmarks/bench_shards.py -s
 
-Pieces of 1024 px, crops of 512, as in the full runs. A GPU needs as many cores as its images per second, by `vartutor
-plan`, take here.
+Crops of 512, as in the full runs, from eight of the course's photos, which are smaller than the pieces of 1024 that the
+large sets give. A GPU needs as many cores as its images per second, by `vartutor plan`, take here.
 """
 
 import pytest

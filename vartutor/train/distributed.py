@@ -88,7 +88,7 @@ class DistributedTrainer(Trainer):
         sample: Callable[[], Tensor] | None = None,
     ):
         self.run, self.source, self.process, self.seed, self.sample = run, source, process, seed, sample
-        self.outer = InForward(model)
+        self.outer, self.talks = InForward(model), process.rank == 0
         several = process.size > 1
         if several and run.strategy == "fsdp":
             shard(self.outer)

@@ -76,6 +76,8 @@ class Trainer:
         groups: parameters with weight decays of their own; all alike if left out.
     """
 
+    talks = True  # whether this process shows a bar and messages
+
     def __init__(
         self,
         model: nn.Module,
@@ -156,7 +158,8 @@ class Trainer:
         """
         self.model.train()
         started = time.perf_counter() - self.seconds
-        bar = tqdm(total=self.config.steps, initial=self.step, disable=not sys.stderr.isatty(), unit="step")
+        shown = self.talks and sys.stderr.isatty()
+        bar = tqdm(total=self.config.steps, initial=self.step, disable=not shown, unit="step")
         with bar, Interrupt() as interrupt:
             while self.step < self.config.steps:
                 numbers = self._step()
@@ -170,7 +173,8 @@ class Trainer:
                 if last or self.step % self.config.save_every == 0:
                     self.save()
                 if stop:
-                    bar.write(f"stopped after step {self.step} and saved; --resume goes on from there", sys.stderr)
+                    if self.talks:
+                        bar.write(f"stopped after step {self.step} and saved; --resume goes on from there", sys.stderr)
                     raise KeyboardInterrupt
 
     def _must_stop(self, interrupt: Interrupt) -> bool:
