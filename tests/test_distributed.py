@@ -312,3 +312,15 @@ def test_the_command_takes_settings(tmp_path, capsys):
     assert "validation: ×1" in capsys.readouterr().out
     assert main([*call, "--set", "loop.stps=2"]) == 2
     assert "did you mean steps?" in capsys.readouterr().err
+
+
+def test_the_command_resumes_a_transformer_that_was_killed(tmp_path, capsys):
+    tokenizer, out = tmp_path / "tokenizer", tmp_path / "run"
+    common = ["--profile", "smoke", "--set", "batch=2", "--set", "loop.steps=2"]
+    assert main(["train", "tokenizer", *common, "--out", str(tokenizer)]) == 0
+    call = ["train", "transformer", *common, "--out", str(out)]
+    assert main([*call, "--tokenizer", str(tokenizer), "--max-hours", "1e-9"]) == 0
+    (out / "state.pt").unlink()  # a killed run has none
+    assert main([*call, "--resume"]) == 0
+    assert load_state(out / "state.pt")["step"] == 2
+    assert "1e-09 hours are over; --resume goes on" in capsys.readouterr().err

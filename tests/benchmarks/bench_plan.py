@@ -1,6 +1,7 @@
 """Does the plan's clock go right? OMP_NUM_THREADS=1 python -m pytest tests/benchmarks/bench_plan.py -s
 
-On a quiet machine. FLOP/s are measured on one model; what they say of another, of other sizes, must come true within a quarter.
+On a quiet machine. FLOP/s are measured on one model; what they say of another, of other sizes, must come true within a
+quarter.
 """
 
 import statistics

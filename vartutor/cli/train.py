@@ -21,7 +21,8 @@ def _tokenizer(args: argparse.Namespace) -> int:
     groups = parse_groups(args.groups) if args.groups else None
     shape = {"ladder": args.ladder, "groups": groups, "overlap": not args.no_overlap, "bridge": args.bridge}
     if is_full_run(args):
-        if not full_run(args, "tokenizer", options, {"losses": losses}, **shape):
+        profile = full_run(args, "tokenizer", options, {"losses": losses}, **shape)
+        if profile is None:
             return 0
         averaged = trained_tokenizer(load_state(args.out / "state.pt"))
     else:
@@ -33,7 +34,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
 
 
 def _transformer(args: argparse.Namespace) -> int:
-    from vartutor.cli.launch import full_run, is_full_run
+    from vartutor.cli.launch import full_run, is_full_run, resumed_tokenizer
     from vartutor.profiles import get_profile
     from vartutor.train.runs import find_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
@@ -43,14 +44,19 @@ def _transformer(args: argparse.Namespace) -> int:
     asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
     recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
+    if args.resume and is_full_run(args):
+        tokenizer = resumed_tokenizer(args.out)
+    else:
+        tokenizer = find_tokenizer(str(args.out) if args.resume else args.tokenizer)
     shape = {
-        "tokenizer": find_tokenizer(str(args.out) if args.resume else args.tokenizer),
+        "tokenizer": tokenizer,
         "prefix": not args.no_prefix,
         "prior": False if args.no_prior else None,
         "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
     }
     if is_full_run(args):
-        if not full_run(args, "transformer", options, {"objective": objective}, **shape):
+        profile = full_run(args, "transformer", options, {"objective": objective}, **shape)
+        if profile is None:
             return 0
     else:
         train_transformer(profile, out=args.out, objective=objective, lr=args.lr, **shape, **options)

@@ -84,18 +84,27 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
     Raises:
         UserError: no state, an unreadable one, or one of another model.
     """
-    found = _complete(folder)
-    if not found:
-        raise UserError(f"{folder}: no saved state to resume from")
-    extra = load_state(found[-1] / EXTRA)
+    path, extra = read_extra(folder)
     state = _gather(model, optimizer, averages)
     try:
         with _quiet():
-            dcp.load(state, checkpoint_id=found[-1])
+            dcp.load(state, checkpoint_id=path)
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     except (Exception, CheckpointException) as error:
-        raise UserError(f"{found[-1]}: of another model, or not readable ({_reason(error)})") from None
+        raise UserError(f"{path}: of another model, or not readable ({_reason(error)})") from None
     return extra
+
+
+def read_extra(folder: Path) -> tuple[Path, dict]:
+    """The newest complete state, and what it holds beside the shards.
+
+    Raises:
+        UserError: no state, or an unreadable one.
+    """
+    found = _complete(folder)
+    if not found:
+        raise UserError(f"{folder}: no saved state to resume from")
+    return found[-1], load_state(found[-1] / EXTRA)
 
 
 @contextmanager
