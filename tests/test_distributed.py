@@ -25,6 +25,7 @@ from vartutor.train.checkpoint import load_state
 from vartutor.train.config import RunConfig, read_config
 from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.launch import launch
+from vartutor.train.loop import Trainer
 from vartutor.train.processes import Process
 from vartutor.train.runs import trained_tokenizer, trained_transformer
 from vartutor.train.sources import PhotoSource
@@ -160,13 +161,22 @@ def test_the_time_is_over(tmp_path, capsys):
 
 
 def test_rounds_add_up_to_one_batch(tmp_path):
-    one = start("transformer", tmp_path / "one", steps=3)
-    source = PhotoSource(32, 4, COURSE, Process())
-    source.seek(0)
-    assert len(source.batch()) == 4
-    two = start("transformer", tmp_path / "two", steps=3, batch=8, accumulate=2)
-    assert one != two
-    assert one[0] == pytest.approx(two[0], abs=0.05)
+    class Given:
+        def seek(self, number):
+            self.number = number
+
+    source, data = Given(), torch.randn(2, 4, 3)
+    rounds, whole = (torch.nn.Linear(3, 1) for _ in range(2))
+    whole.load_state_dict(rounds.state_dict())
+    run = settings("tokenizer", accumulate=2)
+    loss = lambda model, x: (model(x).square().mean(), {"seen": float(len(x))})  # noqa: E731
+    one = DistributedTrainer(
+        rounds, lambda _: loss(rounds, data[source.number]), run, tmp_path / "a", source, Process()
+    )
+    two = Trainer(whole, lambda _: loss(whole, data.flatten(0, 1)), run.loop, tmp_path / "b", [])
+    assert one._step()["loss"] == pytest.approx(two._step()["loss"])
+    assert torch.allclose(rounds.weight, whole.weight, atol=1e-6)
+    assert source.number == 1
 
 
 def test_processes_share_the_batch_of_one():
@@ -310,7 +320,9 @@ def test_the_command_takes_settings(tmp_path, capsys):
     assert main([*call, "--set", "loop.steps=2", "--set", "batch=2"]) == 0
     assert load_state(tmp_path / "run" / "state.pt")["step"] == 2
     assert "validation: ×1" in capsys.readouterr().out
-    assert main([*call, "--set", "loop.stps=2"]) == 2
+    assert main([*call, "--set", "loop.steps=3"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert main([*call[:-1], str(tmp_path / "other"), "--set", "loop.stps=2"]) == 2
     assert "did you mean steps?" in capsys.readouterr().err
 
 

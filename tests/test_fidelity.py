@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vartutor.cli import main
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.pairs import make_pairs, pyramid, upscale_bicubic
 from vartutor.data.photos import load_pixels
@@ -15,6 +16,7 @@ from vartutor.profiles import get_profile
 from vartutor.superres import CELL, HALO
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
+from vartutor.train.checkpoint import load_state
 from vartutor.train.fidelity import FidelityLoss, FidelityObjective, LatentCache, train_fidelity
 from vartutor.train.loop import Trainer
 from vartutor.train.runs import find_restorer
@@ -204,6 +206,33 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
     assert torch.allclose(fidelity.pixels.weight, again.averaged.pixels.weight, atol=1e-3)
+
+
+def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, monkeypatch):
+    call = ["train", "fidelity", "--profile", "smoke", "--out", str(tmp_path)]
+    original = Trainer._step
+
+    def cut(trainer):
+        if trainer.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", cut)
+    new = ["--model", str(tiny_runs / "transformer"), "--expected", "--perceptual", "0", "--steps", "3"]
+    assert main([*call, *new]) == 130
+    monkeypatch.setattr(Trainer, "_step", original)
+    assert main([*call, *new]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert main([*call, "--resume"]) == 0
+    plain, faithful, where = capsys.readouterr().out.splitlines()
+    assert plain.startswith("validation, fidelity 0: ×1 ")
+    assert faithful.startswith("validation, fidelity 1: ×1 ")
+    assert str(tmp_path) in where
+    state = load_state(tmp_path / "state.pt")
+    assert state["step"] == 3
+    assert state["info"]["objective"] == {"perceptual": 0.0, "temperature": 1.0, "expected": True}
+    assert main(["train", "fidelity", "--out", str(tiny_runs / "transformer"), "--resume"]) == 2
+    assert "holds a transformer; give the run of a fidelity" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_one_line(raises_user_error):

@@ -189,14 +189,32 @@ def test_all_ways_through_a_quantizer_cross_the_same_bridge():
         f_hat, _ = quantizer.step(f_hat, idx, k)
 
 
-def test_moving_averages_are_the_means_of_the_chosen_vectors():
+@pytest.mark.parametrize("votes", ["scale", "token"])
+def test_moving_averages_are_the_means_of_the_chosen_vectors(votes):
     torch.manual_seed(0)
     quantizer = MultiScaleQuantizer((1, 2), 3, 4, phi_ratio=0.0).train()
     before = quantizer.codes.detach().clone()
-    quantizer.use_moving_averages(decay=0.0)  # no memory: the mean of this batch
+    quantizer.use_moving_averages(decay=0.0, votes=votes)  # no memory: the mean of this batch
     _, indices, _ = quantizer(torch.randn(5, 4, 2, 2))
     z = torch.cat([quantizer.seen[0], quantizer.seen[1]])
     idx = torch.cat([m.flatten() for m in indices])
+    weight = torch.cat([torch.full((5,), 4.0 if votes == "scale" else 1.0), torch.ones(20)])[:, None]
     for j in range(3):
-        expected = z[idx == j].mean(0) if (idx == j).any() else before[j]
+        mine = idx == j
+        expected = (weight * z)[mine].sum(0) / weight[mine].sum() if mine.any() else before[j]
         assert torch.allclose(quantizer.codes[j], expected, atol=1e-5)
+
+
+def test_a_code_that_only_a_coarse_scale_uses_is_not_dead():
+    quantizer = MultiScaleQuantizer((1, 4), 40, 4)
+    for votes, moved in (("scale", 0), ("token", 1)):
+        quantizer.use_moving_averages(votes=votes)
+        quantizer.seen = {0: torch.randn(5, 4), 1: torch.randn(80, 4)}
+        quantizer.hits = torch.ones(2, 40) * torch.tensor([[0.0], [2.0]])
+        quantizer.hits[:, 0] = torch.tensor([0.05, 0.0])
+        assert quantizer.revive(share=0.1) == moved
+
+
+def test_unknown_votes(raises_user_error):
+    with raises_user_error("votes 'photo'", "scale or token"):
+        MultiScaleQuantizer((1, 2), 3, 4).use_moving_averages(votes="photo")

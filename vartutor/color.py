@@ -1,8 +1,8 @@
 """Colour fixes: give a restored photo the colours of the degraded one.
 
-Tokens that are slightly off can tint an area. VARSR (Qu et al., 2025) and StableSR (Wang et al., 2023) therefore take
-either the means of the channels, or all low frequencies, from the degraded photo, enlarged bicubically. A photo is
-decoded block by block, so a fix works in two steps: on a block with its surroundings, and on the whole result.
+Tokens that are slightly off can tint an area. VARSR (Qu et al., 2025) therefore takes the statistics of the channels
+from the degraded photo, enlarged bicubically, and StableSR (Wang et al., 2023) these or all low frequencies. A photo
+is decoded block by block, so a fix works in two steps: on a block with its surroundings, and on the whole result.
 """
 
 import torch

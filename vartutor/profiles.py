@@ -16,11 +16,11 @@ class Recipe:
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
-    steps: int = 8000
+    steps: int = 5000
     lr: float = 1e-3
     hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
     soft: float = 1.0
-    tau: float = 1.0
+    tau: float = 0.1
     expected: float = 0.0
     slip: float = 0.0
     fidelity_steps: int = 4000  # of the fidelity module, afterwards

@@ -3,22 +3,21 @@
 import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 
 from vartutor.profiles import Profile, get_profile
-from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.config import RunConfig, read_config
 from vartutor.train.launch import launch
-from vartutor.train.runs import trained_tokenizer
-from vartutor.train.sharded import read_extra
 
 
 def is_full_run(args: argparse.Namespace) -> bool:
     """Whether these options, or torchrun, ask for what :mod:`vartutor.train.launch` does."""
-    return bool(args.config or args.set or args.max_hours or "TORCHELASTIC_RUN_ID" in os.environ)
+    told = [getattr(args, name, None) for name in ("config", "set", "max_hours")]
+    return any(told) or "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def full_run(args: argparse.Namespace, what: str, options: dict, over: dict, **others) -> Profile | None:
+def full_run(
+    args: argparse.Namespace, what: str, options: dict, over: dict, lr: float | None = None, **others
+) -> Profile | None:
     """Train; the profile with all settings in the process that reports, None in the others.
 
     Args:
@@ -27,16 +26,7 @@ def full_run(args: argparse.Namespace, what: str, options: dict, over: dict, **o
     """
     run = RunConfig.of(what, get_profile(args.profile))
     steps, bf16 = options.pop("steps"), options.pop("bf16")
-    loop = {name: value for name, value in (("steps", steps), ("lr", getattr(args, "lr", None))) if value}
+    loop = {name: value for name, value in (("steps", steps), ("lr", lr)) if value}
     run = replace(run, loop=replace(run.loop, **loop), bf16=bf16, max_hours=args.max_hours or 0.0, **over)
     trainer = launch(what, read_config(run, args.config, args.set), args.out, **options, **others)
     return trainer.run.profile if trainer.process.rank == 0 else None
-
-
-def resumed_tokenizer(out: Path) -> HierarchicalTokenizer:
-    """The tokenizer that an unfinished full run trains over.
-
-    Raises:
-        UserError: no saved state.
-    """
-    return trained_tokenizer(read_extra(out)[1])

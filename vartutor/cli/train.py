@@ -2,7 +2,9 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vartutor.cli.parser import Commands, add_profile, add_seed
 from vartutor.errors import UserError
@@ -17,7 +19,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
     from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
     profile, options = get_profile(args.profile), _run_options(args)
-    losses = Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass)
+    losses = Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass, votes=args.votes)
     groups = parse_groups(args.groups) if args.groups else None
     shape = {"ladder": args.ladder, "groups": groups, "overlap": not args.no_overlap, "bridge": args.bridge}
     if is_full_run(args):
@@ -34,46 +36,67 @@ def _tokenizer(args: argparse.Namespace) -> int:
 
 
 def _transformer(args: argparse.Namespace) -> int:
-    from vartutor.cli.launch import full_run, is_full_run, resumed_tokenizer
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
-    from vartutor.train.runs import find_tokenizer
+    from vartutor.train.runs import find_tokenizer, trained_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
     from vartutor.transformer.official import init_from_var
 
     profile, options = get_profile(args.profile), _run_options(args)
     asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
     recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
+    prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
+    if args.resume:
+        tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
+        recipe, prefix, prior, lr = info["objective"], info["prefix"], info["prior"], lr or info["lr"]
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
-    if args.resume and is_full_run(args):
-        tokenizer = resumed_tokenizer(args.out)
-    else:
-        tokenizer = find_tokenizer(str(args.out) if args.resume else args.tokenizer)
     shape = {
-        "tokenizer": tokenizer,
-        "prefix": not args.no_prefix,
-        "prior": False if args.no_prior else None,
+        "tokenizer": tokenizer or find_tokenizer(args.tokenizer),
+        "prefix": prefix,
+        "prior": prior,
         "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
     }
     if is_full_run(args):
-        profile = full_run(args, "transformer", options, {"objective": objective}, **shape)
+        profile = full_run(args, "transformer", options, {"objective": objective}, lr, **shape)
         if profile is None:
             return 0
     else:
-        train_transformer(profile, out=args.out, objective=objective, lr=args.lr, **shape, **options)
+        train_transformer(profile, out=args.out, objective=objective, lr=lr, **shape, **options)
     return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
 
 
 def _fidelity(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
-    from vartutor.train.runs import find_restorer
+    from vartutor.train.runs import find_restorer, trained_transformer
 
     profile, options = get_profile(args.profile), _run_options(args)
     objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
-    model, tokenizer, _ = find_restorer(str(args.out) if args.resume else args.model)
+    if args.resume:
+        (model, tokenizer), info = _go_on(args, options, "fidelity", trained_transformer)
+        objective = FidelityObjective(**info["objective"])
+    else:
+        model, tokenizer, _ = find_restorer(args.model)
     train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
-    decode = {"temperature": args.temperature, "expected": args.expected}
+    decode = {"temperature": objective.temperature, "expected": objective.expected}
     return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
+
+
+def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:
+    """The models and settings of the run in --out; its steps, seed and origin go into ``options``."""
+    from vartutor.cli.launch import is_full_run
+    from vartutor.train.runs import open_run
+    from vartutor.train.sharded import read_extra
+
+    if kind == "transformer" and is_full_run(args):
+        state = read_extra(args.out)[1]
+        models, info = build(state), state["info"]
+    else:
+        models, info = open_run(args.out, (kind,), lambda state: (build(state), state["info"]))
+    options["steps"] = args.steps or info["steps"]
+    options["seed"] = info["seed"]
+    options["origin"] = {name: info[name] for name in ("command", "commit") if name in info}
+    return models, info
 
 
 def _report(args: argparse.Namespace, profile, decodes: dict[str, dict]) -> int:
@@ -97,6 +120,8 @@ def _run_options(args: argparse.Namespace) -> dict:
         raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
     if getattr(args, "lr", None) is not None and args.lr <= 0:
         raise UserError(f"--lr {args.lr:g}: give a number above 0")
+    if not args.resume and ((args.out / "state.pt").exists() or any(args.out.glob("step-*"))):
+        raise UserError(f"{args.out}: holds a run already; --resume goes on with it, or choose another --out")
     origin = {"command": shlex.join(["vartutor", *args.words]), "commit": commit()}
     return {
         "seed": check_seed(args.seed),
@@ -140,8 +165,11 @@ def add(commands: Commands) -> None:
     sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
+    sub.add_argument(
+        "--votes", default="scale", help="where codes move: every scale counts alike (scale, default), or every token"
+    )
     add_seed(sub)
-    add_run(sub, "build/tokenizer")
+    add_run(sub, "build/tokenizer", resumed="; give the same options again")
     _add_settings(sub)
     sub = train.add("transformer", _transformer, "train the transformer that restores photos, over a tokenizer")
     add_profile(sub)
@@ -179,12 +207,12 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
 
 
-def add_run(sub: argparse.ArgumentParser, out: str) -> None:
+def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its settings") -> None:
     """Add the options that every training run has."""
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--bf16", action="store_true", help="the networks in bfloat16")
     sub.add_argument("--out", type=Path, default=Path(out), help="folder for state.pt and log.csv")
-    sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    sub.add_argument("--resume", action="store_true", help=f"go on from the state in --out{resumed}")
 
 
 def _add_settings(sub: argparse.ArgumentParser) -> None:

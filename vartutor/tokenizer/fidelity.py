@@ -1,11 +1,11 @@
 """Fidelity: the decoder looks at the degraded photo, as much as one number w allows.
 
-CodeFormer's controllable feature transformation (Zhou et al., 2022, section 3.3), StableSR's feature wrapping: beside
-a frozen decoder, a small network turns the photo, enlarged to the output's size, into a scale α and a shift β for the
-decoder's features, F' = F + w (α ⊙ F + β). w = 0 is the decode of the tokens alone, w = 1 is faithful. Ours, because a
-mildly degraded photo at ×1 is better than any decode: what the photo's own pixels add before they leave the
-space-to-depth grid. It stands in this room because it needs a decoder and a photo, and nothing of how latents came to
-be.
+CodeFormer's controllable feature transformation (Zhou et al., 2022, section 3.3), also StableSR's feature wrapping
+(Wang et al., 2023): beside a frozen decoder, a small network turns the photo, enlarged to the output's size, into a
+scale α and a shift β for the decoder's features, F' = F + w (α ⊙ F + β). w = 0 is the decode of the tokens alone, w = 1
+is faithful. Ours: the photo's pixels may also add to the output's, w times, on the decoder's space-to-depth grid, for
+at ×1 a mildly degraded photo is better than any decode. The module stands in this room since it needs a decoder and a
+photo, and nothing of how the latents came to be.
 """
 
 import torch
@@ -21,9 +21,9 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 class Fidelity(nn.Module):
     """The controllable skip around a :class:`SmallDecoder`; one serves all scales.
 
-    All that mixes neighbours comes before the decoder or is its own, so that an output position sees no more than
-    8 positions around it, and a photo can be decoded block by block. The last layers start at zero: untrained, the
-    module changes nothing.
+    Neighbours are mixed in the photo's own features, in the decoder and beside its last layer, but not in between: an
+    output position sees no more than 8 positions around it, so a photo can be decoded block by block. The last layers
+    start at zero: untrained, the module changes nothing.
 
     Args:
         width, blocks: of the decoder.

@@ -14,6 +14,7 @@ from vartutor.errors import UserError
 from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, follow, nearest_code, straight_through
 
 Size = tuple[int, int]
+VOTES = ("scale", "token")  # who has a vote where a code goes: every scale alike, or every vector
 
 
 def shrink(x: Tensor, size: Size) -> Tensor:
@@ -92,19 +93,28 @@ class MultiScaleQuantizer(nn.Module):
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
         self.seen: dict[int, Tensor] = {}  # the last training batch's vectors, per scale
-        self.decay: float | None = None
+        self.decay, self.votes = None, "scale"
 
     @property
     def tokens(self) -> int:
         """L, the number of tokens of a square image."""
         return sum(p * p for p in self.patch_nums)
 
-    def use_moving_averages(self, decay: float = 0.99) -> None:
+    def use_moving_averages(self, decay: float = 0.99, votes: str = "scale") -> None:
         """From now on in training, the codes follow the moving mean of their vectors instead of a gradient.
 
         They keep up better with an encoder that is learning. φ still learns by the loss.
+
+        Args:
+            votes: ``scale``: the vectors of every scale together count alike, as in the loss; ``token``: every vector
+                does, and the finest scale, which has most of them, takes the codes of the coarse ones.
+
+        Raises:
+            UserError: other votes.
         """
-        self.decay = decay
+        if votes not in VOTES:
+            raise UserError(f"votes {votes!r}: choose {' or '.join(VOTES)}")
+        self.decay, self.votes = decay, votes
         self.codes.requires_grad_(False)
         self.register_buffer("sums", self.codes.detach().clone())
         self.register_buffer("weights", torch.ones(len(self.codes), device=self.codes.device))
@@ -187,19 +197,27 @@ class MultiScaleQuantizer(nn.Module):
             self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
             self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         if self.decay is not None:
-            idx = torch.cat([idx.flatten() for idx in indices])
-            follow(self.codes, self.sums, self.weights, torch.cat(list(self.seen.values())), idx, self.decay)
+            idx, z = torch.cat([idx.flatten() for idx in indices]), torch.cat(list(self.seen.values()))
+            follow(self.codes, self.sums, self.weights, z, idx, self.decay, self._votes(indices))
+
+    def _votes(self, indices: Sequence[Tensor]) -> Tensor | None:
+        if self.votes == "token":
+            return None
+        counts = torch.tensor([idx.numel() for idx in indices], device=self.codes.device)
+        return (counts.sum() / (len(counts) * counts)).repeat_interleave(counts)
 
     @torch.no_grad()
     def revive(self, share: float = 0.05) -> int:
         """Move codes that get less than ``share`` of an even portion of the hits to vectors of the last batch.
 
-        Every scale gives equally many vectors, else the finest, which has most tokens, would give nearly all.
+        Every scale's hits count alike, as the votes do. And every scale gives equally many vectors, else the finest,
+        which has most tokens, would give nearly all.
 
         Returns:
             how many codes moved; 0 before the first training step.
         """
-        dead = dead_codes(self.hits.sum(0), share)
+        hits = self.hits if self.votes == "token" else F.normalize(self.hits, p=1, dim=1)
+        dead = dead_codes(hits.sum(0), share)
         if not len(dead) or not self.seen:
             return 0
         scale = torch.randint(len(self.seen), (len(dead),)).tolist()

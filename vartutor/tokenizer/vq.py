@@ -95,17 +95,20 @@ def dead_codes(hits: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def follow(codes: Tensor, sums: Tensor, weights: Tensor, z: Tensor, idx: Tensor, decay: float) -> None:
+def follow(
+    codes: Tensor, sums: Tensor, weights: Tensor, z: Tensor, idx: Tensor, decay: float, votes: Tensor | None = None
+) -> None:
     """Move codes (V, C) to the moving mean of their vectors, in place and over all processes.
 
     Args:
-        sums, weights: (V, C) and (V,) moving sums of the vectors of each code and of their number.
+        sums, weights: (V, C) and (V,) moving sums of the vectors of each code and of their votes.
         z, idx: (N, C) vectors and the codes they chose.
+        votes: (N,) how much each vector counts; 1 if left out.
     """
-    counts = count_hits(idx, len(codes))
-    totals = all_reduce(torch.zeros_like(sums).index_add_(0, idx, z.detach().float()))
+    votes = torch.ones(len(idx), device=idx.device) if votes is None else votes
+    totals = all_reduce(torch.zeros_like(sums).index_add_(0, idx, votes[:, None] * z.detach().float()))
     sums.lerp_(totals, 1 - decay)
-    weights.lerp_(counts, 1 - decay)
+    weights.lerp_(all_reduce(torch.zeros_like(weights).index_add_(0, idx, votes)), 1 - decay)
     alive = weights > 1e-3  # a code without vectors stays where it is
     codes[alive] = (sums[alive] / weights[alive, None]).to(codes.dtype)
 

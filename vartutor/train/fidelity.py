@@ -133,6 +133,7 @@ def train_fidelity(
         "config": fidelity.settings,
         "objective": asdict(objective),
         "seed": seed,
+        "steps": schedule.steps,
         **(origin or {}),
     }
     parts = {"tokenizer": tokenizer, "transformer": model, "cache": cache}  # in this order: the first two fill the last

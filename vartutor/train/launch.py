@@ -7,7 +7,7 @@ starts eight processes of which each calls :func:`launch`. (With HF Accelerate i
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.processes import Process, this_process
 from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
 from vartutor.train.tokenizer import TokenizerLoss
-from vartutor.train.transformer import TransformerLoss, decay_groups, make_config
+from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, make_config
 from vartutor.transformer.model import Block
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
@@ -75,7 +75,7 @@ def _tokenizer(
     model = build_tokenizer(config).to(process.device)
     model.quantizer.bypass = run.losses.bypass
     if run.losses.codes == "ema":
-        model.quantizer.use_moving_averages()
+        model.quantizer.use_moving_averages(votes=run.losses.votes)
     sharded = process.size > 1 and run.strategy == "fsdp"
     if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
         raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
@@ -86,7 +86,7 @@ def _tokenizer(
     loss = TokenizerLoss(model, source, run.losses, run.loop.steps, run.bf16)
     if loss.perceptual is not None:
         loss.perceptual.to(process.device)
-    info = {"config": config.to_json(), "seed": seed, "losses": asdict(run.losses), **origin}
+    info = {"config": config.to_json(), "seed": seed, "steps": run.loop.steps, "losses": asdict(run.losses), **origin}
     parts = {"adversary": loss.adversary} if loss.adversary else {}
     shown, _ = eval_crops("val", run.profile.image_size, 1)
     shown = shown[:SAMPLES].to(process.device)
@@ -114,8 +114,13 @@ def _transformer(
     config = make_config(run.profile, tokenizer, classes=2 if objective.drop else 1)
     codes = tokenizer.quantizer.codes
     model = PhotoTransformer(config, codes, prefix=prefix, prior=prior, patch=recipe.patch).to(process.device)
-    if "start" in options and not options["resume"]:
-        options["start"](model)
+    # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
+    few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
+    few.seek(2**40)
+    if not options["resume"]:
+        options.get("start", lambda _: None)(model)
+        if prior:
+            calibrate(model, tokenizer, FeatureSource(few, tokenizer).batch())
     if run.compile:
         for block in model.body.modules():
             if isinstance(block, Block):
@@ -123,14 +128,14 @@ def _transformer(
     source = make_source(run, process, seed, degraded=True)
     loss = TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16)
     names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
-    info = {**names, "objective": asdict(objective), "seed": seed, **origin}
-    source.seek(2**40)  # photos that no step uses
-    shown = source.pairs()
-    lr, hr = shown.lr[:SAMPLES], shown.hr[max(shown.hr)][:SAMPLES]
+    schedule = {"seed": seed, "steps": run.loop.steps, "lr": run.loop.lr}
+    info = {**names, "objective": asdict(objective), **schedule, **origin}
+    few.seek(2**40)
+    shown = few.pairs()
 
     def sample() -> Tensor:
-        latents = restore_latents(model, tokenizer, lr)
-        return contact_sheet([hr, tokenizer.decode(latents[max(latents)])])
+        latents = restore_latents(model, tokenizer, shown.lr)
+        return contact_sheet([shown.hr[max(shown.hr)], tokenizer.decode(latents[max(latents)])])
 
     return DistributedTrainer(
         model,

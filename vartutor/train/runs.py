@@ -1,6 +1,8 @@
 """Trained models out of the folders of training runs: averaged weights, rounded as they would be published."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -56,6 +58,11 @@ def trained_fidelity(state: dict) -> Fidelity:
     return _ready(Fidelity(**state["info"]["config"]), state["averaged"])
 
 
+def trained_restorer(state: dict) -> Restorer:
+    """All that the state of a transformer or of a fidelity module holds."""
+    return *trained_transformer(state), trained_fidelity(state) if state["info"]["kind"] == "fidelity" else None
+
+
 def _ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
@@ -63,16 +70,17 @@ def _ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 
 def find_tokenizer(source: str) -> HierarchicalTokenizer:
-    """A hierarchical tokenizer: ``hit``, the shipped one, or the folder of a training run.
+    """A hierarchical tokenizer: ``hit``, the shipped one, or the folder of any training run that has one.
 
     Raises:
         UserError: neither; not a hierarchical one; unreadable.
     """
-    if source in LADDERS or not Path(source).is_dir():
+    if source in LADDERS:
         tokenizer = load_pretrained(source)
+    elif Path(source).is_dir():
+        tokenizer = open_run(source, ("tokenizer", "transformer", "fidelity"), trained_tokenizer)
     else:
-        state = _state_of(Path(source), ("tokenizer", "transformer", "fidelity"))
-        tokenizer = _open(trained_tokenizer, state, Path(source))
+        raise UserError(f"{source}: neither a shipped tokenizer (hit) nor the folder of a training run")
     if not isinstance(tokenizer, HierarchicalTokenizer):
         raise UserError(f"{source}: not a hierarchical tokenizer; train one with --ladder hit")
     return tokenizer
@@ -86,26 +94,27 @@ def find_restorer(source: str) -> Restorer:
         ``fidelity`` run.
 
     Raises:
-        UserError: neither, a run of something else, or unreadable.
+        UserError: neither; a run of something else; unreadable.
     """
-    if source in shipped_transformers() or not Path(source).is_dir():
+    if source in (names := shipped_transformers()):
         return *load_pretrained_transformer(source), load_pretrained_fidelity(source)
-    state = _state_of(Path(source), ("transformer", "fidelity"))
-    model, tokenizer = _open(trained_transformer, state, Path(source))
-    faithful = state["info"]["kind"] == "fidelity"
-    return model, tokenizer, _open(trained_fidelity, state, Path(source)) if faithful else None
+    if not Path(source).is_dir():
+        shipped = ", ".join(names) or "none yet"
+        raise UserError(f"{source}: neither a shipped transformer ({shipped}) nor the folder of a training run")
+    return open_run(source, ("transformer", "fidelity"), trained_restorer)
 
 
-def _state_of(run: Path, kinds: tuple[str, ...]) -> dict:
-    path = run / "state.pt"
+def open_run(run: str | Path, kinds: tuple[str, ...], build: Callable[[dict], Any]) -> Any:
+    """What ``build`` makes of a run's state.
+
+    Raises:
+        UserError: no state, one of another kind, or one that lacks something.
+    """
+    path = Path(run) / "state.pt"
     state = load_state(path)
     if (kind := kind_of(state, path)) not in kinds:
         raise UserError(f"{path}: holds a {kind}; give the run of a {' or '.join(kinds)}")
-    return state
-
-
-def _open(build, state: dict, run: Path):
     try:
         return build(state)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{run / 'state.pt'}: not a whole training state ({first_line(error)})") from None
+        raise UserError(f"{path}: not a whole training state ({first_line(error)})") from None

@@ -32,6 +32,7 @@ class Losses:
     adversarial_start: float = 0.3  # share of the steps
     bypass: float = 0.1  # share of the images that skip the quantizer
     codes: str = "ema"  # how the codebook learns: by moving averages (ema) or by the quantizer's loss (loss)
+    votes: str = "scale"  # for ema: every scale counts alike (scale), or every vector does (token)
     revive_every: int = 50  # steps; 0 never
     revive_until: float = 0.7  # share of the steps
 
@@ -116,7 +117,7 @@ def train_tokenizer(
     model = build_tokenizer(config)
     model.quantizer.bypass = losses.bypass
     if losses.codes == "ema":
-        model.quantizer.use_moving_averages()
+        model.quantizer.use_moving_averages(votes=losses.votes)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     step_loss = TokenizerLoss(model, crops, losses, schedule.steps, bf16)
     info = {"config": config.to_json(), "seed": seed, "losses": asdict(losses), **(origin or {})}

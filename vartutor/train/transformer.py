@@ -32,7 +32,7 @@ class Objective:
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
     soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 1.0  # in units of the codes' mean squared distance from their neighbours
+    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
     expected: float = 0.0  # of the squared error of the expected code
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
     drop: float = 0.0  # share of the photos that are not shown, so that generation can be guided
@@ -94,7 +94,8 @@ class TransformerLoss:
         targets, goals, inputs, rests = force(tokenizer, clean, degraded, w.slip)
         labels = None
         if w.drop:
-            labels = drop_labels(torch.zeros(len(photo), dtype=torch.long), self.model.config.classes, w.drop)
+            labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
+            labels = drop_labels(labels, self.model.config.classes, w.drop)
         with torch.autocast(photo.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.body(self.model.condition(photo, degraded, labels), inputs, rests)
         loss, entropy = self._weigh(logits, targets, goals, tokenizer.quantizer.codes)
@@ -155,19 +156,20 @@ def train_transformer(
         start: called with the untrained model of a new run, to give it weights.
 
     Raises:
-        UserError: photos are to be dropped, but there is no prefix to show them in; a state that is missing,
-            unreadable or of another model.
+        UserError: photos are to be dropped, but there is no prefix that shows them, or no class for those; a state
+            that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
     recipe = profile.transformer
     objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-    if objective.drop and not prefix:
-        raise UserError("a model without prefix shows no photo that could be dropped: leave out one of the two")
     config = config or make_config(profile, tokenizer, classes=2 if objective.drop else 1)
+    if objective.drop and (not prefix or config.classes < 2):
+        raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
     if not resume:
         start(model)
+        _calibrate(model, tokenizer, profile, preset, seed)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(steps=steps or recipe.steps, lr=lr or recipe.lr, weight_decay=0.05)
@@ -177,6 +179,8 @@ def train_transformer(
         **model.settings,
         "objective": asdict(objective),
         "seed": seed,
+        "steps": schedule.steps,
+        "lr": schedule.lr,
         **(origin or {}),
     }
     groups = decay_groups(model, schedule.weight_decay)
@@ -187,6 +191,23 @@ def train_transformer(
         trainer.resume()
     trainer.fit()
     return trainer
+
+
+def _calibrate(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile, preset: Degradation, seed: int
+) -> None:
+    if model.body.prior is None:
+        return
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=10_000 + seed)
+    calibrate(model, tokenizer, FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch())
+
+
+def calibrate(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, batch: tuple) -> None:
+    """Give the prior a fair start, on a batch of :class:`FeatureCache` that is not among the first of the training."""
+    _, clean, degraded = batch
+    targets, _, _, rests = force(tokenizer, clean, degraded)
+    squares = [p * p for p in model.config.patch_nums]
+    model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))
 
 
 def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int = 1) -> TransformerConfig:
