@@ -77,7 +77,7 @@ with this_process() as process:
     torch.save(found, out / f"{{process.rank}}.pt")
 """
 
-NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-1", "transformer-ddp-2", "transformer-fsdp-2")
+NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-2", "transformer-fsdp-2")
 
 
 def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
