@@ -39,7 +39,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--strategy", default="ddp", help="ddp (default) or fsdp")
     sub.add_argument("--utilisation", type=float, default=0.4, help="share of the GPU's peak (default 0.4)")
     sub.add_argument(
-        "--checkpointing", action="store_true", help="compute the blocks' activations twice, keep them once"
+        "--checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute the blocks' activations twice instead of keeping them, or not, whatever the profile says",
     )
     sub.add_argument("--fp32", action="store_true", help="activations in float32 instead of bfloat16")
     sub.add_argument("--price", type=float, help="dollars per hour and GPU, instead of the table's")

@@ -7,11 +7,12 @@ starts eight processes of which each calls :func:`launch`. (With HF Accelerate i
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vartutor.data.crops import eval_crops
 from vartutor.data.presets import get_preset
@@ -24,7 +25,6 @@ from vartutor.train.processes import Process, this_process
 from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
 from vartutor.train.tokenizer import TokenizerLoss
 from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, make_config
-from vartutor.transformer.model import Block
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
 SAMPLES = 4
@@ -57,8 +57,12 @@ def launch(
     with this_process() as process:
         run.check(process.size)
         torch.manual_seed(seed)
-        make = _tokenizer if what == "tokenizer" else _transformer
-        trainer = make(run, out, process, seed, origin or {}, tokenizer, options | {"resume": resume})
+        if what == "tokenizer":
+            model, loss, more = _tokenizer(run, process, seed, options)
+        else:
+            model, loss, more = _transformer(run, process, seed, tokenizer, new=not resume, **options)
+        more["info"] |= {"seed": seed, "steps": run.loop.steps, **(origin or {})}
+        trainer = DistributedTrainer(model, loss, run, out, process=process, seed=seed, **more)
         if resume:
             trainer.resume()
         trainer.fit()
@@ -67,18 +71,16 @@ def launch(
         return trainer
 
 
-def _tokenizer(
-    run: RunConfig, out: Path, process: Process, seed: int, origin: dict, _: None, options: dict
-) -> DistributedTrainer:
-    options.pop("resume")
+def _tokenizer(run: RunConfig, process: Process, seed: int, options: dict) -> tuple[nn.Module, TokenizerLoss, dict]:
+    """The model, its loss, and what else the trainer wants to know."""
+    sharded = process.size > 1 and run.strategy == "fsdp"
+    if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
+        raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
     config = TokenizerConfig.of(run.profile, **options)
     model = build_tokenizer(config).to(process.device)
     model.quantizer.bypass = run.losses.bypass
     if run.losses.codes == "ema":
         model.quantizer.use_moving_averages(votes=run.losses.votes)
-    sharded = process.size > 1 and run.strategy == "fsdp"
-    if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
-        raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
     if run.compile:
         model.encoder.compile()
         model.decoder.compile()
@@ -86,70 +88,58 @@ def _tokenizer(
     loss = TokenizerLoss(model, source, run.losses, run.loop.steps, run.bf16)
     if loss.perceptual is not None:
         loss.perceptual.to(process.device)
-    info = {"config": config.to_json(), "seed": seed, "steps": run.loop.steps, "losses": asdict(run.losses), **origin}
-    parts = {"adversary": loss.adversary} if loss.adversary else {}
-    shown, _ = eval_crops("val", run.profile.image_size, 1)
-    shown = shown[:SAMPLES].to(process.device)
-    return DistributedTrainer(
-        model,
-        loss,
-        run,
-        out,
-        source,
-        process,
-        seed=seed,
-        info=info,
-        parts=parts,
-        sample=lambda: contact_sheet([shown, model.reconstruct(shown)]),
-    )
+    shown = eval_crops("val", run.profile.image_size, 1)[0][:SAMPLES].to(process.device)
+    more = {
+        "source": source,
+        "info": {"config": config.to_json(), "losses": asdict(run.losses)},
+        "parts": {"adversary": loss.adversary} if loss.adversary else {},
+        "sample": lambda: contact_sheet([shown, model.reconstruct(shown)]),
+    }
+    return model, loss, more
 
 
 def _transformer(
-    run: RunConfig, out: Path, process: Process, seed: int, origin: dict, tokenizer, options: dict
-) -> DistributedTrainer:
-    recipe, objective = run.profile.transformer, run.objective
-    prefix, prior = options.get("prefix", True), options.get("prior")
+    run: RunConfig,
+    process: Process,
+    seed: int,
+    tokenizer: HierarchicalTokenizer,
+    *,
+    new: bool,
+    prefix: bool = True,
+    prior: bool | None = None,
+    start: Callable[[PhotoTransformer], None] = lambda model: None,
+) -> tuple[nn.Module, TransformerLoss, dict]:
+    """The model, its loss, and what else the trainer wants to know; ``new`` where it gets weights to start from."""
+    recipe, objective, tokenizer = run.profile.transformer, run.objective, tokenizer.to(process.device)
     prior = recipe.prior if prior is None else prior
-    tokenizer = tokenizer.to(process.device)
     config = make_config(run.profile, tokenizer, classes=2 if objective.drop else 1)
     codes = tokenizer.quantizer.codes
     model = PhotoTransformer(config, codes, prefix=prefix, prior=prior, patch=recipe.patch).to(process.device)
     # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
     few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
     few.seek(2**40)
-    if not options["resume"]:
-        options.get("start", lambda _: None)(model)
+    if new:
+        start(model)
         if prior:
             calibrate(model, tokenizer, FeatureSource(few, tokenizer).batch())
     if run.compile:
-        for block in model.body.modules():
-            if isinstance(block, Block):
-                block.compile(fullgraph=True)
-    source = make_source(run, process, seed, degraded=True)
-    loss = TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16)
-    names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
-    schedule = {"seed": seed, "steps": run.loop.steps, "lr": run.loop.lr}
-    info = {**names, "objective": asdict(objective), **schedule, **origin}
-    few.seek(2**40)
-    shown = few.pairs()
+        for block in model.body.blocks:
+            block.compile(fullgraph=True)
+    source, shown = make_source(run, process, seed, degraded=True), few.pairs()
 
     def sample() -> Tensor:
         latents = restore_latents(model, tokenizer, shown.lr)
         return contact_sheet([shown.hr[max(shown.hr)], tokenizer.decode(latents[max(latents)])])
 
-    return DistributedTrainer(
-        model,
-        loss,
-        run,
-        out,
-        source,
-        process,
-        seed=seed,
-        info=info,
-        parts={"tokenizer": tokenizer},
-        groups=lambda module: decay_groups(module, run.loop.weight_decay),
-        sample=sample,
-    )
+    names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
+    more = {
+        "source": source,
+        "info": {**names, "objective": asdict(objective), "lr": run.loop.lr},
+        "parts": {"tokenizer": tokenizer},
+        "groups": lambda module: decay_groups(module, run.loop.weight_decay),
+        "sample": sample,
+    }
+    return model, TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16), more
 
 
 def make_source(run: RunConfig, process: Process, seed: int, degraded: bool) -> Source:
