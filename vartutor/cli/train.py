@@ -38,6 +38,36 @@ def _tokenizer(args: argparse.Namespace) -> int:
     return 0
 
 
+def _baseline(args: argparse.Namespace) -> int:
+    from vartutor.baselines.cnn import CnnConfig
+    from vartutor.chapter import check_seed
+    from vartutor.paths import commit
+    from vartutor.profiles import get_profile
+    from vartutor.train.baseline import train_baseline
+
+    profile = get_profile(args.profile)
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    config = CnnConfig(
+        args.width or profile.cnn_width, args.blocks or profile.cnn_blocks, tuple(args.heads), args.residual_scale
+    )
+    trainer = train_baseline(
+        profile,
+        args.out,
+        config=config,
+        lr=args.lr,
+        seed=check_seed(args.seed),
+        steps=args.steps,
+        seconds=args.seconds,
+        bf16=args.bf16,
+        resume=args.resume,
+        origin={"command": shlex.join(["vartutor", *args.words]), "commit": commit()},
+    )
+    million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
+    print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
+    return 0
+
+
 def _publish(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.publish import publish_tokenizer
@@ -73,6 +103,16 @@ def add(commands: Commands) -> None:
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     add_seed(sub)
     add_run(sub, "build/tokenizer")
+    sub = train.add("baseline", _baseline, "train the convolutional super-resolver that the transformer has to beat")
+    add_profile(sub)
+    sub.add_argument("--heads", type=int, nargs="+", default=[1, 2, 4], help="scales of the one net (default 1 2 4)")
+    sub.add_argument("--width", type=int, help="channels, instead of the profile's")
+    sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
+    sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
+    sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
+    add_seed(sub)
+    add_run(sub, "build/baseline")
     sub = commands.add("publish", _publish, "put a trained tokenizer among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
