@@ -12,16 +12,19 @@ def checkpoint_name(name: str) -> str:
     return f"{PREFIX}{name}{SUFFIX}"
 
 
+def shipped_cnns() -> list[str]:
+    """Names that :func:`load_pretrained_cnn` knows."""
+    return sorted(file.removeprefix(PREFIX).removesuffix(SUFFIX) for file in manifest() if file.startswith(PREFIX))
+
+
 def load_pretrained_cnn(name: str = "course") -> CnnSuperResolver:
     """A trained net in evaluation mode, without gradients.
 
     Raises:
         UserError: unknown name; a checkpoint that is missing or changed.
     """
-    listed = manifest()
-    if checkpoint_name(name) not in listed:
-        names = [file.removeprefix(PREFIX).removesuffix(SUFFIX) for file in listed if file.startswith(PREFIX)]
-        raise UserError(f"no CNN {name!r}: choose one of {', '.join(sorted(names)) or 'none, for none is shipped'}")
-    net = CnnSuperResolver(CnnConfig.from_json(listed[checkpoint_name(name)]["config"]))
+    if name not in (names := shipped_cnns()):
+        raise UserError(f"no CNN {name!r}: choose one of {', '.join(names) or 'none, for none is shipped'}")
+    net = CnnSuperResolver(CnnConfig.from_json(manifest()[checkpoint_name(name)]["config"]))
     net.load_state_dict(load_checkpoint(checkpoint_name(name)))
     return net.eval().requires_grad_(False)
