@@ -2,6 +2,8 @@
 
 import math
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,16 +16,17 @@ from vartutor.data.degradation import gaussian_noise
 from vartutor.data.images import from_uint8, to_uint8, write_image
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE, UNSEEN
-from vartutor.evaluate import models
+from vartutor.evaluate import choice
 from vartutor.evaluate.budget import ErrorBudget
+from vartutor.evaluate.choice import default_restorers, find_cnn, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
-from vartutor.evaluate.models import find_cnn, find_model
 from vartutor.evaluate.photos import crops, own_photos, split_photos
 from vartutor.evaluate.report import write_rows
 from vartutor.evaluate.restorers import BICUBIC, Restorer, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, markdown, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.profiles import get_profile
+from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.baseline import train_baseline
@@ -242,6 +245,25 @@ def test_the_markdown_says_what_was_measured():
     assert "+1.25 [+1.25, +1.25]" in markdown(compare(rows, "bicubic"), signed=True)
 
 
+def test_the_plane_has_the_reference_at_its_origin():
+    rows = rows_of("bicubic", [20.0, 30.0]) + rows_of("bicubic", [0.8, 0.6], measure="perceptual")
+    for name, better in (("model, temperature 0", 1.0), ("model, temperature 1", 0.5), ("cnn", 2.0)):
+        rows += rows_of(name, [20 + better, 30 + better])
+        rows += rows_of(name, [0.8 - better / 10, 0.6 - better / 10], measure="perceptual")
+    figure = draw_tradeoff(compare(rows, "bicubic"), "bicubic")
+    (ax,) = figure.get_axes()
+    origin, *_ = ax.get_lines()
+    assert (origin.get_xdata(), origin.get_ydata()) == ([0], [0])
+    joined = next(line for line in ax.get_lines() if len(line.get_xdata()) == 2)
+    assert np.allclose(joined.get_xdata(), [1, 0.5])
+    assert np.allclose(joined.get_ydata(), [-0.1, -0.05])
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["bicubic", "model, temperature 0", "model, temperature 1", "cnn"]
+    assert ax.get_title() == "×4"
+    plt.close(figure)
+
+
 # --- the error budget ------------------------------------------------------------------------------
 
 
@@ -301,7 +323,7 @@ def test_clean_features_are_decoded_as_they_are(resolver, tokenizer, photos):
 @pytest.fixture
 def shipped(monkeypatch, tokenizer):
     """As if the course shipped a tokenizer."""
-    monkeypatch.setattr(models, "load_pretrained", lambda name: tokenizer)
+    monkeypatch.setattr(choice, "load_pretrained", lambda name: tokenizer)
 
 
 def test_models_are_found_by_the_folder_of_their_run(tmp_path, shipped, tokenizer, config, photos, raises_user_error):
@@ -320,6 +342,22 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, shipped, tokenize
         find_cnn(str(tmp_path))
 
 
+def test_restorers_by_their_words(tmp_path, shipped, tokenizer, config, photos):
+    for name, heads in (("one", (1, 2, 4)), ("a", (1,)), ("b", (2, 4))):
+        train_baseline(SMOKE, tmp_path / name, config=CnnConfig(8, 1, heads), steps=1)
+    train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
+    words = [f"cnn:{tmp_path / 'one'}", f"cnn:{tmp_path / 'a'},{tmp_path / 'b'}", f"model:{tmp_path / 't'}"]
+    one, separate, *ways = find_restorers(words, temperatures=(0, 0.5), expected=True)
+    assert [one.name, separate.name] == words[:2]
+    assert list(separate.run(photos[0].lr, 0)) == [1, 2, 4]
+    assert [way.name.removeprefix(words[2]) for way in ways] == [
+        ", temperature 0",
+        ", temperature 0.5",
+        ", expected, temperature 0.5",
+    ]
+    assert default_restorers()[:2] == ["bicubic", "denoise"]
+
+
 def test_denoisers_by_their_words(raises_user_error):
     assert parse_denoiser("denoise") is CHOSEN
     assert parse_denoiser("denoise:nlm:0.5").factor == 0.5
@@ -336,13 +374,29 @@ def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, sh
         write_image(tmp_path / "in" / f"{i}.png", lemur[0, :, : size[0], 100 * i : 100 * i + size[1]])
     train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
     train_baseline(SMOKE, tmp_path / "c", config=CnnConfig(8, 1), steps=1)
-    call = ["evaluate", "--photos", str(tmp_path / "in"), "--model", str(tmp_path / "t"), "--cnn", str(tmp_path / "c")]
-    ways = ["--temperatures", "0", "1", "--expected", "--seeds", "0", "5", "--degradation", "motion"]
+    cnn = f"cnn:{tmp_path / 'c'}"
+    call = ["evaluate", "--photos", str(tmp_path / "in"), "--model", str(tmp_path / "t")]
+    ways = [
+        "--restorers",
+        "bicubic",
+        "denoise",
+        cnn,
+        "model",
+        "--temperatures",
+        "0",
+        "1",
+        "--expected",
+        "--seeds",
+        "0",
+        "5",
+        "--degradation",
+        "motion",
+    ]
     assert main([*call, *ways, "--out", str(tmp_path / "out")]) == 0
     assert "×2" in capsys.readouterr().out
     rows = read_rows(tmp_path / "out" / "results.csv")
     names = ["model, temperature 0", "model, temperature 1", "model, expected, temperature 1"]
-    assert list(dict.fromkeys(row.restorer for row in rows)) == ["bicubic", "denoise", "cnn", *names]
+    assert list(dict.fromkeys(row.restorer for row in rows)) == ["bicubic", "denoise", cnn, *names]
     assert {row.seed for row in rows if row.restorer == names[1]} == {0, 5}
     assert {row.photo for row in rows} == {"0.png", "1.png"}
     summary = (tmp_path / "out" / "summary.md").read_text()
@@ -353,7 +407,7 @@ def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, sh
 
 
 def test_the_command_writes_an_error_budget(tmp_path, monkeypatch, resolver, photos, capsys):
-    monkeypatch.setattr("vartutor.evaluate.models.find_model", lambda source: resolver)
+    monkeypatch.setattr("vartutor.evaluate.choice.find_model", lambda source: resolver)
     monkeypatch.setattr("vartutor.evaluate.photos.crops", lambda preset, split: photos[:2])
     call = ["evaluate", "--restorers", "bicubic", "--budget", "--seeds", "0", "1", "--out", str(tmp_path)]
     assert main(call) == 0
@@ -361,7 +415,7 @@ def test_the_command_writes_an_error_budget(tmp_path, monkeypatch, resolver, pho
     rows = read_rows(tmp_path / "budget.csv")
     assert {row.seed for row in rows if row.restorer == "free running"} == {0, 1}
     text = (tmp_path / "budget.md").read_text()
-    assert "Generated with temperature 1.0, expected False." in text
+    assert "generated with {'temperature': 1.0, 'expected': False}" in text
     assert "| teacher forced |" in text
     assert "map 7" in text
 
@@ -374,7 +428,7 @@ def test_wrong_calls_are_one_line(tmp_path, capsys):
         (["--restorers", "bicubic", "--photos", str(tmp_path / "none")], "no such folder"),
         (["--restorers", "bicubic", "--degradation", "rain"], "unknown degradation 'rain'"),
         (["--restorers", "bicubic", "--split", "best"], "unknown split 'best'"),
-        (["--restorers", "bicubic", "--reference", "cnn", "--split", "val"], "no restorer 'cnn'"),
+        (["--restorers", "bicubic", "--reference", "cnn", "--split", "val"], "--reference 'cnn'"),
         (["--temperatures", "-1"], "temperature -1"),
         (["--largest", "10"], "--largest 10"),
     ):

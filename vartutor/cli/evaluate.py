@@ -9,33 +9,6 @@ from vartutor.cli.parser import Commands
 from vartutor.errors import UserError
 
 
-def _restorers(args: argparse.Namespace, model) -> list:
-    from vartutor.baselines.cnn import separate
-    from vartutor.evaluate.models import find_cnn
-    from vartutor.evaluate.restorers import BICUBIC, of_model, seedless
-
-    found = []
-    for name in args.restorers:
-        if name == "bicubic":
-            found.append(BICUBIC)
-        elif name.split(":")[0] == "denoise":
-            from vartutor.baselines.classical import parse_denoiser
-
-            found.append(seedless(name, parse_denoiser(name)))
-        elif name == "cnn":
-            found.append(seedless(name, separate([find_cnn(source) for source in args.cnn])))
-        elif name == "model":
-            found += [of_model(model, f"model, temperature {t:g}", t) for t in args.temperatures]
-            if args.expected:
-                warm = [t for t in args.temperatures if t > 0]
-                found += [of_model(model, f"model, expected, temperature {t:g}", t, expected=True) for t in warm]
-        else:
-            raise UserError(
-                f"unknown restorer {name!r}: choose from bicubic, denoise, denoise:METHOD:FACTOR, cnn, model"
-            )
-    return found
-
-
 def _photos(args: argparse.Namespace):
     from vartutor.data.presets import get_preset
     from vartutor.evaluate.photos import crops, own_photos, split_photos
@@ -59,24 +32,26 @@ def _measure(args: argparse.Namespace, restorers: list, photos, seeds: list[int]
     return rows
 
 
-def _budget(args: argparse.Namespace, model, seeds: list[int], origin: list[str]) -> None:
+def _budget(args: argparse.Namespace, seeds: list[int], command: str) -> None:
     from vartutor.data.presets import get_preset
     from vartutor.evaluate.budget import ErrorBudget
+    from vartutor.evaluate.choice import find_model
     from vartutor.evaluate.photos import crops
     from vartutor.evaluate.report import write_budget
 
-    greedy = args.temperatures[0] == 0
-    how = {"top_k": 1} if greedy else {"temperature": args.temperatures[0], "expected": args.expected}
-    budget = ErrorBudget(model.model, model.tokenizer, **how)
+    resolver, t = find_model(args.model), args.temperatures[0]
+    how = {"top_k": 1} if t == 0 else {"temperature": t, "expected": args.expected}
     photos = crops(get_preset(args.degradation), args.split)
-    rows = list(budget.rows(photos, seeds[:1] if greedy or args.expected else seeds))
-    write_budget(args.out, rows, [*origin, "Generated with " + ", ".join(f"{k} {v}" for k, v in how.items()) + "."])
+    rows = ErrorBudget(resolver.model, resolver.tokenizer, **how).rows(
+        photos, seeds if t and not args.expected else [0]
+    )
+    words = f"Crops of {len(photos)} {args.split} photos, degraded with `{args.degradation}`; generated with {how}."
+    write_budget(args.out, list(rows), [command, words])
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vartutor.baselines.pretrained import shipped_cnns
     from vartutor.chapter import check_seed
-    from vartutor.evaluate.models import find_model
+    from vartutor.evaluate.choice import default_restorers, find_restorers
     from vartutor.evaluate.report import write_results
     from vartutor.paths import commit, make_folder
     from vartutor.show.figures import render
@@ -85,27 +60,22 @@ def _evaluate(args: argparse.Namespace) -> int:
     seeds = [check_seed(seed) for seed in args.seeds]
     if args.largest < 64:
         raise UserError(f"--largest {args.largest}: give 64 pixels or more")
-    if min(args.temperatures) < 0:
-        raise UserError(f"temperature {min(args.temperatures):g}: give 0, which is greedy, or more")
-    if not args.restorers:
-        args.restorers = [
-            "bicubic",
-            "denoise",
-            *["cnn"] * (args.cnn != ["course"] or "course" in shipped_cnns()),
-            "model",
-        ]
-    model = find_model(args.model) if args.budget or "model" in args.restorers else None
-    restorers, photos = _restorers(args, model), _photos(args)
+    words = args.restorers or default_restorers()
+    restorers = find_restorers(words, args.model, args.temperatures, args.expected)
+    names = [restorer.name for restorer in restorers]
+    reference = args.reference or names[0]
+    if reference not in names:
+        raise UserError(f"--reference {reference!r}: choose one of {', '.join(names)}")
+    photos = _photos(args)
     make_folder(args.out)
-    origin = [
-        f"`{shlex.join(['vartutor', *args.words])}`, commit {commit() or 'unknown'}",
-        f"{len(photos)} {_what(args)}, degraded with `{args.degradation}`.",
-    ]
+    command = f"`{shlex.join(['vartutor', *args.words])}`, commit {commit() or 'unknown'}"
     rows = _measure(args, restorers, photos, seeds)
-    summaries = write_results(args.out, rows, origin, args.reference or restorers[0].name)
-    (args.out / "tradeoff.png").write_bytes(render(draw_tradeoff(summaries)))
+    what = f"{len(photos)} {_what(args)}, degraded with `{args.degradation}`."
+    differences = write_results(args.out, rows, [command, what], reference)
+    if differences:
+        (args.out / "tradeoff.png").write_bytes(render(draw_tradeoff(differences, reference)))
     if args.budget:
-        _budget(args, model, seeds, origin)
+        _budget(args, seeds, command)
     print((args.out / "summary.md").read_text(encoding="utf-8"))
     print(f"Tables and figure: {args.out}")
     return 0
@@ -124,13 +94,11 @@ def add(commands: Commands) -> None:
         "--model", default="course", metavar="NAME|RUN", help="shipped, or a training run (default course)"
     )
     sub.add_argument(
-        "--cnn", nargs="+", default=["course"], metavar="NAME|RUN", help="the same of the CNN; or one run per scale"
-    )
-    sub.add_argument(
         "--restorers",
         nargs="+",
         metavar="NAME",
-        help="of bicubic, denoise, denoise:METHOD:FACTOR, cnn, model; all that are there if left out",
+        help="of bicubic; denoise or such as denoise:tv:0.5; cnn, cnn:RUN or cnn:RUN,RUN,RUN (one net per scale); "
+        "model, model:NAME or model:RUN (default: bicubic denoise cnn model, without a cnn that is not shipped)",
     )
     sub.add_argument(
         "--temperatures", type=float, nargs="+", default=[1.0], help="of the model; 0 is greedy (default 1)"
@@ -148,6 +116,6 @@ def add(commands: Commands) -> None:
         default="course",
         help="course (default), bicubic, varsr; never trained on: impulse, speckle, motion, jpeg",
     )
-    sub.add_argument("--reference", help="restorer that the others are compared with (default: the first)")
+    sub.add_argument("--reference", help="name of the restorer that the others are compared with (default: the first)")
     sub.add_argument("--budget", action="store_true", help="also the model's error budget, part by part")
     sub.add_argument("--out", type=Path, default=Path("build/evaluate"), help="folder for tables and figure")

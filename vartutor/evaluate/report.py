@@ -24,11 +24,14 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
     Args:
         origin: lines that say how the results came about.
 
+    Returns:
+        the differences.
+
     Raises:
         UserError: the reference was not measured.
     """
-    summaries, differences = summarise(rows), compare(rows, reference)
-    parts = ["# Results", *origin, READING, markdown(summaries)]
+    differences = compare(rows, reference)
+    parts = ["# Results", *origin, READING, markdown(summarise(rows))]
     if differences:
         how = (
             "Restorer minus reference on the same photo, then the mean over photos: an interval without 0 is a finding."
@@ -36,7 +39,7 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
         parts += [f"## Differences from {reference}", how, markdown(differences, signed=True)]
     write_rows(out / "results.csv", rows)
     (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
-    return summaries
+    return differences
 
 
 def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
