@@ -1,6 +1,7 @@
 """Measuring restorers: measures, tables, intervals, the error budget, and the command."""
 
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +26,7 @@ from vartutor.evaluate.report import write_rows
 from vartutor.evaluate.restorers import BICUBIC, Restorer, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, markdown, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
+from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
@@ -366,6 +368,14 @@ def test_denoisers_by_their_words(raises_user_error):
             parse_denoiser(words)
     with raises_user_error("unknown denoiser 'bm3d'"):
         parse_denoiser("denoise:bm3d:1")
+
+
+def test_the_default_denoiser_is_the_best_of_the_recorded_search():
+    lines = (assets() / "studies" / "denoisers.md").read_text().split("**PSNR of luma")[1].split("**")[1].splitlines()
+    means = {line.split("|")[1].strip(): re.findall(r"\| (\d+\.\d+) \[", line) for line in lines if " [" in line}
+    best = max(means, key=lambda name: sum(map(float, means[name])))
+    assert parse_denoiser(best) == CHOSEN
+    assert len(means) > 10
 
 
 def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, shipped, capsys):
