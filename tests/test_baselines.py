@@ -135,6 +135,8 @@ def test_settings_survive_json():
 def test_wrong_nets_are_one_line(raises_user_error):
     with raises_user_error("heads (3,)", "1, 2, 4"):
         CnnConfig(heads=(3,))
+    with raises_user_error("0 blocks of 8 channels"):
+        CnnConfig(8, 0)
     with raises_user_error("no CNN 'huge'"):
         load_pretrained_cnn("huge")
 
@@ -187,6 +189,8 @@ def test_a_budget_of_seconds_becomes_a_number_of_steps(tmp_path, monkeypatch, ra
     assert all(torch.equal(value, theirs[name]) for name, value in trainer.model.state_dict().items())
     with raises_user_error("1.0 seconds", "a single step takes"):
         train_baseline(SMOKE, tmp_path, config=TINY, seconds=1.0)
+    with raises_user_error("0 seconds"):
+        train_baseline(SMOKE, tmp_path, config=TINY, seconds=0)
     with raises_user_error("--steps and --seconds"):
         train_baseline(SMOKE, tmp_path, config=TINY, seconds=1.0, steps=3)
 

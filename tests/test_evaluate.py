@@ -202,6 +202,8 @@ def test_rows_survive_the_file(tmp_path, raises_user_error):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with raises_user_error("other.csv", "not a table of results"):
         read_rows(tmp_path / "other.csv")
+    with raises_user_error("r.csv", "cannot be written"):
+        write_rows(tmp_path / "missing" / "r.csv", rows)
 
 
 def test_means_are_over_photos_of_means_over_seeds():
@@ -433,6 +435,7 @@ def test_the_command_writes_an_error_budget(tmp_path, monkeypatch, resolver, pho
 def test_wrong_calls_are_one_line(tmp_path, capsys):
     for words, expected in (
         (["--restorers", "model"], "no transformer 'course'"),
+        (["--restorers", "bicubic", "--budget"], "no transformer 'course'"),
         (["--restorers", "cnn"], "no CNN 'course'"),
         (["--restorers", "sharpen"], "unknown restorer 'sharpen'"),
         (["--restorers", "bicubic", "--photos", str(tmp_path / "none")], "no such folder"),

@@ -22,7 +22,7 @@ class CnnConfig:
     """All that the shapes of the net's weights depend on, in words that JSON can hold.
 
     Raises:
-        UserError: heads other than some of 1, 2 and 4.
+        UserError: heads other than some of 1, 2 and 4; no channels or no blocks.
     """
 
     width: int = 128  # channels
@@ -33,6 +33,8 @@ class CnnConfig:
     def __post_init__(self):
         if not self.heads or set(self.heads) - set(SCALES):
             raise UserError(f"heads {self.heads}: choose from {', '.join(map(str, SCALES))}")
+        if min(self.width, self.blocks) < 1:
+            raise UserError(f"{self.blocks} blocks of {self.width} channels: give whole numbers from 1 on")
 
     @classmethod
     def from_json(cls, entry: dict):

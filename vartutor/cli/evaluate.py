@@ -32,26 +32,24 @@ def _measure(args: argparse.Namespace, restorers: list, photos, seeds: list[int]
     return rows
 
 
-def _budget(args: argparse.Namespace, seeds: list[int], command: str) -> None:
+def _budget(args: argparse.Namespace, resolver, seeds: list[int], command: str) -> None:
     from vartutor.data.presets import get_preset
     from vartutor.evaluate.budget import ErrorBudget
-    from vartutor.evaluate.choice import find_model
     from vartutor.evaluate.photos import crops
     from vartutor.evaluate.report import write_budget
 
-    resolver, t = find_model(args.model), args.temperatures[0]
+    t = args.temperatures[0]
     how = {"top_k": 1} if t == 0 else {"temperature": t, "expected": args.expected}
     photos = crops(get_preset(args.degradation), args.split)
-    rows = ErrorBudget(resolver.model, resolver.tokenizer, **how).rows(
-        photos, seeds if t and not args.expected else [0]
-    )
+    budget = ErrorBudget(resolver.model, resolver.tokenizer, **how)
+    rows = budget.rows(photos, seeds if t and not args.expected else [0])
     words = f"Crops of {len(photos)} {args.split} photos, degraded with `{args.degradation}`; generated with {how}."
     write_budget(args.out, list(rows), [command, words])
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from vartutor.chapter import check_seed
-    from vartutor.evaluate.choice import default_restorers, find_restorers
+    from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
     from vartutor.evaluate.report import write_results
     from vartutor.paths import commit, make_folder
     from vartutor.show.figures import render
@@ -66,6 +64,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     reference = args.reference or names[0]
     if reference not in names:
         raise UserError(f"--reference {reference!r}: choose one of {', '.join(names)}")
+    resolver = find_model(args.model) if args.budget else None
     photos = _photos(args)
     make_folder(args.out)
     command = f"`{shlex.join(['vartutor', *args.words])}`, commit {commit() or 'unknown'}"
@@ -75,7 +74,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if differences:
         (args.out / "tradeoff.png").write_bytes(render(draw_tradeoff(differences, reference)))
     if args.budget:
-        _budget(args, seeds, command)
+        _budget(args, resolver, seeds, command)
     print((args.out / "summary.md").read_text(encoding="utf-8"))
     print(f"Tables and figure: {args.out}")
     return 0

@@ -48,9 +48,9 @@ def _baseline(args: argparse.Namespace) -> int:
     profile = get_profile(args.profile)
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
-    config = CnnConfig(
-        args.width or profile.cnn_width, args.blocks or profile.cnn_blocks, tuple(args.heads), args.residual_scale
-    )
+    width = profile.cnn_width if args.width is None else args.width
+    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
     trainer = train_baseline(
         profile,
         args.out,

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vartutor.evaluate.measures import MEASURES, Measure, measure
+from vartutor.evaluate.measures import MEASURES, Measure
 from vartutor.evaluate.photos import TestPhoto
+from vartutor.evaluate.restorers import judge
 from vartutor.evaluate.table import Row
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.generate import Step, iterate
@@ -59,9 +60,9 @@ class ErrorBudget:
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
         clean, degraded = tuple(tokenizer.encode(photo.hr[max(photo.hr)])), photo_features(tokenizer, photo.lr)
         features = {s: tokenizer.decode(f) for s, f in zip(tokenizer.scales, clean, strict=True)}
-        yield from _compare(photo, "clean features", features)
+        yield from judge(photo, "clean features", features)
         for part, f in (("true tokens", clean), ("photo's own tokens", degraded)):
-            yield from _compare(photo, part, tokenizer.decode_scales(quantizer.tokenize(f)))
+            yield from judge(photo, part, tokenizer.decode_scales(quantizer.tokenize(f)))
         targets, _, inputs, rests = force(tokenizer, clean, degraded)
         logits = self.model.body(self.model.condition(photo.lr, degraded), inputs, rests)
         squares = [p * p for p in quantizer.patch_nums]
@@ -84,7 +85,7 @@ class ErrorBudget:
             images = {
                 s: tokenizer.decode(steps[e - 1].f_hat) for s, e in zip(tokenizer.scales, quantizer.ends, strict=True)
             }
-            yield from _compare(photo, part, images, seed)
+            yield from judge(photo, part, images, seed)
             if g == 0:
                 for k, name, value in self._running(steps, clean, true):
                     yield Row("free running", seed, photo.name, f"map {k}", name, value)
@@ -100,12 +101,6 @@ class ErrorBudget:
                 "f_hat error": ((f_hat - aim).square().sum() / aim.square().sum()).item(),
             }
             yield from ((step.k, name, value) for name, value in measured.items())
-
-
-def _compare(photo: TestPhoto, part: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
-    for s, image in images.items():
-        for name, value in measure(image, photo.hr[s], s).items():
-            yield Row(part, seed, photo.name, str(s), name, value)
 
 
 def _right(logits: Tensor, right: Tensor) -> dict[str, float]:

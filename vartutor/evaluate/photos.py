@@ -39,7 +39,7 @@ def _part(pairs: Pairs, begin: int, end: int) -> TestPhoto:
 class WholePhotos:
     """Whole photos, read and degraded when their turn comes; sizes may differ.
 
-    From a photo larger than ``largest`` the middle is taken; odd pixels at the right and the bottom are cut off.
+    The middle is taken of a photo larger than ``largest``, and of one whose sides are no multiples of the factor.
 
     Args:
         sources: name -> function that reads the clean photo, (3, H, W) in [-1, 1].

@@ -52,8 +52,15 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
     return Restorer(name, run, draws=temperature > 0 and not options.get("expected", False))
 
 
+def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
+    """All measures of what became of a photo, at every scale that is there."""
+    for s, image in images.items():
+        for title, value in measure(image, photo.hr[s], s).items():
+            yield Row(name, seed, photo.name, str(s), title, value)
+
+
 def evaluate(restorers: Sequence[Restorer], photos: Iterable[TestPhoto], seeds: Sequence[int] = (0,)) -> Iterator[Row]:
-    """Measure every restorer on every photo; those that draw, once per seed.
+    """Judge every restorer on every photo; those that draw, once per seed.
 
     Raises:
         UserError: two restorers of the same name.
@@ -64,6 +71,4 @@ def evaluate(restorers: Sequence[Restorer], photos: Iterable[TestPhoto], seeds: 
     for photo in photos:
         for restorer in restorers:
             for seed in seeds if restorer.draws else (0,):
-                for s, image in restorer.run(photo.lr, seed).items():
-                    for name, value in measure(image, photo.hr[s], s).items():
-                        yield Row(restorer.name, seed, photo.name, str(s), name, value)
+                yield from judge(photo, restorer.name, restorer.run(photo.lr, seed), seed)

@@ -95,11 +95,11 @@ def train_baseline(
     Raises:
         UserError: both steps and seconds; a state that is missing, unreadable or of another net.
     """
-    if steps and seconds:
+    if steps is not None and seconds is not None:
         raise UserError("both --steps and --seconds: give one of them")
     if resume:
         steps = steps or load_state(out / "state.pt").get("info", {}).get("steps")
-    elif seconds:
+    elif seconds is not None:
         steps = steps_within(seconds, _fresh(config, profile, preset, seed, bf16))
     steps = steps or profile.baseline_steps
     loss = _fresh(config, profile, preset, seed, bf16)
@@ -108,6 +108,7 @@ def train_baseline(
         "config": config.to_json(),
         "seed": seed,
         "steps": steps,
+        "lr": lr,
         "preset": preset.name,
         **(origin or {}),
     }
