@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from vartutor.cli import main
 from vartutor.data.photos import find_photo
 from vartutor.errors import UserError
 
@@ -46,6 +47,20 @@ def two_processes(tmp_path):
         return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory):
+    """Folder with three training runs of two steps each, by the command: ``hit``, ``transformer``, ``fidelity``."""
+    runs = tmp_path_factory.mktemp("runs")
+    call = ["--profile", "smoke", "--steps", "2", "--out"]
+    for words in (
+        ["tokenizer", *call, str(runs / "hit")],
+        ["transformer", "--tokenizer", str(runs / "hit"), *call, str(runs / "transformer")],
+        ["fidelity", "--model", str(runs / "transformer"), *call, str(runs / "fidelity")],
+    ):
+        assert main(["train", *words]) == 0
+    return runs
 
 
 @pytest.fixture(scope="session")

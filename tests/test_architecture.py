@@ -13,7 +13,7 @@ FLOORS = [
     ["errors", "__init__"],
     ["paths", "profiles", "tables"],
     ["checkpoints", "data"],
-    ["metrics", "perceptual", "metrics_extra", "tiling"],
+    ["metrics", "perceptual", "metrics_extra", "tiling", "color"],
     ["tokenizer", "baselines"],
     ["transformer", "preference"],
     ["superres"],

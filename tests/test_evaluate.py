@@ -31,6 +31,7 @@ from vartutor.profiles import get_profile
 from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.train.baseline import train_baseline
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.model import TransformerConfig
@@ -324,13 +325,7 @@ def test_clean_features_are_decoded_as_they_are(resolver, tokenizer, photos):
 # --- models and the command ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shipped(monkeypatch, tokenizer):
-    """As if the course shipped a tokenizer."""
-    monkeypatch.setattr(choice, "load_pretrained", lambda name: tokenizer)
-
-
-def test_models_are_found_by_the_folder_of_their_run(tmp_path, shipped, tokenizer, config, photos, raises_user_error):
+def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config, photos, raises_user_error):
     trainer = train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
     net = train_baseline(SMOKE, tmp_path / "c", config=CnnConfig(8, 1), steps=1)
     model = find_model(str(tmp_path / "t"))
@@ -340,13 +335,13 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, shipped, tokenize
     assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
     with raises_user_error(tmp_path / "t", "no convolutional"):
         find_cnn(str(tmp_path / "t"))
-    with raises_user_error(tmp_path / "c", "no transformer"):
+    with raises_user_error(tmp_path / "c", "which model"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
         find_cnn(str(tmp_path))
 
 
-def test_restorers_by_their_words(tmp_path, shipped, tokenizer, config, photos):
+def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):
     for name, heads in (("one", (1, 2, 4)), ("a", (1,)), ("b", (2, 4))):
         train_baseline(SMOKE, tmp_path / name, config=CnnConfig(8, 1, heads), steps=1)
     train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
@@ -360,6 +355,21 @@ def test_restorers_by_their_words(tmp_path, shipped, tokenizer, config, photos):
         ", expected, temperature 0.5",
     ]
     assert default_restorers()[:2] == ["bicubic", "denoise"]
+
+
+def test_a_model_is_asked_at_every_fidelity(resolver, tokenizer, photos, monkeypatch, raises_user_error):
+    monkeypatch.setattr(choice, "find_model", lambda source: resolver)
+    with raises_user_error("no fidelity module"):
+        find_restorers(["model"], fidelities=(0, 1))
+    fidelity = Fidelity.of(tokenizer, hidden=8)
+    torch.nn.init.normal_(fidelity.pixels.weight, std=0.1)
+    faithful = SuperResolver(resolver.model, tokenizer, fidelity.eval())
+    monkeypatch.setattr(choice, "find_model", lambda source: faithful)
+    plain, asked = find_restorers(["model"], temperatures=(0,), fidelities=(0, 0.5))
+    assert asked.name == "model, fidelity 0.5, temperature 0"
+    images = [r.run(photos[0].lr[:1], 0)[4][0] for r in (plain, asked)]
+    assert not torch.equal(*images)
+    assert torch.equal(images[1], faithful.upscale(photos[0].lr[0], top_k=1, fidelity=0.5)[4])
 
 
 def test_denoisers_by_their_words(raises_user_error):
@@ -380,7 +390,7 @@ def test_the_default_denoiser_is_the_best_of_the_recorded_search():
     assert len(means) > 10
 
 
-def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, shipped, capsys):
+def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, capsys):
     (tmp_path / "in").mkdir()
     for i, size in enumerate(((64, 72), (80, 64))):
         write_image(tmp_path / "in" / f"{i}.png", lemur[0, :, : size[0], 100 * i : 100 * i + size[1]])
@@ -434,9 +444,9 @@ def test_the_command_writes_an_error_budget(tmp_path, monkeypatch, resolver, pho
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):
     for words, expected in (
-        (["--restorers", "model"], "no transformer 'course'"),
-        (["--restorers", "bicubic", "--budget"], "no transformer 'course'"),
-        (["--restorers", "cnn"], "no CNN 'course'"),
+        (["--restorers", "model:huge"], "huge"),
+        (["--restorers", "bicubic", "--model", "huge", "--budget"], "huge"),
+        (["--restorers", "cnn:huge"], "no CNN 'huge'"),
         (["--restorers", "sharpen"], "unknown restorer 'sharpen'"),
         (["--restorers", "bicubic", "--photos", str(tmp_path / "none")], "no such folder"),
         (["--restorers", "bicubic", "--degradation", "rain"], "unknown degradation 'rain'"),

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vartutor.profiles import get_profile
 from vartutor.tokenizer.official import load_vqvae
 from vartutor.transformer.attention import block_causal_mask, grid_angles, rotate
 from vartutor.transformer.condition import class_condition
 from vartutor.transformer.generate import generate, iterate, keep_likely
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.official import load_var, rename
+from vartutor.transformer.official import init_from_var, load_var, rename
+from vartutor.transformer.photo import PhotoTransformer
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("tiny_var_golden", "tiny_var_saln_golden", "tiny_var_nol2_golden")
@@ -187,3 +189,105 @@ def test_weights_that_do_not_fit_are_listed(case, raises_user_error):
         load_var(spoiled, config["patch_nums"], heads=config["num_heads"])
     with raises_user_error("no transformer of VAR", "word_embed.weight"):
         load_var({"x": torch.zeros(1)})
+
+
+# --- starting a model for photos from official weights -----------------------------------------------------
+
+
+def make_photo_transformer(model, ladder, **changes):
+    """A new model of the same size, for other maps."""
+    options = {"prior": changes.pop("prior", True), "prefix": changes.pop("prefix", True)}
+    config = replace(model.config, patch_nums=ladder, classes=1, **changes)
+    return PhotoTransformer(config, torch.randn(config.codes, config.channels), **options)
+
+
+def test_starting_on_the_same_ladder_takes_all_but_the_classes(case, model):
+    _, config, weights = case
+    photo = make_photo_transformer(model, tuple(config["patch_nums"]))
+    start = init_from_var(photo, weights, config["patch_nums"])
+    assert start.resized == ("body.class_emb.weight",)
+    assert start.unused == ()
+    assert {name.split(".")[0] for name in start.new} == {"prefix", "body"}
+    assert all(name.startswith(("prefix.", "body.prior.")) for name in start.new)
+    assert set(start.taken + start.resized + start.new) == set(photo.state_dict())
+    ours, theirs = photo.body.state_dict(), model.state_dict()
+    assert all(
+        torch.equal(ours[name.removeprefix("body.")], theirs[name.removeprefix("body.")]) for name in start.taken
+    )
+    assert torch.equal(photo.body.class_emb.weight[0], model.class_emb.weight[-1])  # the null class
+
+
+def test_tables_are_resized_for_another_ladder(case, model):
+    _, config, weights = case
+    photo = make_photo_transformer(model, (1, 2, 2, 4, 5, 8))  # theirs is 1, 2, 3, 4
+    assert config["patch_nums"] == [1, 2, 3, 4]
+    start = init_from_var(photo, weights, config["patch_nums"])
+    assert set(start.resized) == {"body.class_emb.weight", "body.level.weight", "body.pos"}
+    level, pos = photo.body.level.weight, photo.body.pos
+    assert torch.equal(level, model.level.weight[[0, 1, 1, 3, 3, 3]])
+    ours, theirs = (
+        table.split([p * p for p in ladder], 1)
+        for table, ladder in ((pos, (1, 2, 2, 4, 5, 8)), (model.pos, (1, 2, 3, 4)))
+    )
+    for k, same in ((0, 0), (1, 1), (2, 1), (3, 3)):
+        assert torch.allclose(ours[k], theirs[same], atol=1e-6)
+    grid = theirs[3].transpose(1, 2).unflatten(2, (4, 4))
+    large = F.interpolate(grid, size=(8, 8), mode="bicubic")
+    assert torch.allclose(ours[5].transpose(1, 2).unflatten(2, (8, 8)), large, atol=1e-6)
+
+
+def test_rotary_positions_need_no_table(case, model):
+    _, config, weights = case
+    start = init_from_var(make_photo_transformer(model, (1, 2, 4), rope=True), weights, config["patch_nums"])
+    assert start.unused == ("pos",)
+    assert "body.pos" not in start.resized
+    bare = NextScaleTransformer(replace(model.config, patch_nums=(1, 2)))
+    start = init_from_var(bare, weights, config["patch_nums"])
+    assert start.new == ()
+    assert "blocks.0.fc1.weight" in start.taken
+    assert torch.equal(bare.class_emb.weight, model.class_emb.weight)
+
+
+def test_the_report_can_be_read(case, model):
+    _, config, weights = case
+    lines = str(init_from_var(make_photo_transformer(model, (1, 2)), weights, config["patch_nums"])).splitlines()
+    assert lines[0].startswith("taken from VAR: ")
+    assert lines[1].startswith("resized: body.")
+    assert lines[2].startswith("new: ")
+    assert "prefix.proj.weight" in lines[2]
+    assert len(lines) == 3
+
+
+def test_weights_that_do_not_fit_change_nothing_and_are_listed(case, model, raises_user_error, tmp_path):
+    _, config, weights = case
+    ladder = config["patch_nums"]
+    photo = make_photo_transformer(model, (1, 2, 4))
+    before = {name: value.clone() for name, value in photo.state_dict().items()}
+    spoiled = {name: value for name, value in weights.items() if name != "head.bias"}
+    spoiled |= {"surplus": torch.zeros(1), "head_nm.ada_lin.1.bias": torch.zeros(3), "pos_1LC": torch.zeros(1, 7, 64)}
+    with raises_user_error("missing head.bias", "unknown surplus", "head_modulation.bias is (3,)", "pos is (1, 7, 64)"):
+        init_from_var(photo, spoiled, ladder)
+    with raises_user_error("pos is"):  # of another ladder than said
+        init_from_var(photo, weights, (1, 2, 3, 5))
+    with raises_user_error("no transformer of VAR"):
+        init_from_var(photo, {"x": torch.zeros(1)}, ladder)
+    with raises_user_error("no such file"):
+        init_from_var(photo, tmp_path / "none.pth", ladder)
+    with raises_user_error("unknown blocks.1."):
+        init_from_var(make_photo_transformer(model, (1, 2), depth=1), weights, ladder)
+    assert all(torch.equal(value, before[name]) for name, value in photo.state_dict().items())
+
+
+def test_the_published_size_starts_from_the_published_shapes():
+    entries = json.loads((GOLDEN / "var_d16_state_dict.json").read_text())["state_dict"]
+    weights = {name: torch.zeros(entry["shape"], device="meta") for name, entry in entries.items()}
+    profile = get_profile("gpu")
+    recipe, ladder = profile.transformer, tuple(p for group in profile.groups for p in group)
+    sizes = recipe.width, recipe.depth, recipe.heads
+    config = TransformerConfig(ladder, profile.codes, profile.channels, *sizes, rope=recipe.rope)
+    with torch.device("meta"):
+        model = PhotoTransformer(config, torch.zeros(1, 1), prior=recipe.prior)
+        start = init_from_var(model, weights)
+    assert set(start.resized) == {"body.class_emb.weight", "body.level.weight", "body.pos"}
+    assert all(name.startswith("prefix.") for name in start.new)
+    assert len(start.taken) == 220 - 18 - 3  # without the constant buffers

@@ -11,7 +11,7 @@ from vartutor.transformer.attention import block_causal_mask, grid_angles
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,36 @@ def test_labels_are_dropped_at_the_given_rate():
     dropped = drop_labels(labels, 11, 0.1, torch.Generator().manual_seed(0))
     assert set(dropped.tolist()) == {0, 10}
     assert 0.08 < (dropped == 10).float().mean() < 0.12
+
+
+def test_a_photo_that_is_not_shown_leaves_an_empty_prefix_and_the_prior(tokenizer, photos, raises_user_error):
+    torch.manual_seed(0)
+    quantizer = tokenizer.quantizer
+    config = TransformerConfig(quantizer.patch_nums, 64, 16, 32, 2, 2, classes=2)
+    model, features = PhotoTransformer(config, quantizer.codes), photo_features(tokenizer, photos[1])
+    shown, null = model.condition(photos[1], features), model.null_condition(photos[1], features)
+    assert not null.prefix.any()
+    assert null.prefix.shape == shown.prefix.shape
+    assert torch.equal(null.vector, model.body.class_emb.weight[1:].expand(3, -1))
+    assert torch.equal(shown.vector, model.body.class_emb.weight[:1].expand(3, -1))
+    assert null.features is features
+    mixed = model.condition(photos[1], features, torch.tensor([0, 1, 0]))
+    assert torch.equal(mixed.prefix[[0, 2]], shown.prefix[[0, 2]])
+    assert not mixed.prefix[1].any()
+    assert make(tokenizer).condition(photos[1], features, torch.zeros(3, dtype=torch.long)).prefix.any()
+    with raises_user_error("no null class", "--drop"):
+        make(tokenizer).null_condition(photos[1], features)
+
+
+def test_latents_at_the_end_of_every_group(tokenizer, photos):
+    model = make(tokenizer)
+    options = {"generator": torch.Generator().manual_seed(2), "temperature": 0.8}
+    found = restore_latents(model, tokenizer, photos[1], **options)
+    condition = model.condition(photos[1], photo_features(tokenizer, photos[1]))
+    options["generator"].manual_seed(2)
+    steps = list(iterate(model.body, tokenizer, condition, **options))
+    assert list(found) == [1, 2, 4]
+    assert all(torch.equal(f_hat, steps[k].f_hat) for f_hat, k in zip(found.values(), (4, 6, 7), strict=True))
 
 
 def test_widths_that_do_not_divide(raises_user_error):

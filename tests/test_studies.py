@@ -10,7 +10,7 @@ from vartutor.cli import main
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.publish import publish_tokenizer
+from vartutor.train.publish import publish
 from vartutor.train.studies import decode_small, load_study, run_study
 from vartutor.train.tokenizer import train_tokenizer
 
@@ -58,7 +58,7 @@ def shelf(tmp_path):
 def test_publishing_writes_weights_and_their_record(tmp_path, shelf):
     before = json.loads((shelf / "manifest.json").read_text())
     train_tokenizer(SMOKE, tmp_path / "run", ladder="vq", steps=2, seed=5, origin={"command": "c", "commit": "abc"})
-    entry = publish_tokenizer(tmp_path / "run", SMOKE, shelf)
+    entry = publish(tmp_path / "run", SMOKE, shelf)
     assert (entry["seed"], entry["steps"], entry["command"], entry["commit"]) == (5, 2, "c", "abc")
     assert set(entry["metrics"]["psnr_rgb"]) == {"4"}
     after = json.loads((shelf / "manifest.json").read_text())
@@ -73,4 +73,4 @@ def test_publishing_something_else_is_one_line(tmp_path, capsys):
     assert main(["publish", str(tmp_path)]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "no saved state" in first
-    assert "does not say which tokenizer" in second
+    assert "does not say which model" in second

@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from vartutor.color import smooth
 from vartutor.data.images import to_pil
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tiling import Canvas, cut, pad_to, ramp, starts
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
 
@@ -20,8 +23,12 @@ from vartutor.transformer.photo import PhotoTransformer
 def resolver():
     torch.manual_seed(0)
     tokenizer = build_tokenizer(TokenizerConfig.of(get_profile("smoke"), "hit")).eval().requires_grad_(False)
-    config = TransformerConfig(tokenizer.quantizer.patch_nums, 64, 16, 32, 1, 2, rope=True)
-    return SuperResolver(PhotoTransformer(config, tokenizer.quantizer.codes).eval(), tokenizer)
+    config = TransformerConfig(tokenizer.quantizer.patch_nums, 64, 16, 32, 1, 2, rope=True, classes=2)
+    model = PhotoTransformer(config, tokenizer.quantizer.codes)
+    fidelity = Fidelity.of(tokenizer, hidden=24)
+    for layer in (*(mix[-1] for mix in fidelity.mix), fidelity.pixels):  # untrained, they are zero
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    return SuperResolver(model.eval(), tokenizer, fidelity.eval().requires_grad_(False))
 
 
 def photo(height, width, seed=0):
@@ -68,12 +75,28 @@ def test_kinds_of_images(resolver, tmp_path):
     assert np.array_equal(np.asarray(from_path), from_array)
 
 
-def test_batch_and_block_change_nothing(resolver):
-    x = photo(40, 64)
-    whole = resolver.upscale(x, seed=3)
-    parts = SuperResolver(resolver.model, resolver.tokenizer, batch=3, block=24).upscale(x, seed=3)
+@pytest.mark.parametrize(
+    ("fidelity", "color_fix"), [(0.0, "none"), (1.0, "none"), (0.5, "mean"), (0.0, "wavelet"), (1.0, "wavelet")]
+)
+def test_batch_and_block_change_nothing(resolver, fidelity, color_fix):
+    x, options = photo(28, 100), {"seed": 3, "fidelity": fidelity, "color_fix": color_fix}
+    whole = resolver.upscale(x, **options)
+    small = SuperResolver(resolver.model, resolver.tokenizer, resolver.fidelity, batch=3, block=24)
+    parts = small.upscale(x, **options)
     for s in (1, 2, 4):
         assert (whole[s] - parts[s]).abs().max() <= 2 / 255 + 1e-6  # one gray level of rounding
+
+
+def test_a_block_needs_memory_for_itself_alone(resolver, monkeypatch):
+    seen = []
+    original = SuperResolver._decode
+    monkeypatch.setattr(
+        SuperResolver, "_decode", lambda *args: seen.append(args[1].sum.shape) or original(*args), raising=True
+    )
+    small = SuperResolver(resolver.model, resolver.tokenizer, resolver.fidelity, block=16)
+    small.upscale(photo(16, 240), (1,), fidelity=1.0, color_fix="wavelet")
+    assert len(seen) == 15
+    assert max(shape[-1] for shape in seen) == (16 + 2 * (32 + 8)) // 4  # the block, and halo and wavelet's reach
 
 
 def test_the_seed_decides(resolver):
@@ -91,9 +114,10 @@ def test_progress_is_told(resolver):
     assert calls[-1] == (3, 3)
 
 
-def test_no_seams(resolver):
+@pytest.mark.parametrize("fidelity", [0.0, 1.0])
+def test_no_seams(resolver, fidelity):
     x = photo(16 + 12 * 5, 16 + 12 * 5)
-    image = resolver.upscale(x, (4,), expected=True)[4]
+    image = resolver.upscale(x, (4,), expected=True, fidelity=fidelity)[4]
     steps = (image[..., 1:] - image[..., :-1]).abs().mean((0, 1))
     borders = [4 * begin - 1 for begin in starts(76, 16, 12)[1:]]
     elsewhere = torch.ones(len(steps), dtype=torch.bool)
@@ -102,9 +126,42 @@ def test_no_seams(resolver):
     assert steps[borders].mean() < 1.5 * steps[lattice[elsewhere[lattice]]].mean()
 
 
+def test_fidelity_looks_at_the_photo_and_zero_does_not_need_it(resolver):
+    x = photo(20, 24)
+    bare = SuperResolver(resolver.model, resolver.tokenizer)
+    plain, faithful = (resolver.upscale(x, fidelity=w) for w in (0.0, 1.0))
+    for s, image in bare.upscale(x).items():
+        assert torch.equal(image, plain[s])
+        assert not torch.equal(image, faithful[s])
+
+
+def test_colour_fixes_give_the_photos_colours(resolver):
+    x = photo(60, 84, seed=5)
+    plain, mean, wavelet = (resolver.upscale(x, (1, 4), color_fix=fix) for fix in ("none", "mean", "wavelet"))
+    for s in (1, 4):
+        goal = upscale_bicubic(x[None], (s,))[s][0]
+        far, near = ((image[s] - goal).mean((1, 2)).abs().max() for image in (plain, mean))
+        assert far > 0.05
+        assert near < 0.6 / 127.5
+        blur = [smooth(image[s] - goal, 3).abs().mean() for image in (plain, wavelet)]
+        assert blur[1] < 0.3 * blur[0]
+
+
+def test_guidance_moves_the_result(resolver):
+    x = photo(16, 16)
+    free, guided = (resolver.upscale(x, (1,), expected=True, guidance=c)[1] for c in (0.0, 3.0))
+    assert not torch.equal(free, guided)
+
+
 def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
     with raises_user_error("scales (3,)", "1, 2, 4"):
         resolver.upscale(photo(8, 8), (3,))
+    with raises_user_error("fidelity 1.5", "0 to 1"):
+        resolver.upscale(photo(8, 8), fidelity=1.5)
+    with raises_user_error("no fidelity module"):
+        SuperResolver(resolver.model, resolver.tokenizer).upscale(photo(8, 8), fidelity=0.5)
+    with raises_user_error("unknown colour fix 'all'"):
+        resolver.upscale(photo(8, 8), color_fix="all")
     with raises_user_error("at most 4096"):
         resolver.upscale(torch.zeros(3, 1, 4097))
     with raises_user_error("give uint8"):

@@ -9,16 +9,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.train.checkpoint import load_state
 from vartutor.train.loop import Trainer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, decay_groups, train_transformer
+from vartutor.train.runs import find_restorer, find_tokenizer
+from vartutor.train.transformer import (
+    FeatureCache,
+    Objective,
+    TransformerLoss,
+    decay_groups,
+    make_config,
+    train_transformer,
+)
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.official import rename
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.prior import LatentPrior, spacing
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 GOLDEN = Path(__file__).parent / "golden"
@@ -124,3 +135,174 @@ def test_which_parameters_decay_is_as_in_var():
     decayed = {id(p) for p in decay_groups(model, 0.05)[0]["params"]}
     official = rename({name: entry.get("weight_decay") for name, entry in entries.items()})
     assert {name: id(p) in decayed for name, p in model.named_parameters()} == official
+
+
+def test_photos_are_dropped_at_the_given_rate(tokenizer, config, tmp_path, monkeypatch):
+    model = PhotoTransformer(replace(config, classes=2), tokenizer.quantizer.codes)
+    shown = []
+    original = PhotoTransformer.condition
+    monkeypatch.setattr(PhotoTransformer, "condition", lambda *args: shown.append(args[3]) or original(*args))
+    loss = TransformerLoss(model, make_cache(tokenizer, batches=1, epochs=99), Objective(drop=0.3))
+    torch.manual_seed(0)
+    for step in range(60):
+        loss.cache.batch()
+        loss(step)
+    share = torch.cat(shown).float().mean()
+    assert 0.15 < share < 0.45
+    trainer = train_transformer(SMOKE, tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1)
+    assert trainer.model.config.classes == 2
+
+
+def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
+    codes = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
+    assert spacing(codes) == pytest.approx((9 + 9 + 16) / 3)
+    small, large = LatentPrior(2, codes, 8), LatentPrior(2, 100 * codes, 8)
+    rest = torch.randn(1, 5, 2)
+    assert torch.allclose(small.logits(rest, 0), large.logits(100 * rest, 0), rtol=1e-4)
+    model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
+    loss = TransformerLoss(model, make_cache(tokenizer), Objective(tau=0.5))
+    assert loss.tau == pytest.approx(0.5 * spacing(tokenizer.quantizer.codes).item())
+
+
+def test_calibration_finds_the_pull_that_was_there(tokenizer):
+    torch.manual_seed(0)
+    codes = torch.randn(32, 4)
+    prior = LatentPrior(2, codes, 8)
+    true = torch.tensor([0.5, 8.0]) / spacing(codes)
+    rests = [torch.randn(4, 500, 4) for _ in true]
+    chances = [
+        (-alpha * torch.cdist(rest, codes).square()).softmax(-1) for alpha, rest in zip(true, rests, strict=True)
+    ]
+    targets = [torch.multinomial(chance.flatten(0, 1), 1).view(4, 500) for chance in chances]
+    prior.calibrate(rests, targets)
+    assert ((prior.log_alpha - true.log()).abs() < 0.3).all()
+
+
+def test_a_new_run_starts_calibrated_and_a_resumed_one_as_it_was(tokenizer, tmp_path, monkeypatch):
+    calls = []
+    original = LatentPrior.calibrate
+    monkeypatch.setattr(LatentPrior, "calibrate", lambda *args: calls.append(original(*args)))
+    row = train_transformer(SMOKE, tokenizer, tmp_path, steps=1, objective=Objective()).rows[-1]
+    assert row["ce"] < torch.tensor(64.0).log()  # better than any code alike
+    train_transformer(SMOKE, tokenizer, tmp_path, steps=2, objective=Objective(), resume=True)
+    train_transformer(SMOKE, tokenizer, tmp_path / "bare", steps=1, prior=False)
+    assert len(calls) == 1
+
+
+def test_wrong_objectives_are_one_line(tokenizer, config, tmp_path, raises_user_error):
+    for wrong, words in (
+        ({"hard": 0.0}, "not all of them 0"),
+        ({"soft": -1.0}, "from 0 on"),
+        ({"tau": 0.0}, "tau 0"),
+        ({"slip": 1.5}, "slip 1.5"),
+        ({"drop": -0.1}, "drop -0.1"),
+    ):
+        with raises_user_error(words):
+            Objective(**wrong)
+    for options in ({"prefix": False}, {"config": config}):
+        with raises_user_error("can be dropped where a prefix shows them"):
+            train_transformer(SMOKE, tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1, **options)
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def train(*words):
+    return main(["train", "transformer", "--profile", "smoke", *map(str, words)])
+
+
+def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
+    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1", "--slip", "0.2"]
+    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 2, "--seed", 7, "--bf16", "--drop", "0.1"]
+    assert train(*call, *switches) == 0
+    sampled, expected, where = capsys.readouterr().out.splitlines()
+    assert sampled.startswith("validation, sampled: ×1 ")
+    assert expected.startswith("validation, expected: ×1 ")
+    assert str(tmp_path) in where
+    info = load_state(tmp_path / "state.pt")["info"]
+    weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "slip": 0.2, "drop": 0.1}
+    assert info["objective"] == weights
+    assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
+    assert info["config"]["width"] == SMOKE.transformer.width
+    assert info["command"].startswith("vartutor train transformer --profile smoke --tokenizer ")
+    model, tokenizer, fidelity = find_restorer(str(tmp_path))
+    assert fidelity is None
+    assert model.config.classes == 2
+    theirs = find_tokenizer(str(tiny_runs / "hit")).state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in tokenizer.state_dict().items())
+
+
+def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, monkeypatch):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    call = ["--tokenizer", tiny_runs / "hit", "--steps", 4, "--no-prefix", "--slip", "0.5", "--lr", "5e-4", "--seed", 3]
+    assert train(*call, "--out", whole) == 0
+    original = Trainer._step
+
+    def cut(trainer):
+        if trainer.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", cut)
+    assert train(*call, "--out", part) == 130
+    monkeypatch.setattr(Trainer, "_step", original)
+    assert "--resume goes on" in capsys.readouterr().err
+    assert train("--out", part, "--resume") == 0
+    a, b = (load_state(folder / "state.pt") for folder in (whole, part))
+    assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
+    assert b["info"] == a["info"] | {"command": b["info"]["command"]}
+    assert "--slip 0.5" in b["info"]["command"]
+
+
+def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch):
+    tokenizer = find_tokenizer(str(tiny_runs / "hit"))
+    calls = []
+
+    def start(model, source):
+        calls.append((model, source))
+        model.body.head.bias.data.fill_(0.25)
+        return "taken from VAR: 7 tensors"
+
+    monkeypatch.setattr("vartutor.transformer.official.init_from_var", start)
+    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 1, "--init", tmp_path / "var.pth"]
+    assert train(*call) == 0
+    assert capsys.readouterr().out.startswith("taken from VAR: 7 tensors\n")
+    assert (find_restorer(str(tmp_path))[0].body.head.bias - 0.25).abs().max() < 0.01
+    assert train(*call, "--resume") == 0
+    assert len(calls) == 1
+    assert calls[0][0].config.patch_nums == tokenizer.quantizer.patch_nums
+    monkeypatch.undo()
+    assert train(*call) == 2
+    assert "holds a run already; --resume" in capsys.readouterr().err
+    assert train(*call, "--out", tmp_path / "other") == 2
+    assert "var.pth: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--tokenizer", "none"], "none: neither a shipped tokenizer"),
+        (["--tokenizer", "vq"], "not a hierarchical tokenizer"),
+        (["--tokenizer", "FOLDER"], "no saved state"),
+        (["--resume"], "no saved state"),
+        (["--steps", "0"], "--steps 0"),
+        (["--lr", "0"], "--lr 0"),
+        (["--drop", "2"], "drop 2"),
+        (["--seed", "-1"], "seed -1"),
+    ],
+)
+def test_wrong_calls_are_one_line(tmp_path, capsys, words, line):
+    words = [tmp_path if word == "FOLDER" else word for word in words]
+    assert train("--out", tmp_path / "out", *words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert line in said
+
+
+def test_the_profiles_sizes_are_possible():
+    for name, largest in (("smoke", 1e5), ("cpu", 6e6), ("gpu", 3.2e8)):
+        profile = get_profile(name)
+        with torch.device("meta"):
+            tokenizer = build_tokenizer(TokenizerConfig.of(profile))
+            model = PhotoTransformer(make_config(profile, tokenizer), tokenizer.quantizer.codes)
+        assert largest / 2 < sum(p.numel() for p in model.parameters()) < largest

@@ -6,6 +6,26 @@ from vartutor.errors import UserError
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The transformer of a profile: its size, how long it trains, and what it is asked for."""
+
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    rope: bool = True  # rotary positions; False: learned tables, as in VAR
+    prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
+    checkpointing: bool = False
+    steps: int = 5000
+    lr: float = 1e-3
+    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    soft: float = 1.0
+    tau: float = 0.1
+    expected: float = 0.0
+    slip: float = 0.0
+    fidelity_steps: int = 4000  # of the fidelity module, afterwards
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes of one way to run the course.
 
@@ -33,6 +53,7 @@ class Profile:
     cnn_width: int = 128  # the convolutional baseline of chapter 07
     cnn_blocks: int = 12
     baseline_steps: int = 20000
+    transformer: Recipe = Recipe()
 
     @property
     def lr_size(self) -> int:
@@ -58,6 +79,7 @@ PROFILES = {
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
+            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -76,6 +98,18 @@ PROFILES = {
             cnn_width=256,
             cnn_blocks=32,
             baseline_steps=300000,
+            transformer=Recipe(  # VAR's d16, to start from its weights, with the paper's loss
+                width=1024,
+                depth=16,
+                heads=16,
+                rope=False,
+                prior=False,
+                checkpointing=True,
+                steps=100_000,
+                lr=1e-4,
+                hard=1.0,
+                soft=0.0,
+            ),
         ),
     )
 }

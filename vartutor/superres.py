@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vartutor.color import find_fix
 from vartutor.data.images import from_pil, from_uint8, read_image, to_pil, to_uint8
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
+from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.transformer.generate import iterate
-from vartutor.transformer.photo import PhotoTransformer, photo_features
-from vartutor.transformer.pretrained import load_pretrained_transformer
+from vartutor.transformer.photo import PhotoTransformer, restore_latents
+from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
 
 MAX_SIDE = 4096
 CELL = 4  # pixels of the degraded photo along a latent of the first group
@@ -32,6 +34,8 @@ class SuperResolver:
 
     Args:
         model, tokenizer: in evaluation mode.
+        fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
+        device: what everything is moved to; what is kept of the photo stays in main memory.
         tile: side of a tile in pixels of the degraded photo.
         overlap: of neighbouring tiles, a multiple of 4.
         batch: tiles at once.
@@ -45,7 +49,9 @@ class SuperResolver:
         self,
         model: PhotoTransformer,
         tokenizer: HierarchicalTokenizer,
+        fidelity: Fidelity | None = None,
         *,
+        device: torch.device | str = "cpu",
         tile: int = 16,
         overlap: int = 4,
         batch: int = 32,
@@ -53,27 +59,47 @@ class SuperResolver:
     ):
         if overlap % CELL or tile % CELL or not 0 <= overlap < tile:
             raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {CELL}, the overlap the smaller")
-        self.model, self.tokenizer = model, tokenizer
+        self.device = torch.device(device)
+        self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
+        self.fidelity = fidelity and fidelity.to(self.device)
         self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
-        """A resolver with the shipped weights; options as for the class.
+        """A resolver with the shipped weights, fidelity included where it is shipped; options as for the class.
 
         Raises:
             UserError: no such model, or a checkpoint that is missing or changed.
         """
-        return cls(*load_pretrained_transformer(name), **options)
+        return cls(*load_pretrained_transformer(name), load_pretrained_fidelity(name), **options)
+
+    def check(self, scales: Sequence[int], fidelity: float, color_fix: str) -> None:
+        """Whether this model can do what :meth:`upscale` would be asked for.
+
+        Raises:
+            UserError: it cannot.
+        """
+        known = self.tokenizer.scales
+        if not scales or set(scales) - set(known):
+            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        if not 0 <= fidelity <= 1:
+            raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
+        if fidelity and self.fidelity is None:
+            raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
+        find_fix(color_fix)
 
     def upscale(
         self,
         image: Any,
         scales: Sequence[int] = (1, 2, 4),
         *,
+        fidelity: float = 0.0,
+        color_fix: str = "none",
         temperature: float = 1.0,
         expected: bool = False,
         top_k: int = 0,
         top_p: float = 0.0,
+        guidance: float = 0.0,
         seed: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, Any]:
@@ -82,7 +108,9 @@ class SuperResolver:
         Args:
             image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
             scales: of 1, 2 and 4.
-            temperature, expected, top_k, top_p: see :func:`vartutor.transformer.generate.iterate`.
+            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful).
+            color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
+            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -90,21 +118,28 @@ class SuperResolver:
             {scale: image} in the kind that came in; for a path Pillow images.
 
         Raises:
-            UserError: an unknown scale, an unreadable image, or one of more than 4096 pixels a side.
+            UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
+                that was trained without, an unreadable image, or one of more than 4096 pixels a side.
         """
-        known = self.tokenizer.scales
-        if not scales or set(scales) - set(known):
-            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        self.check(scales, fidelity, color_fix)
+        fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
         if max(height, width) > MAX_SIDE:
             raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
         padded = pad_to(photo, self.tile, CELL)
-        options = {"temperature": temperature, "expected": expected, "top_k": top_k, "top_p": top_p}
+        options = {
+            "temperature": temperature,
+            "expected": expected,
+            "top_k": top_k,
+            "top_p": top_p,
+            "guidance": guidance,
+        }
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
         blocks = list(regions(*padded.shape[-2:], self.block))
-        surroundings = [block.grown(HALO, *padded.shape[-2:]) for block in blocks]
+        halo = HALO + max(fix.margin for fix in fixes.values())
+        surroundings = [block.grown(halo, *padded.shape[-2:]) for block in blocks]
         plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
@@ -116,7 +151,14 @@ class SuperResolver:
                 done += len(part)
                 progress(done, total)
             for s, canvas in canvases.items():
-                self._decode(canvas, s, block, around, out[s])
+                seen = upscale_bicubic(padded[None, :, around.top : around.bottom, around.left : around.right], (s,))[s]
+                decoded = self._decode(canvas, seen, s, fidelity)
+                fixed = fixes[s].local(decoded, seen[0])
+                place, own = _places(block, around, s, out[s])
+                fixes[s].observe(fixed[own], seen[0][own])
+                out[s][place] = to_uint8(fixed[own])
+        for s, fix in fixes.items():
+            fix.whole(out[s])
         return {s: _like(image, pixels) for s, pixels in out.items()}
 
     def _canvas(self, s: int, around: Region) -> Canvas:
@@ -125,27 +167,30 @@ class SuperResolver:
         sides = ((end - begin) * s // CELL for begin, end in ((around.top, around.bottom), (around.left, around.right)))
         return Canvas(channels, *sides, ramp(size, overlap))
 
-    @torch.no_grad()
     def _latents(self, photo: Tensor, part: list[Tile], seed: int, options: dict) -> dict[int, Tensor]:
         """f_hat of every tile at the end of every scale group: {s: (B, C, h_s, w_s)}."""
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
-        condition = self.model.condition(crops, photo_features(self.tokenizer, crops))
         tokens = self.model.config.tokens
         draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
-        steps = [step.f_hat for step in iterate(self.model.body, self.tokenizer, condition, uniform=draws, **options)]
-        return {s: steps[end - 1] for s, end in zip(self.tokenizer.scales, self.tokenizer.quantizer.ends, strict=True)}
+        crops, draws = crops.to(self.device), draws.to(self.device)
+        return restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
 
     def _lay(self, canvas: Canvas, f_hats: Tensor, part: list[Tile], s: int, around: Region) -> None:
-        for tile, f_hat in zip(part, f_hats, strict=True):
+        for tile, f_hat in zip(part, f_hats.cpu(), strict=True):
             canvas.add(f_hat, (tile.top - around.top) * s // CELL, (tile.left - around.left) * s // CELL)
 
     @torch.no_grad()
-    def _decode(self, canvas: Canvas, s: int, block: Region, around: Region, out: Tensor) -> None:
-        image = self.tokenizer.decode(canvas.mean()[None])[0]
-        bottom, right = min(block.bottom * s, out.shape[1]), min(block.right * s, out.shape[2])
-        rows = slice((block.top - around.top) * s, bottom - around.top * s)
-        columns = slice((block.left - around.left) * s, right - around.left * s)
-        out[:, block.top * s : bottom, block.left * s : right] = to_uint8(image[:, rows, columns])
+    def _decode(self, canvas: Canvas, seen: Tensor, s: int, w: float) -> Tensor:
+        f_hat = canvas.mean()[None].to(self.device)
+        return decode_faithfully(self.tokenizer, self.fidelity, f_hat, seen.to(self.device), s, w)[0].cpu()
+
+
+def _places(block: Region, around: Region, s: int, out: Tensor) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a block lies in the output, and in its decoded surroundings; what was padded is left out."""
+    bottom, right = min(block.bottom * s, out.shape[1]), min(block.right * s, out.shape[2])
+    place = slice(None), slice(block.top * s, bottom), slice(block.left * s, right)
+    own = slice((block.top - around.top) * s, bottom - around.top * s)
+    return place, (slice(None), own, slice((block.left - around.left) * s, right - around.left * s))
 
 
 def _generator(seed: int, tile: Tile) -> torch.Generator:

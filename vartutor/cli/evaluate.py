@@ -59,7 +59,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.largest < 64:
         raise UserError(f"--largest {args.largest}: give 64 pixels or more")
     words = args.restorers or default_restorers()
-    restorers = find_restorers(words, args.model, args.temperatures, args.expected)
+    restorers = find_restorers(words, args.model, args.temperatures, args.expected, args.fidelity)
     names = [restorer.name for restorer in restorers]
     reference = args.reference or names[0]
     if reference not in names:
@@ -103,6 +103,9 @@ def add(commands: Commands) -> None:
         "--temperatures", type=float, nargs="+", default=[1.0], help="of the model; 0 is greedy (default 1)"
     )
     sub.add_argument("--expected", action="store_true", help="also the model's mean codes, at each temperature")
+    sub.add_argument(
+        "--fidelity", type=float, nargs="+", default=[0.0], metavar="W", help="the model at each, 0 to 1 (default 0)"
+    )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the model's draws (default 0 1 2)")
     sub.add_argument("--split", default="test", help="val or test (default)")
     sub.add_argument("--whole", action="store_true", help="whole photos instead of crops")

@@ -2,22 +2,20 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vartutor.cli.parser import Commands, add_profile, add_seed
 from vartutor.errors import UserError
 
 
 def _tokenizer(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed
-    from vartutor.paths import commit
     from vartutor.profiles import get_profile
     from vartutor.tokenizer.build import parse_groups
     from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
-    profile = get_profile(args.profile)
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    profile, options = get_profile(args.profile), _run_options(args)
     trainer = train_tokenizer(
         profile,
         args.out,
@@ -25,12 +23,8 @@ def _tokenizer(args: argparse.Namespace) -> int:
         groups=parse_groups(args.groups) if args.groups else None,
         overlap=not args.no_overlap,
         bridge=args.bridge,
-        seed=check_seed(args.seed),
-        steps=args.steps,
         losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass),
-        bf16=args.bf16,
-        resume=args.resume,
-        origin={"command": shlex.join(["vartutor", *args.words]), "commit": commit()},
+        **options,
     )
     scores = evaluate_tokenizer(trainer.averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
@@ -38,31 +32,105 @@ def _tokenizer(args: argparse.Namespace) -> int:
     return 0
 
 
-def _baseline(args: argparse.Namespace) -> int:
-    from vartutor.baselines.cnn import CnnConfig
+def _transformer(args: argparse.Namespace) -> int:
+    from vartutor.profiles import get_profile
+    from vartutor.train.runs import find_tokenizer, trained_tokenizer
+    from vartutor.train.transformer import Objective, train_transformer
+    from vartutor.transformer.official import init_from_var
+
+    profile, options = get_profile(args.profile), _run_options(args)
+    asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
+    recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
+    prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
+    if args.resume:
+        tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
+        recipe, prefix, prior, lr = info["objective"], info["prefix"], info["prior"], lr or info["lr"]
+    objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
+    train_transformer(
+        profile,
+        tokenizer or find_tokenizer(args.tokenizer),
+        args.out,
+        prefix=prefix,
+        prior=prior,
+        objective=objective,
+        lr=lr,
+        start=lambda model: args.init and print(init_from_var(model, args.init), flush=True),
+        **options,
+    )
+    return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
+
+
+def _fidelity(args: argparse.Namespace) -> int:
+    from vartutor.profiles import get_profile
+    from vartutor.train.fidelity import FidelityObjective, train_fidelity
+    from vartutor.train.runs import find_restorer, trained_transformer
+
+    profile, options = get_profile(args.profile), _run_options(args)
+    objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
+    if args.resume:
+        (model, tokenizer), info = _go_on(args, options, "fidelity", trained_transformer)
+        objective = FidelityObjective(**info["objective"])
+    else:
+        model, tokenizer, _ = find_restorer(args.model)
+    train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
+    decode = {"temperature": objective.temperature, "expected": objective.expected}
+    return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
+
+
+def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:
+    """The models and settings of the run in --out; its steps, seed and origin go into ``options``."""
+    from vartutor.train.runs import open_run
+
+    models, info = open_run(args.out, (kind,), lambda state: (build(state), state["info"]))
+    options["steps"] = args.steps or info["steps"]
+    options["seed"] = info["seed"]
+    options["origin"] = {name: info[name] for name in ("command", "commit") if name in info}
+    return models, info
+
+
+def _report(args: argparse.Namespace, profile, decodes: dict[str, dict]) -> int:
+    from vartutor.train.evaluate import score_restorer
+    from vartutor.train.runs import find_restorer
+
+    restorer = find_restorer(str(args.out))
+    for name, options in decodes.items():
+        scores = score_restorer(restorer, profile, "val", **options)["psnr_rgb"]
+        print(f"validation, {name}: " + ", ".join(f"×{s} {value:.2f} dB" for s, value in scores.items()))
+    print(f"weights and log: {args.out}")
+    return 0
+
+
+def _run_options(args: argparse.Namespace) -> dict:
+    """What every training takes from the command line, checked."""
     from vartutor.chapter import check_seed
     from vartutor.paths import commit
+
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    if getattr(args, "lr", None) is not None and args.lr <= 0:
+        raise UserError(f"--lr {args.lr:g}: give a number above 0")
+    if not args.resume and (args.out / "state.pt").exists():
+        raise UserError(f"{args.out}: holds a run already; --resume goes on with it, or choose another --out")
+    origin = {"command": shlex.join(["vartutor", *args.words]), "commit": commit()}
+    return {
+        "seed": check_seed(args.seed),
+        "steps": args.steps,
+        "bf16": args.bf16,
+        "resume": args.resume,
+        "origin": origin,
+    }
+
+
+def _baseline(args: argparse.Namespace) -> int:
+    from vartutor.baselines.cnn import CnnConfig
     from vartutor.profiles import get_profile
     from vartutor.train.baseline import train_baseline
 
-    profile = get_profile(args.profile)
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    profile, options = get_profile(args.profile), _run_options(args)
     width = profile.cnn_width if args.width is None else args.width
     blocks = profile.cnn_blocks if args.blocks is None else args.blocks
     config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
-    trainer = train_baseline(
-        profile,
-        args.out,
-        config=config,
-        lr=args.lr,
-        seed=check_seed(args.seed),
-        steps=args.steps,
-        seconds=args.seconds,
-        bf16=args.bf16,
-        resume=args.resume,
-        origin={"command": shlex.join(["vartutor", *args.words]), "commit": commit()},
-    )
+    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
     million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
     return 0
@@ -70,9 +138,9 @@ def _baseline(args: argparse.Namespace) -> int:
 
 def _publish(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
-    from vartutor.train.publish import publish_tokenizer
+    from vartutor.train.publish import publish
 
-    entry = publish_tokenizer(args.run, get_profile(args.profile))
+    entry = publish(args.run, get_profile(args.profile), name=args.name)
     print(f"{entry['what']}: {entry['metrics']}")
     return 0
 
@@ -102,7 +170,30 @@ def add(commands: Commands) -> None:
     sub.add_argument("--adversarial", type=float, default=0.0, help="weight of the adversarial loss (default 0)")
     sub.add_argument("--bypass", type=float, default=0.1, help="share of images that skip the quantizer (default 0.1)")
     add_seed(sub)
-    add_run(sub, "build/tokenizer")
+    add_run(sub, "build/tokenizer", resumed="; give the same options again")
+    sub = train.add("transformer", _transformer, "train the transformer that restores photos, over a tokenizer")
+    add_profile(sub)
+    sub.add_argument("--tokenizer", default="hit", help="hit (default): the shipped one; or the folder of a run")
+    sub.add_argument("--init", type=Path, help="weights of an official VAR transformer to start from, .pth")
+    sub.add_argument("--no-prefix", action="store_true", help="the photo does not stand before the first map as tokens")
+    sub.add_argument("--no-prior", action="store_true", help="the photo's own latents do not pull the tokens")
+    sub.add_argument("--hard", type=float, help="weight of the cross entropy with the nearest codes, the paper's loss")
+    sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")
+    sub.add_argument("--tau", type=float, help="how far near reaches, in units of the codes' spacing")
+    sub.add_argument("--expected", type=float, help="weight of the squared error of the expected code")
+    sub.add_argument("--slip", type=float, help="largest share of wrong tokens in the input, 0 to 1")
+    sub.add_argument("--drop", type=float, help="share of photos that are not shown, for guidance (default 0)")
+    sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
+    add_seed(sub)
+    add_run(sub, "build/transformer")
+    sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
+    add_profile(sub)
+    sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
+    sub.add_argument("--perceptual", type=float, default=0.05, help="weight of the perceptual distance (default 0.05)")
+    sub.add_argument("--temperature", type=float, default=1.0, help="of the tokens in training (default 1)")
+    sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
+    add_seed(sub)
+    add_run(sub, "build/fidelity")
     sub = train.add("baseline", _baseline, "train the convolutional super-resolver that the transformer has to beat")
     add_profile(sub)
     sub.add_argument("--heads", type=int, nargs="+", default=[1, 2, 4], help="scales of the one net (default 1 2 4)")
@@ -113,8 +204,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")
-    sub = commands.add("publish", _publish, "put a trained tokenizer among the shipped checkpoints")
+    sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
+    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
     sub = commands.add("study", _study, "short training runs that compare tokenizers, into one table")
     sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'one more scale'; all if left out")
@@ -124,9 +216,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
 
 
-def add_run(sub: argparse.ArgumentParser, out: str) -> None:
+def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its settings") -> None:
     """Add the options that every training run has."""
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--bf16", action="store_true", help="the networks in bfloat16")
     sub.add_argument("--out", type=Path, default=Path(out), help="folder for state.pt and log.csv")
-    sub.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    sub.add_argument("--resume", action="store_true", help=f"go on from the state in --out{resumed}")

@@ -8,11 +8,9 @@ from vartutor.baselines.pretrained import load_pretrained_cnn, shipped_cnns
 from vartutor.errors import UserError
 from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer.pretrained import load_pretrained
 from vartutor.train.baseline import trained_cnn
 from vartutor.train.checkpoint import load_state
-from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer
+from vartutor.train.runs import find_restorer
 
 
 def find_cnn(source: str) -> CnnSuperResolver:
@@ -30,21 +28,12 @@ def find_cnn(source: str) -> CnnSuperResolver:
 
 
 def find_model(source: str) -> SuperResolver:
-    """A transformer with its tokenizer; that of a run goes with the shipped tokenizer ``hit``.
+    """A transformer with its tokenizer, and the fidelity module where there is one.
 
     Raises:
-        UserError: no such name, or a folder without the state of a transformer.
+        UserError: no such name, or a folder without the state of either.
     """
-    if not Path(source).is_dir():
-        return SuperResolver.from_pretrained(source)
-    state, tokenizer = load_state(Path(source) / "state.pt"), load_pretrained("hit")
-    info = state.get("info", {})
-    if "prior" not in info:
-        raise UserError(f"{source}: this training state holds no transformer")
-    config = TransformerConfig(**info["config"] | {"patch_nums": tuple(info["config"]["patch_nums"])})
-    model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=info["prefix"], prior=info["prior"])
-    model.load_state_dict(state["averaged"])
-    return SuperResolver(model.half().float().eval().requires_grad_(False), tokenizer)
+    return SuperResolver(*find_restorer(source))
 
 
 def default_restorers() -> list[str]:
@@ -53,7 +42,11 @@ def default_restorers() -> list[str]:
 
 
 def find_restorers(
-    words: Sequence[str], model: str = "course", temperatures: Sequence[float] = (1.0,), expected: bool = False
+    words: Sequence[str],
+    model: str = "course",
+    temperatures: Sequence[float] = (1.0,),
+    expected: bool = False,
+    fidelities: Sequence[float] = (0.0,),
 ) -> list[Restorer]:
     """Restorers by their words.
 
@@ -63,6 +56,7 @@ def find_restorers(
         model: name or run of the one that ``model`` means.
         temperatures: each model at each of them; 0 is greedy.
         expected: also the mean codes, at those above 0.
+        fidelities: all of that at each of them, 0 to 1.
 
     Raises:
         UserError: unknown words, a negative temperature, or a model that is not there.
@@ -80,10 +74,14 @@ def find_restorers(
             found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model)
-            found += [of_model(resolver, f"{word}, temperature {t:g}", t) for t in temperatures]
-            if expected:
-                warm = [t for t in temperatures if t > 0]
-                found += [of_model(resolver, f"{word}, expected, temperature {t:g}", t, expected=True) for t in warm]
+            for w in fidelities:
+                resolver.check(resolver.tokenizer.scales, w, "none")
+                asked = f"{word}, fidelity {w:g}" if w else word
+                found += [of_model(resolver, f"{asked}, temperature {t:g}", t, fidelity=w) for t in temperatures]
+                for t in temperatures if expected else ():
+                    if t > 0:
+                        name = f"{asked}, expected, temperature {t:g}"
+                        found.append(of_model(resolver, name, t, expected=True, fidelity=w))
         elif word == "bicubic":
             found.append(BICUBIC)
         else:

@@ -71,7 +71,7 @@ class TokenizerConfig:
 
 
 def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
-    """An untrained tokenizer."""
+    """An untrained tokenizer; its ``config`` says what it was built from."""
     encoder, decoder = (part(config.width, config.channels) for part in AUTOENCODERS[config.autoencoder])
     if config.ladder == "hit":
         options = {"overlap": config.overlap, "bridge": config.bridge}
@@ -84,6 +84,7 @@ def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
         model = MultiScaleTokenizer(quantizer, encoder, decoder)
     if config.autoencoder == "small":  # its norm wants the channels of a position side by side
         model = model.to(memory_format=torch.channels_last)
+    model.config = config
     return model
 
 

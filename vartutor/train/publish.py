@@ -1,35 +1,35 @@
-"""Put a trained tokenizer among the checkpoints that the course ships, with a record of where it comes from."""
+"""Put a trained model among the checkpoints that the course ships, with a record of where it comes from."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
+from torch import nn
 
 from vartutor.data.crops import eval_crops
-from vartutor.errors import UserError
-from vartutor.paths import assets, sha256_of
+from vartutor.errors import UserError, first_line
+from vartutor.paths import assets
 from vartutor.profiles import Profile
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.tokenizer.pretrained import checkpoint_name
+from vartutor.tokenizer.pretrained import checkpoint_name as tokenizer_name
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.checkpoint import load_state
+from vartutor.train.evaluate import score_restorer
+from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
 from vartutor.train.tokenizer import evaluate_tokenizer
+from vartutor.transformer.pretrained import checkpoint_name as transformer_name
+from vartutor.transformer.pretrained import fidelity_name
 
 WHAT = {
     "vq": "VQ tokenizer of chapter 02: one map of codes",
     "var": "plain multi-scale tokenizer of chapter 04",
     "hit": "hierarchical image tokenizer of chapter 05",
+    "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
+    "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
 }
-
-
-def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
-    """The averaged weights of a training state, rounded to float16 and back, ready for use."""
-    model = build_tokenizer(TokenizerConfig.from_json(state["info"]["config"]))
-    names = model.state_dict().keys()  # without the moving averages, which only training needs
-    model.load_state_dict({name: value for name, value in state["averaged"].items() if name in names})
-    return model.half().float().eval().requires_grad_(False)
+KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective")
 
 
 @torch.no_grad()
@@ -40,43 +40,106 @@ def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test"
     return len(torch.cat(indices).unique()) / len(model.quantizer.codes)
 
 
-def publish_tokenizer(run: Path, profile: Profile, folder: Path | None = None) -> dict:
-    """Write ``tokenizer_LADDER.safetensors`` (float16) and its entry in ``manifest.json``.
+def publish(run: Path, profile: Profile, folder: Path | None = None, name: str = "course") -> dict:
+    """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
+
+    The file is ``tokenizer_LADDER``, ``transformer_NAME`` or ``fidelity_NAME.safetensors``. What a model was trained
+    over must lie in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
         folder: of the checkpoints; the course's own if left out.
+        name: of a transformer.
 
     Returns:
-        the manifest's new entry; its metrics are those of the rounded weights on the test crops.
+        the manifest's new entry; its metrics are those of the rounded weights on the test photos.
 
     Raises:
-        UserError: no training state, or one that does not say what it trained.
+        UserError: no training state, or one that does not say what it trained; the folder holds another tokenizer, or
+            another transformer, than the run was trained over; no space.
     """
     folder = folder or assets() / "checkpoints"
-    state = load_state(run / "state.pt")
-    if "config" not in state.get("info", {}):
-        raise UserError(f"{run / 'state.pt'}: does not say which tokenizer it holds; train it again")
-    info, model = state["info"], trained_tokenizer(state)
-    name = checkpoint_name(info["config"]["ladder"])
-    temporary = folder / f"{name}.part"
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, temporary)
-    os.replace(temporary, folder / name)
-    scores = evaluate_tokenizer(model, profile)
+    path = run / "state.pt"
+    state = load_state(path)
+    file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
+    info, weights = state["info"], {key: value.half().contiguous() for key, value in model.state_dict().items()}
+    data = save(weights)
     entry = {
-        "sha256": sha256_of(folder / name),
-        "what": WHAT[info["config"]["ladder"]] + ", averaged weights, fp16",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "what": f"{what}, averaged weights, fp16",
         "licence": "Apache-2.0",
-        **{key: info[key] for key in ("command", "commit", "seed", "config", "losses") if key in info},
+        **{key: info[key] for key in KEPT if key in info},
         "steps": state["step"],
         "seconds": round(state["seconds"]),
-        "metrics": {
-            "split": "test",
-            "psnr_rgb": {str(s): round(values.mean().item(), 2) for s, values in scores.items()},
-            "codes_used": round(codes_used(model, profile), 3),
-        },
+        **details,
     }
-    path = folder / "manifest.json"
-    listed = json.loads(path.read_text(encoding="utf-8")) | {name: entry}
-    path.write_text(json.dumps(dict(sorted(listed.items())), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
+    text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
+    _replace({folder / file: data, folder / "manifest.json": text.encode()})
     return entry
+
+
+def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    model, ladder = trained_tokenizer(state), state["info"]["config"]["ladder"]
+    metrics = {
+        "split": "test",
+        "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in evaluate_tokenizer(model, profile).items()},
+        "codes_used": round(codes_used(model, profile), 3),
+    }
+    return tokenizer_name(ladder), model, WHAT[ladder], {"metrics": metrics}
+
+
+def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    model, tokenizer = trained_transformer(state)
+    needs = _same(folder, tokenizer_name("hit"), tokenizer)
+    restorer = model, tokenizer, None
+    decodes = {"sampled": {}, "expected": {"expected": True}}
+    scores = {way: score_restorer(restorer, profile, **options) for way, options in decodes.items()}
+    details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
+    return transformer_name(name), model, WHAT["transformer"], details
+
+
+def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    model, tokenizer = trained_transformer(state)
+    needs, fidelity = _same(folder, transformer_name(name), model), trained_fidelity(state)
+    decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
+    scores = {f"w = {w}": score_restorer((model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
+    return (
+        fidelity_name(name),
+        fidelity,
+        WHAT["fidelity"],
+        {"transformer": needs, "metrics": {"split": "test"} | scores},
+    )
+
+
+MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "fidelity": _fidelity}
+
+
+def _same(folder: Path, file: str, model: nn.Module) -> str:
+    """The checksum of a published file that holds the weights of ``model``."""
+    listed, own = _manifest(folder), model.state_dict()
+    if file not in listed or not (folder / file).is_file():
+        raise UserError(f"{folder / file}: not published yet; publish what the run was trained over first")
+    there = load_file(folder / file)
+    if there.keys() != own.keys() or not all(torch.equal(there[key].float(), own[key]) for key in own):
+        raise UserError(f"{folder / file}: not what the run was trained over; publish that first, or train again")
+    return listed[file]["sha256"]
+
+
+def _manifest(folder: Path) -> dict:
+    path = folder / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _replace(contents: dict[Path, bytes]) -> None:
+    """All files or none: the old ones stay until every new one is complete."""
+    parts = {path: path.with_name(path.name + ".part") for path in contents}
+    try:
+        for path, content in contents.items():
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            os.replace(part, path)
+    except OSError as error:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({first_line(error)}); the old checkpoints are kept") from None

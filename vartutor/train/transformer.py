@@ -1,5 +1,6 @@
 """Train the transformer that restores photos, over a frozen tokenizer."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from vartutor.data.degradation import Degradation
 from vartutor.data.pairs import make_pairs
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.errors import UserError
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.cache import BatchCache
 from vartutor.train.loop import LoopConfig, Trainer
+from vartutor.transformer.condition import drop_labels
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.transformer.prior import spacing
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
 
@@ -27,15 +32,26 @@ class Objective:
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
     soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 0.3
+    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
     expected: float = 0.0  # of the squared error of the expected code
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
+    drop: float = 0.0  # share of the photos that are not shown, so that generation can be guided
+
+    def __post_init__(self):
+        if min(self.hard, self.soft, self.expected) < 0 or self.hard + self.soft + self.expected == 0:
+            raise UserError("the weights hard, soft and expected: give numbers from 0 on, not all of them 0")
+        if self.tau <= 0:
+            raise UserError(f"tau {self.tau:g}: give a number above 0")
+        for name, share in (("slip", self.slip), ("drop", self.drop)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} {share:g}: give a share from 0 to 1")
 
 
-class FeatureCache:
+class FeatureCache(BatchCache):
     """Pairs of photos whose latents are computed once and used for several epochs.
 
-    The tokens themselves are not cached: with slips they differ each time.
+    A batch: degraded photos (B, 3, h, w), and the features of the clean and of the degraded ones by scale group. The
+    tokens themselves are not cached: with slips they differ each time.
 
     Args:
         batches: how many are kept.
@@ -53,38 +69,15 @@ class FeatureCache:
         epochs: int = 1,
         seed: int = 0,
     ):
-        self.tokenizer, self.crops, self.preset, self.epochs = tokenizer, crops, preset, epochs
-        self.generator = Generator().manual_seed(seed)
-        self.kept: list[tuple] = []
-        self.batches, self.used = batches, 0
-
-    def batch(self) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Degraded photos (B, 3, h, w), and the features of the clean and of the degraded ones by scale group."""
-        if not self.kept or self.used == self.epochs * self.batches:
-            self._fill()
-        self.used += 1
-        return self.kept[(self.used - 1) % self.batches]
+        self.tokenizer, self.crops, self.preset = tokenizer, crops, preset
+        sources = {"crops": crops.generator, "own": Generator().manual_seed(seed)}
+        super().__init__(self._draw, sources, batches, epochs)
 
     @torch.no_grad()
-    def _fill(self) -> None:
-        self.filled_from = self.crops.generator.get_state(), self.generator.get_state()
-        self.kept, self.used = [], 0
-        for _ in range(self.batches):
-            pairs = make_pairs(self.crops.batch(), self.preset, self.generator)
-            clean = tuple(self.tokenizer.encode(pairs.hr[max(pairs.hr)]))
-            self.kept.append((pairs.lr, clean, photo_features(self.tokenizer, pairs.lr)))
-
-    def state_dict(self) -> dict:
-        """From where it was filled, and how much of it is used."""
-        crops, own = self.filled_from
-        return {"crops": crops, "own": own, "used": self.used}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Fill again from the same random numbers, and stand where the state stood."""
-        self.crops.generator.set_state(state["crops"])
-        self.generator.set_state(state["own"])
-        self._fill()
-        self.used = state["used"]
+    def _draw(self) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        pairs = make_pairs(self.crops.batch(), self.preset, self.generators["own"])
+        clean = tuple(self.tokenizer.encode(pairs.hr[max(pairs.hr)]))
+        return pairs.lr, clean, photo_features(self.tokenizer, pairs.lr)
 
 
 class TransformerLoss:
@@ -92,14 +85,19 @@ class TransformerLoss:
 
     def __init__(self, model: PhotoTransformer, cache: FeatureCache, objective: Objective, bf16: bool = False):
         self.model, self.cache, self.objective, self.bf16 = model, cache, objective, bf16
+        self.tau = objective.tau * spacing(cache.tokenizer.quantizer.codes)
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch; its cross entropy, and per scale the share of right tokens."""
         w, tokenizer = self.objective, self.cache.tokenizer
         photo, clean, degraded = self.cache.batch()
         targets, goals, inputs, rests = force(tokenizer, clean, degraded, w.slip)
+        labels = None
+        if w.drop:
+            labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
+            labels = drop_labels(labels, self.model.config.classes, w.drop)
         with torch.autocast(photo.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model.body(self.model.condition(photo, degraded), inputs, rests)
+            logits = self.model.body(self.model.condition(photo, degraded, labels), inputs, rests)
         loss, entropy = self._weigh(logits, targets, goals, tokenizer.quantizer.codes)
         squares = [p * p for p in self.model.config.patch_nums]
         right = (logits.argmax(-1) == targets).float().split(squares, 1)
@@ -111,7 +109,7 @@ class TransformerLoss:
         entropy = F.nll_loss(logp.flatten(0, 1), targets.flatten())
         loss = w.hard * entropy
         if w.soft:
-            near = ((2 * goals @ codes.T - codes.square().sum(1)) / w.tau).softmax(-1)
+            near = ((2 * goals @ codes.T - codes.square().sum(1)) / self.tau).softmax(-1)
             loss = loss - w.soft * (near * logp).sum(-1).mean()
         if w.expected:
             loss = loss + w.expected * F.mse_loss(logp.exp() @ codes, goals)
@@ -132,45 +130,86 @@ def train_transformer(
     tokenizer: HierarchicalTokenizer,
     out: Path,
     *,
-    config: TransformerConfig,
+    config: TransformerConfig | None = None,
     prefix: bool = True,
-    prior: bool = True,
-    objective: Objective = Objective(),
+    prior: bool | None = None,
+    objective: Objective | None = None,
     preset: Degradation = COURSE,
-    lr: float = 1e-3,
+    lr: float | None = None,
     seed: int = 0,
-    steps: int = 1000,
+    steps: int | None = None,
     bf16: bool = False,
     resume: bool = False,
     origin: dict | None = None,
+    start: Callable[[PhotoTransformer], None] = lambda model: None,
 ) -> Trainer:
     """Train on pairs made from the training photos; writes ``state.pt`` and ``log.csv`` to ``out``.
 
+    The state holds the tokenizer too, so a run needs nothing beside it.
+
     Args:
+        tokenizer: from :func:`vartutor.tokenizer.build.build_tokenizer`, frozen.
+        config, prior, objective, lr, steps: instead of the profile's.
         prefix, prior: see :class:`PhotoTransformer`.
-        resume: go on from the state in ``out``, with the same numbers as if never stopped.
+        resume: go on from the state in ``out``, with its tokenizer and the same numbers as if never stopped.
         origin: kept with the state, such as the command and the commit.
+        start: called with the untrained model of a new run, to give it weights.
 
     Raises:
-        UserError: a state that is missing, unreadable or of another model.
+        UserError: photos are to be dropped, but there is no prefix that shows them, or no class for those; a state
+            that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
+    recipe = profile.transformer
+    objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
+    config = config or make_config(profile, tokenizer, classes=2 if objective.drop else 1)
+    if objective.drop and (not prefix or config.classes < 2):
+        raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
+    prior = recipe.prior if prior is None else prior
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior)
+    if not resume:
+        start(model)
+        _calibrate(model, tokenizer, profile, preset, seed)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
-    schedule = LoopConfig(steps=steps, lr=lr, weight_decay=0.05)
+    schedule = LoopConfig(steps=steps or recipe.steps, lr=lr or recipe.lr, weight_decay=0.05)
     info = {
-        "config": asdict(config) | {"patch_nums": list(config.patch_nums)},
-        "prefix": prefix,
-        "prior": prior,
+        "kind": "transformer",
+        "tokenizer": tokenizer.config.to_json(),
+        **model.settings,
         "objective": asdict(objective),
         "seed": seed,
+        "steps": schedule.steps,
+        "lr": schedule.lr,
         **(origin or {}),
     }
     groups = decay_groups(model, schedule.weight_decay)
     loss = TransformerLoss(model, cache, objective, bf16)
-    trainer = Trainer(model, loss, schedule, out, [], info, {"cache": cache}, groups)
+    parts = {"tokenizer": tokenizer, "cache": cache}  # in this order: a cache is filled by its tokenizer
+    trainer = Trainer(model, loss, schedule, out, [], info, parts, groups)
     if resume:
         trainer.resume()
     trainer.fit()
     return trainer
+
+
+def _calibrate(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile, preset: Degradation, seed: int
+) -> None:
+    """Give the prior a fair start, on a batch that is not among the first of the training."""
+    if model.body.prior is None:
+        return
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=10_000 + seed)
+    _, clean, degraded = FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch()
+    targets, _, _, rests = force(tokenizer, clean, degraded)
+    squares = [p * p for p in model.config.patch_nums]
+    model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))
+
+
+def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int = 1) -> TransformerConfig:
+    """The profile's sizes, for the token maps and codes of a tokenizer."""
+    recipe, quantizer = profile.transformer, tokenizer.quantizer
+    codes, channels = quantizer.codes.shape
+    sizes = recipe.width, recipe.depth, recipe.heads
+    options = {"classes": classes, "rope": recipe.rope, "checkpointing": recipe.checkpointing}
+    return TransformerConfig(quantizer.patch_nums, codes, channels, *sizes, **options)

@@ -1,11 +1,18 @@
 """Load the transformers that the authors of VAR published."""
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from vartutor.errors import UserError
 from vartutor.tokenizer.official import LADDER_256, Source, load_strictly, read_state_dict
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
+from vartutor.transformer.photo import PhotoTransformer
 
 # Their names on the left, ours on the right; all other names are the same.
 RENAMES = (
@@ -80,3 +87,74 @@ def load_var(source: Source, patch_nums: Sequence[int] = LADDER_256, heads: int 
     model = NextScaleTransformer(config)
     load_strictly(model, state)
     return model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model got from official weights, by the names of its tensors; ``unused`` are of the source."""
+
+    taken: tuple[str, ...]
+    resized: tuple[str, ...]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [f"taken from VAR: {len(self.taken)} tensors"]
+        named = {"resized": self.resized, "new": self.new, "not used": self.unused}
+        return "\n".join(rows + [f"{what}: {', '.join(names)}" for what, names in named.items() if names])
+
+
+def init_from_var(
+    model: PhotoTransformer | NextScaleTransformer, source: Source, patch_nums: Sequence[int] = LADDER_256
+) -> Start:
+    """Start a model from official weights, as the paper does; changed in place.
+
+    What fits by name and shape is taken. For another ladder, a scale gets position table and level embedding of the
+    official scale whose side is nearest in ratio, the table resampled bicubically; for other classes, each begins as
+    VAR's null class (all our choice). Prefix and prior stay new; a model with rotary positions uses no table.
+
+    Args:
+        source: as for :func:`load_var`.
+        patch_nums: sides of the token maps that the weights were trained for.
+
+    Raises:
+        UserError: unreadable, or names and shapes that do not fit, all listed; the model is unchanged.
+    """
+    state = rename(read_state_dict(source))
+    read_config(state, patch_nums)
+    inside = "body." if isinstance(model, PhotoTransformer) else ""
+    body = model.body if inside else model
+    own = body.state_dict()
+    unused = ["pos"] if body.config.rope and "pos" in state else []
+    state = {name: value for name, value in state.items() if name not in unused}
+    fitted = state | _resized(state, tuple(patch_nums), own, body.config.patch_nums)
+    ours = [name for name in own if name.startswith("prior.")]
+    load_strictly(body, fitted, optional=ours)
+    resized = [inside + name for name in state if fitted[name] is not state[name]]
+    taken = [inside + name for name in state if fitted[name] is state[name]]
+    new = [name for name in model.state_dict() if name not in resized and name not in taken]
+    return Start(tuple(taken), tuple(resized), tuple(new), tuple(unused))
+
+
+def _resized(state: dict, theirs: tuple[int, ...], own: dict, ours: tuple[int, ...]) -> dict[str, Tensor]:
+    """Tables for our ladder and classes; those of unexpected form are left out, for the loader to complain."""
+    levels = [min(range(len(theirs)), key=lambda k: abs(math.log(p / theirs[k]))) for p in ours]
+    found = {}
+    if (table := state["class_emb.weight"]).ndim == 2 and len(table) != len(own["class_emb.weight"]):
+        found["class_emb.weight"] = table[-1:].expand(len(own["class_emb.weight"]), -1)
+    if theirs == ours:
+        return found
+    if (table := state.get("level.weight")) is not None and table.ndim == 2 and len(table) == len(theirs):
+        found["level.weight"] = table[levels]
+    if (table := state.get("pos")) is not None and table.ndim == 3 and table.shape[1] == sum(p * p for p in theirs):
+        maps = table.split([p * p for p in theirs], dim=1)
+        found["pos"] = torch.cat([_resample(maps[k], p) for k, p in zip(levels, ours, strict=True)], 1)
+    if (table := state.get("pos_start")) is not None and table.ndim == 3 and table.shape[1] == theirs[0] ** 2:
+        found["pos_start"] = table if ours[0] == theirs[0] else _resample(table, ours[0])
+    return found
+
+
+def _resample(table: Tensor, side: int) -> Tensor:
+    """(1, p², D) -> (1, side², D)."""
+    grid = table.float().transpose(1, 2).unflatten(2, (math.isqrt(table.shape[1]), -1))
+    return F.interpolate(grid, size=(side, side), mode="bicubic").flatten(2).transpose(1, 2)

@@ -1,11 +1,15 @@
 """The course's model: a next-scale transformer that is told a degraded photo."""
 
+from dataclasses import asdict
+
 import torch
 from torch import Generator, Tensor, nn
 
 from vartutor.data.pairs import upscale_bicubic
+from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.condition import Condition, PhotoPrefix
+from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
 
@@ -14,7 +18,7 @@ class PhotoTransformer(nn.Module):
     """Transformer, prefix and prior, over a frozen tokenizer that is not part of it.
 
     Args:
-        config: of the transformer.
+        config: of the transformer; with two classes, the second one stands for a photo that is not shown.
         codes: (V, C) codebook of the tokenizer.
         prefix: whether the photo stands before the first map as tokens, as in the paper.
         prior: whether its own latents pull the tokens (ours).
@@ -31,14 +35,40 @@ class PhotoTransformer(nn.Module):
         """Of the transformer."""
         return self.body.config
 
-    def condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
-        """What the transformer is told of a photo (B, 3, h, w) and its latents, from :func:`photo_features`."""
-        vector = self.body.class_emb.weight[:1].expand(len(photo), -1)
+    @property
+    def settings(self) -> dict:
+        """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
+        config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
+        return {"config": config, "prefix": self.prefix is not None, "prior": self.body.prior is not None}
+
+    def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
+        """What the transformer is told of a photo (B, 3, h, w) and its latents, from :func:`photo_features`.
+
+        Args:
+            labels: (B,) int64 classes, all 0 if left out. Of photos of the null class, the prefix is all zeros; the
+                prior stays, since generation adds it whatever the guidance.
+        """
+        if labels is None:
+            labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
+        vector = self.body.class_emb(labels)
         prefix, sizes = None, ()
         if self.prefix is not None:
             prefix, size = self.prefix(photo)
             sizes = (size,)
+            if self.config.classes > 1:
+                prefix = prefix * (labels != self.config.classes - 1)[:, None, None]
         return Condition(vector, prefix, sizes, features if self.body.prior is not None else ())
+
+    def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
+        """The same with no photo shown, for guidance.
+
+        Raises:
+            UserError: trained without dropping the photo now and then.
+        """
+        if self.config.classes < 2:
+            raise UserError("this model knows no null class, so it cannot be guided: train it with --drop 0.1")
+        labels = torch.full((len(photo),), self.config.classes - 1, device=photo.device)
+        return self.condition(photo, features, labels)
 
 
 @torch.no_grad()
@@ -46,6 +76,25 @@ def photo_features(tokenizer: HierarchicalTokenizer, photo: Tensor) -> tuple[Ten
     """Latents of the degraded photo (B, 3, h, w), enlarged bicubically: (B, C, h_s, w_s) for every scale group."""
     largest = max(tokenizer.scales)
     return tuple(tokenizer.encode(upscale_bicubic(photo, (largest,))[largest]))
+
+
+@torch.no_grad()
+def restore_latents(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, *, guidance: float = 0.0, **options
+) -> dict[int, Tensor]:
+    """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.
+
+    Args:
+        guidance, **options: see :func:`vartutor.transformer.generate.iterate`.
+
+    Raises:
+        UserError: guidance for a model without a null class.
+    """
+    features = photo_features(tokenizer, photo)
+    null = model.null_condition(photo, features) if guidance else None
+    condition = model.condition(photo, features)
+    steps = [s.f_hat for s in iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options)]
+    return {s: steps[end - 1] for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
 
 
 @torch.no_grad()

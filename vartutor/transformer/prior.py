@@ -7,9 +7,17 @@ learn the difference.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def spacing(codes: Tensor) -> Tensor:
+    """Mean squared distance of (V, C) codes from their nearest neighbours: the unit of α and of soft targets."""
+    distance = torch.cdist(codes, codes) + torch.diag_embed(codes.new_full((len(codes),), torch.inf))
+    return distance.amin(1).square().mean().clamp(min=1e-12)
 
 
 class LatentPrior(nn.Module):
@@ -19,17 +27,34 @@ class LatentPrior(nn.Module):
         scales: K; each has its own learned α.
         codes: (V, C) codebook of the frozen tokenizer; kept as a constant.
         width: D.
-        alpha: at the start.
+        alpha: at the start, in units of 1 / :func:`spacing`, so that tokenizers of any code length start alike.
     """
 
-    def __init__(self, scales: int, codes: Tensor, width: int, alpha: float = 8.0):
+    def __init__(self, scales: int, codes: Tensor, width: int, alpha: float = 1.0):
         super().__init__()
         self.embed = nn.Linear(codes.shape[1], width)
-        self.log_alpha = nn.Parameter(torch.full((scales,), math.log(alpha)))
+        self.log_alpha = nn.Parameter(math.log(alpha) - spacing(codes.detach()).log().repeat(scales))
         self.register_buffer("codes", codes.detach().clone())
+
+    @torch.no_grad()
+    def calibrate(self, rests: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        """Set every α to the one that makes true tokens likeliest while nothing else says anything.
+
+        Far too large, it is sure of the wrong token, and training has to unlearn that first; and what is right
+        differs by orders of magnitude between the coarsest scale and the finest.
+
+        Args:
+            rests, targets: of every scale, (B, n, C) and (B, n) int64.
+        """
+        candidates = torch.logspace(-1, 1.5, 26, device=self.codes.device) / spacing(self.codes)
+        for k, (rest, idx) in enumerate(zip(rests, targets, strict=True)):
+            closeness = -self._distance(rest).flatten(0, 1)
+            entropies = [F.cross_entropy(alpha * closeness, idx.flatten()) for alpha in candidates]
+            self.log_alpha[k] = candidates[int(torch.stack(entropies).argmin())].log()
 
     def logits(self, rest: Tensor, k: int) -> Tensor:
         """(B, n, C) of scale k -> (B, n, V): α_k (2 r·e_j - ‖e_j‖²); ‖r‖² is the same for all codes and left out."""
-        rest = rest.float()
-        distance = self.codes.square().sum(1) - 2 * rest @ self.codes.T
-        return -self.log_alpha[k].exp() * distance
+        return -self.log_alpha[k].exp() * self._distance(rest)
+
+    def _distance(self, rest: Tensor) -> Tensor:
+        return self.codes.square().sum(1) - 2 * rest.float() @ self.codes.T

@@ -1,0 +1,131 @@
+"""From a training run to a shipped checkpoint, and back into a model."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from vartutor import checkpoints
+from vartutor.checkpoints import load_checkpoint, manifest
+from vartutor.cli import main
+from vartutor.paths import assets, sha256_of
+from vartutor.profiles import get_profile
+from vartutor.superres import SuperResolver
+from vartutor.tokenizer.pretrained import load_pretrained
+from vartutor.train.publish import publish
+from vartutor.train.runs import find_restorer, find_tokenizer
+from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+
+SMOKE = get_profile("smoke")
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A copy of the shipped checkpoints that a test may write to, and that the package then reads from."""
+    shutil.copytree(assets() / "checkpoints", tmp_path / "checkpoints")
+    monkeypatch.setattr(checkpoints, "assets", lambda: tmp_path)
+    load_checkpoint.cache_clear()
+    yield tmp_path / "checkpoints"
+    load_checkpoint.cache_clear()
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
+    for run in ("hit", "transformer", "fidelity"):
+        entry = publish(tiny_runs / run, SMOKE, shelf)
+        assert entry["steps"] == 2
+        assert entry["command"].startswith("vartutor train ")
+    files = ["fidelity_course.safetensors", "tokenizer_hit.safetensors", "transformer_course.safetensors"]
+    for file in files:
+        assert manifest()[file]["sha256"] == sha256_of(shelf / file)
+    assert manifest()[files[2]]["tokenizer"] == manifest()[files[1]]["sha256"]
+    assert manifest()[files[0]]["transformer"] == manifest()[files[2]]["sha256"]
+    shipped = *load_pretrained_transformer(), load_pretrained_fidelity()
+    trained = find_restorer(str(tiny_runs / "fidelity"))
+    assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
+    assert same(shipped[1], load_pretrained("hit"))
+    assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
+    resolver = SuperResolver.from_pretrained("course")
+    x = torch.zeros(3, 8, 8)
+    assert not torch.equal(resolver.upscale(x, (1,), fidelity=1.0)[1], resolver.upscale(x, (1,))[1])
+
+
+def test_the_record_of_a_transformer(tiny_runs, shelf):
+    publish(tiny_runs / "hit", SMOKE, shelf)
+    entry = publish(tiny_runs / "transformer", SMOKE, shelf, name="small")
+    assert entry == json.loads((shelf / "manifest.json").read_text())["transformer_small.safetensors"]
+    assert all(entry[key] for key in ("what", "licence", "command", "config", "objective"))
+    assert entry["seed"] == 0
+    for way in ("sampled", "expected"):
+        assert set(entry["metrics"][way]) == {"psnr_rgb", "perceptual"}
+        assert set(entry["metrics"][way]["psnr_rgb"]) == {"1", "2", "4"}
+    assert load_pretrained_fidelity("small") is None
+    assert load_pretrained_transformer("small")[0].config.width == SMOKE.transformer.width
+
+
+def test_what_it_was_trained_over_must_be_there(tiny_runs, shelf, raises_user_error):
+    with raises_user_error("tokenizer_hit.safetensors", "first"):
+        publish(tiny_runs / "transformer", SMOKE, _without(shelf, "tokenizer_hit.safetensors"))
+    publish(tiny_runs / "hit", SMOKE, shelf)
+    with raises_user_error("transformer_course.safetensors", "first"):
+        publish(tiny_runs / "fidelity", SMOKE, shelf)
+    shutil.copytree(tiny_runs / "hit", shelf.parent / "other")
+    state = torch.load(shelf.parent / "other" / "state.pt", weights_only=True)
+    state["averaged"]["quantizer.codes"] += 1
+    torch.save(state, shelf.parent / "other" / "state.pt")
+    publish(shelf.parent / "other", SMOKE, shelf)
+    before = (shelf / "manifest.json").read_bytes()
+    with raises_user_error("tokenizer_hit.safetensors", "not what the run was trained over"):
+        publish(tiny_runs / "transformer", SMOKE, shelf)
+    assert (shelf / "manifest.json").read_bytes() == before
+
+
+def _without(shelf: Path, file: str) -> Path:
+    listed = json.loads((shelf / "manifest.json").read_text())
+    listed.pop(file, None)
+    (shelf / "manifest.json").write_text(json.dumps(listed))
+    return shelf
+
+
+def test_a_new_tokenizer_makes_a_shipped_transformer_useless_and_says_so(tiny_runs, shelf, raises_user_error):
+    for run in ("hit", "transformer", "fidelity"):
+        publish(tiny_runs / run, SMOKE, shelf)
+    listed = json.loads((shelf / "manifest.json").read_text())
+    listed["fidelity_course.safetensors"]["transformer"] = "0" * 64
+    (shelf / "manifest.json").write_text(json.dumps(listed))
+    assert load_pretrained_fidelity() is None  # it belongs to other weights
+    listed["transformer_course.safetensors"]["tokenizer"] = "0" * 64
+    (shelf / "manifest.json").write_text(json.dumps(listed))
+    with raises_user_error("another tokenizer"):
+        load_pretrained_transformer()
+
+
+def test_a_full_disk_keeps_the_old_files(tiny_runs, shelf, monkeypatch, raises_user_error):
+    before = {path.name: path.read_bytes() for path in shelf.iterdir()}
+    original = Path.write_bytes
+
+    def full(path, data):
+        original(path, data[:10])
+        if path.name == "manifest.json.part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with raises_user_error("No space left", "kept"):
+        publish(tiny_runs / "hit", SMOKE, shelf)
+    assert {path.name: path.read_bytes() for path in shelf.iterdir()} == before
+
+
+def test_the_command_publishes_and_prints_the_metrics(tiny_runs, shelf, monkeypatch, capsys):
+    monkeypatch.setattr("vartutor.train.publish.assets", lambda: shelf.parent)
+    for run in ("hit", "transformer", "fidelity"):
+        assert main(["publish", str(tiny_runs / run), "--profile", "smoke", "--name", "tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["codes_used" in lines[0], "'expected'" in lines[1], "'w = 1'" in lines[2]] == [True] * 3
+    assert {"transformer_tiny.safetensors", "fidelity_tiny.safetensors"} <= set(manifest())

@@ -1,0 +1,112 @@
+"""``vartutor upscale``: files and folders in, one folder out, whatever one of them is like."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vartutor.cli import main
+from vartutor.data.images import to_pil
+from vartutor.superres import SuperResolver
+from vartutor.train.runs import find_restorer
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, name in enumerate(("a.png", "b.jpg")):
+        pixels = np.random.default_rng(i).integers(0, 256, (10, 14, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def upscale(*words):
+    return main(["upscale", *map(str, words)])
+
+
+def test_every_photo_of_a_folder_at_every_scale(photos, tiny_runs, tmp_path, capsys):
+    assert upscale(photos, "--out", tmp_path / "out", "--model", tiny_runs / "transformer") == 0
+    sizes = {path.name: Image.open(path).size for path in (tmp_path / "out").iterdir()}
+    assert sizes == {f"{name}_x{s}.png": (14 * s, 10 * s) for name in "ab" for s in (1, 2, 4)}
+    said = capsys.readouterr()
+    assert said.out.count(" -> ") == 2
+    assert said.err == ""  # no progress bar where nobody looks
+
+
+def test_the_options_reach_the_model(photos, tiny_runs, tmp_path):
+    model = tiny_runs / "fidelity"
+    call = ["--scales", "2", "--fidelity", "0.5", "--seed", "3", "--temperature", "0.7", "--color-fix", "wavelet"]
+    assert upscale(photos / "a.png", "--out", tmp_path, "--model", model, *call) == 0
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a_x2.png"]
+    resolver = SuperResolver(*find_restorer(str(model)))
+    options = {"fidelity": 0.5, "seed": 3, "temperature": 0.7, "color_fix": "wavelet"}
+    expected = resolver.upscale(photos / "a.png", (2,), **options)[2]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a_x2.png")), np.asarray(expected))
+    assert upscale(photos / "a.png", "--out", tmp_path / "mean", "--model", model, "--expected", "--scales", "2") == 0
+    expected = resolver.upscale(photos / "a.png", (2,), expected=True)[2]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mean" / "a_x2.png")), np.asarray(expected))
+
+
+def test_a_bad_file_is_named_at_the_end_and_the_others_are_done(photos, tiny_runs, tmp_path, capsys):
+    (photos / "0.png").write_bytes(b"no image")
+    call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1"]
+    assert upscale(photos, photos / "missing.png", *call) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x1.png", "b_x1.png"]
+    broken, missing = capsys.readouterr().err.splitlines()
+    assert re.match(r"vartutor upscale: .*0\.png: not a readable image", broken)
+    assert "missing.png: no such file" in missing
+
+
+def test_nothing_is_overwritten_unasked(photos, tiny_runs, tmp_path, capsys):
+    (tmp_path / "a_x1.png").write_bytes(b"mine")
+    call = [photos / "a.png", "--out", tmp_path, "--model", tiny_runs / "transformer", "--scales", "1"]
+    assert upscale(*call) == 1
+    assert (tmp_path / "a_x1.png").read_bytes() == b"mine"
+    assert "a_x1.png: exists; --force" in capsys.readouterr().err
+    assert upscale(*call, "--force") == 0
+    assert Image.open(tmp_path / "a_x1.png").size == (14, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--temperature", "0"], "--temperature 0"),
+        (["--seed", "-1"], "seed -1"),
+        (["--scales", "3"], r"scales \(3,\)"),
+        (["--fidelity", "2"], "fidelity 2"),
+        (["--fidelity", "1"], "no fidelity module"),
+        (["--color-fix", "all"], "unknown colour fix 'all'"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--model", "huge"], "huge: neither a shipped transformer"),
+    ],
+)
+def test_wrong_calls_are_one_line_before_anything_is_done(photos, tiny_runs, tmp_path, capsys, words, line):
+    call = [photos, "--out", tmp_path / "out", "--model", tiny_runs / "transformer", *words]
+    assert upscale(*call) == 2
+    assert re.fullmatch(rf"vartutor upscale: .*{line}.*\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_something_else_is_one_line(photos, tiny_runs, tmp_path, capsys):
+    assert upscale(photos, "--out", tmp_path / "out", "--model", tiny_runs / "hit") == 2
+    assert "holds a tokenizer; give the run of a transformer or fidelity" in capsys.readouterr().err
+    assert upscale(photos, "--out", tmp_path / "out", "--model", photos) == 2
+    assert "no saved state" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        upscale(photos, "--out", tmp_path, "--scales", "x")
+    assert "'x': write them like 1,2,4" in capsys.readouterr().err
+
+
+def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1"]
+    assert upscale(photos / "a.png", *call) == 0
+    assert "a.png" in capsys.readouterr().err
+
+
+def test_images_may_be_given_in_memory(tiny_runs, lemur):
+    resolver = SuperResolver(*find_restorer(str(tiny_runs / "fidelity")))
+    image = to_pil(lemur[0, :, :9, :11])
+    assert resolver.upscale(image, (4,), fidelity=1.0)[4].size == (44, 36)

@@ -1,0 +1,69 @@
+"""The command that restores photos: upscale."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from vartutor.cli.parser import Commands, add_seed
+from vartutor.errors import UserError
+
+
+def _upscale(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from vartutor.chapter import check_seed, find_device
+    from vartutor.restore import find_photos, restore
+    from vartutor.superres import SuperResolver
+    from vartutor.train.runs import find_restorer
+
+    if args.temperature <= 0:
+        raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
+    options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
+    options |= {"expected": args.expected, "seed": check_seed(args.seed)}
+    photos, device = find_photos(args.photos), find_device(args.device)
+    resolver = SuperResolver(*find_restorer(args.model), device=device)
+    resolver.check(args.scales, args.fidelity, args.color_fix)
+
+    def upscale(path: Path) -> dict:
+        with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            return resolver.upscale(path, args.scales, progress=progress, **options)
+
+    def report(outcome) -> None:
+        if outcome.written:
+            print(f"{outcome.source} -> {', '.join(path.name for path in outcome.written)}", flush=True)
+
+    outcomes = restore(photos, args.out, upscale, args.scales, force=args.force, report=report)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"vartutor upscale: {outcome.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write them like 1,2,4") from None
+
+
+def add(commands: Commands) -> None:
+    """Add this command."""
+    sub = commands.add("upscale", _upscale, "restore photos at ×1, ×2 and ×4; exit code 1 if one fails")
+    sub.add_argument("photos", nargs="+", type=Path, metavar="IN", help="photos, or folders of photos")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME_x1.png and so on")
+    sub.add_argument("--scales", type=_scales, default=(1, 2, 4), help="of 1, 2 and 4 (default 1,2,4)")
+    sub.add_argument(
+        "--fidelity", type=float, default=0.0, metavar="W", help="0: the tokens alone (default) … 1: true to the photo"
+    )
+    add_seed(sub)
+    sub.add_argument("--temperature", type=float, default=1.0, help="below 1 surer, above 1 bolder (default 1)")
+    sub.add_argument("--expected", action="store_true", help="mean codes: fewer errors, less sharp")
+    sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")
+    sub.add_argument("--model", default="course", help="a shipped model (default course), or the folder of a run")
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")
+    sub.add_argument("--force", action="store_true", help="overwrite results that are there")

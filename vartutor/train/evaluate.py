@@ -1,0 +1,53 @@
+"""Restore the fixed pairs of a split, and compare with the clean photos."""
+
+import torch
+from torch import Generator, Tensor
+
+from vartutor.data.pairs import Pairs, eval_pairs, upscale_bicubic
+from vartutor.data.presets import COURSE
+from vartutor.metrics import psnr
+from vartutor.perceptual import perceptual_distance
+from vartutor.profiles import Profile
+from vartutor.tokenizer.fidelity import decode_faithfully
+from vartutor.train.runs import Restorer
+from vartutor.transformer.photo import restore_latents
+
+
+@torch.no_grad()
+def restore_pairs(
+    restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, **options
+) -> dict[int, Tensor]:
+    """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}.
+
+    Args:
+        w: fidelity.
+        **options: as for :func:`vartutor.transformer.generate.iterate`.
+    """
+    model, tokenizer, fidelity = restorer
+    generator, images = Generator().manual_seed(seed), {s: [] for s in pairs.hr}
+    for photo in pairs.lr.split(batch):
+        seen = upscale_bicubic(photo)
+        for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
+            images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
+    return {s: torch.cat(parts) for s, parts in images.items()}
+
+
+def score_restorer(restorer: Restorer, profile: Profile, split: str = "test", **options) -> dict[str, dict[str, float]]:
+    """Means over the fixed pairs of a split, degraded with the course's preset, by measure and scale.
+
+    Args:
+        **options: as for :func:`restore_pairs`.
+
+    Returns:
+        ``psnr_rgb`` in dB, and ``perceptual`` of :mod:`vartutor.perceptual`.
+    """
+    pairs = eval_pairs(COURSE, split, profile.image_size, profile.eval_crops)
+    images = restore_pairs(restorer, pairs, **options)
+    measures = {
+        "psnr_rgb": (2, lambda x, y: psnr(x, y, color="rgb")),
+        "perceptual": (4, perceptual_distance),
+    }
+    return {
+        name: {str(s): round(measure(image, pairs.hr[s]).mean().item(), digits) for s, image in images.items()}
+        for name, (digits, measure) in measures.items()
+    }

@@ -1,0 +1,120 @@
+"""Trained models out of the folders of training runs: averaged weights, rounded as they would be published."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vartutor.errors import UserError, first_line
+from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.fidelity import Fidelity
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.tokenizer.pretrained import load_pretrained
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.checkpoint import load_state
+from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.pretrained import (
+    build_transformer,
+    load_pretrained_fidelity,
+    load_pretrained_transformer,
+    shipped_transformers,
+)
+
+Restorer = tuple[PhotoTransformer, HierarchicalTokenizer, Fidelity | None]
+
+
+def kind_of(state: dict, path: Path) -> str:
+    """What a training state holds: ``tokenizer``, ``transformer`` or ``fidelity``.
+
+    Raises:
+        UserError: it does not say.
+    """
+    info = state.get("info", {})
+    kind = info.get("kind", "tokenizer" if "ladder" in info.get("config", {}) else "")
+    if kind not in ("tokenizer", "transformer", "fidelity"):
+        raise UserError(f"{path}: does not say which model it holds; train it again")
+    return kind
+
+
+def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
+    """The tokenizer of any training state: the one that was trained, or the one that was trained over."""
+    info = state["info"]
+    if "ladder" in info["config"]:
+        return _ready(build_tokenizer(TokenizerConfig.from_json(info["config"])), state["averaged"])
+    return _ready(build_tokenizer(TokenizerConfig.from_json(info["tokenizer"])), state["parts"]["tokenizer"])
+
+
+def trained_transformer(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
+    """The transformer of a training state, or the one that its fidelity module was trained over; and the tokenizer."""
+    info, tokenizer = state["info"], trained_tokenizer(state)
+    if info["kind"] == "transformer":
+        return _ready(build_transformer(info, tokenizer), state["averaged"]), tokenizer
+    return _ready(build_transformer(info["transformer"], tokenizer), state["parts"]["transformer"]), tokenizer
+
+
+def trained_fidelity(state: dict) -> Fidelity:
+    """The fidelity module of a training state."""
+    return _ready(Fidelity(**state["info"]["config"]), state["averaged"])
+
+
+def trained_restorer(state: dict) -> Restorer:
+    """All that the state of a transformer or of a fidelity module holds."""
+    return *trained_transformer(state), trained_fidelity(state) if state["info"]["kind"] == "fidelity" else None
+
+
+def _ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
+    model.load_state_dict({name: value for name, value in weights.items() if name in names})
+    return model.half().float().eval().requires_grad_(False)
+
+
+def find_tokenizer(source: str) -> HierarchicalTokenizer:
+    """A hierarchical tokenizer: ``hit``, the shipped one, or the folder of any training run that has one.
+
+    Raises:
+        UserError: neither; not a hierarchical one; unreadable.
+    """
+    if source in LADDERS:
+        tokenizer = load_pretrained(source)
+    elif Path(source).is_dir():
+        tokenizer = open_run(source, ("tokenizer", "transformer", "fidelity"), trained_tokenizer)
+    else:
+        raise UserError(f"{source}: neither a shipped tokenizer (hit) nor the folder of a training run")
+    if not isinstance(tokenizer, HierarchicalTokenizer):
+        raise UserError(f"{source}: not a hierarchical tokenizer; train one with --ladder hit")
+    return tokenizer
+
+
+def find_restorer(source: str) -> Restorer:
+    """What restores photos: a shipped transformer by name, or the folder of a training run.
+
+    Returns:
+        the transformer, its tokenizer, and the fidelity module, where there is one: shipped with it, or in a
+        ``fidelity`` run.
+
+    Raises:
+        UserError: neither; a run of something else; unreadable.
+    """
+    if source in (names := shipped_transformers()):
+        return *load_pretrained_transformer(source), load_pretrained_fidelity(source)
+    if not Path(source).is_dir():
+        shipped = ", ".join(names) or "none yet"
+        raise UserError(f"{source}: neither a shipped transformer ({shipped}) nor the folder of a training run")
+    return open_run(source, ("transformer", "fidelity"), trained_restorer)
+
+
+def open_run(run: str | Path, kinds: tuple[str, ...], build: Callable[[dict], Any]) -> Any:
+    """What ``build`` makes of a run's state.
+
+    Raises:
+        UserError: no state, one of another kind, or one that lacks something.
+    """
+    path = Path(run) / "state.pt"
+    state = load_state(path)
+    if (kind := kind_of(state, path)) not in kinds:
+        raise UserError(f"{path}: holds a {kind}; give the run of a {' or '.join(kinds)}")
+    try:
+        return build(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a whole training state ({first_line(error)})") from None
