@@ -434,9 +434,9 @@ def test_the_command_writes_an_error_budget(tmp_path, monkeypatch, resolver, pho
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):
     for words, expected in (
-        (["--restorers", "model"], "no transformer 'course'"),
-        (["--restorers", "bicubic", "--budget"], "no transformer 'course'"),
-        (["--restorers", "cnn"], "no CNN 'course'"),
+        (["--restorers", "model:huge"], "huge"),
+        (["--restorers", "bicubic", "--model", "huge", "--budget"], "huge"),
+        (["--restorers", "cnn:huge"], "no CNN 'huge'"),
         (["--restorers", "sharpen"], "unknown restorer 'sharpen'"),
         (["--restorers", "bicubic", "--photos", str(tmp_path / "none")], "no such folder"),
         (["--restorers", "bicubic", "--degradation", "rain"], "unknown degradation 'rain'"),
