@@ -49,6 +49,7 @@ RUNS = {
     "no bridge": Run(bridge=0),
     "one more scale": Run(groups="1,2,4,4,4 | 8,8 | 16,16"),
     "no revival": Run("var", losses=Losses(revive_every=0)),
+    "votes by token": Run("var", losses=Losses(votes="token")),
     **{
         f"ladder {groups}": Run(groups=groups, split="val")
         for groups in (
