@@ -132,6 +132,21 @@ def _run_options(args: argparse.Namespace) -> dict:
     }
 
 
+def _baseline(args: argparse.Namespace) -> int:
+    from vartutor.baselines.cnn import CnnConfig
+    from vartutor.profiles import get_profile
+    from vartutor.train.baseline import train_baseline
+
+    profile, options = get_profile(args.profile), _run_options(args)
+    width = profile.cnn_width if args.width is None else args.width
+    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
+    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
+    million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
+    print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
+    return 0
+
+
 def _publish(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
     from vartutor.train.publish import publish
@@ -195,6 +210,16 @@ def add(commands: Commands) -> None:
     sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
     add_seed(sub)
     add_run(sub, "build/fidelity")
+    sub = train.add("baseline", _baseline, "train the convolutional super-resolver that the transformer has to beat")
+    add_profile(sub)
+    sub.add_argument("--heads", type=int, nargs="+", default=[1, 2, 4], help="scales of the one net (default 1 2 4)")
+    sub.add_argument("--width", type=int, help="channels, instead of the profile's")
+    sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
+    sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
+    sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
+    add_seed(sub)
+    add_run(sub, "build/baseline")
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
     sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
