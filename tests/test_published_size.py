@@ -9,8 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vartutor.plan.estimate import Setup, make_plan, planned_tokenizer
-from vartutor.plan.gpus import get_gpu
+from vartutor.plan.estimate import planned_tokenizer
 from vartutor.profiles import get_profile
 from vartutor.train.transformer import decay_groups, make_config
 from vartutor.transformer.official import init_from_var
@@ -44,7 +43,6 @@ def resident() -> float:
 
 def test_one_step_at_512_pixels():
     torch.manual_seed(0)
-    before = resident()
     model = build(GPU, torch.randn(GPU.codes, GPU.channels))
     assert model.config.tokens == 2130
     assert model.config.checkpointing
@@ -54,11 +52,8 @@ def test_one_step_at_512_pixels():
     assert 310e6 < sum(p.numel() for p in weights.values()) < 313e6
     assert loss.item() == pytest.approx(torch.tensor(float(GPU.codes)).log().item(), abs=0.5)  # it knows nothing yet
     assert all(p.grad is not None and p.grad.isfinite().all() for p in weights.values())
-    plan = make_plan("transformer", GPU, Setup(get_gpu("h100"), gpus=1, batch=1, bf16=False))
-    planned = (8 * plan.parameters + plan.fixed + plan.per_image) / 1e9  # weights and gradients, no optimiser here
-    print(f"\n{resident():.1f} GB, of them {before:.1f} before; planned {planned:.1f}")
+    print(f"\n{resident():.1f} GB at the fullest moment of this process")
     assert resident() < 20
-    assert resident() - before < 1.3 * planned
 
 
 def test_official_weights_start_and_three_steps_lower_the_loss():
