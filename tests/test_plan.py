@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from vartutor.cli import main
@@ -99,13 +99,18 @@ def allocated(step) -> int:
     """Most bytes at one time that a step holds beside what it found, by the records of PyTorch's allocator."""
     step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
+        step()  # whose gradients the next one frees; the records know only what was made under them
+        with record_function("second"):
+            step()
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns())
+    begin = next(e.start_ns() for e in events if e.name() == "second")
+    found = now = peak = 0
+    for event in (e for e in events if e.name() == "[memory]"):
         now += event.nbytes()
+        if event.start_ns() < begin:
+            found = peak = now
         peak = max(peak, now)
-    return peak
+    return peak - found
 
 
 def trainer_of(model, loss, folder):
