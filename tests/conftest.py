@@ -36,13 +36,20 @@ def raises_user_error():
 
 @pytest.fixture
 def two_processes(tmp_path):
-    """Run a script in two processes that know each other; returns what each saved to OUT/RANK.pt."""
+    """Run a script in two processes that know each other; returns what each saved to OUT/RANK.pt.
 
-    def run(script):
+    ``fails``: words that its errors must have, where it is meant to fail; then nothing is returned.
+    """
+
+    def run(script, *arguments, fails=None):
         (tmp_path / "two.py").write_text(script)
         environment = {**os.environ, "OUT": str(tmp_path), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "two.py"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        if fails is not None:
+            assert done.returncode != 0
+            assert fails in done.stderr
+            return None
         assert done.returncode == 0, done.stderr[-2000:]
         return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 

@@ -22,12 +22,14 @@ from vartutor.data.degradation import (
     draw_kernel,
     draw_noise,
     gaussian_noise,
+    impulse_noise,
     jpeg,
     poisson_noise,
+    speckle_noise,
 )
 from vartutor.data.images import from_uint8, resize, to_pil, to_uint8
 from vartutor.data.kernels import gaussian_kernel, sinc_kernel
-from vartutor.data.presets import BICUBIC, COURSE, PRESETS, VARSR, get_preset
+from vartutor.data.presets import BICUBIC, COURSE, PRESETS, UNSEEN, VARSR, get_preset
 from vartutor.metrics import psnr
 
 
@@ -130,6 +132,31 @@ def test_no_noise_at_zero(clean):
 
 
 # --- JPEG ------------------------------------------------------------------------------------------
+
+
+def test_impulse_noise_blackens_and_whitens_whole_pixels():
+    x = torch.full((2, 3, 200, 200), 0.25)
+    y = impulse_noise(x, 0.1, generator=seeded())
+    assert y.unique().tolist() == [-1, 0.25, 1]
+    assert torch.equal(y[:, 0], y[:, 1])
+    for end in (-1, 1):
+        assert (y == end).float().mean() == pytest.approx(0.05, abs=0.005)
+    assert torch.equal(impulse_noise(x, 0.0), x)
+
+
+def test_speckle_noise_grows_with_brightness():
+    for value, light in ((-1.0, 0), (-0.5, 0.5), (0.0, 1.0)):
+        noise = speckle_noise(torch.full((1, 3, 100, 100), value), 0.1, generator=seeded()) - value
+        assert noise.std() == pytest.approx(0.1 * light, rel=0.03)
+
+
+def test_a_noise_of_another_kind_takes_the_place_of_the_usual(clean):
+    for kind, function in (("impulse", impulse_noise), ("speckle", speckle_noise)):
+        dice, again = Dice(3), Dice(3)
+        y = draw_noise(clean, Noise(kind=kind, amount=(0.1, 0.2)), dice)
+        again.chance(1.0)
+        expected = function(clean, again.uniform((0.1, 0.2)), generator=again.generator).clamp(-1, 1)
+        assert torch.equal(y, expected)
 
 
 def test_jpeg_quality_is_monotone(clean):
@@ -248,7 +275,7 @@ def test_final_order_and_sinc(clean):
 # --- the pipeline ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS.values(), *UNSEEN.values()], ids=[*PRESETS, *UNSEEN])
 def test_degrade(clean, preset):
     seeds = list(range(len(clean)))
     x = clean.clone()
@@ -372,7 +399,7 @@ def test_varsr_is_as_published():
     assert VARSR.scale == 4
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS.values(), *UNSEEN.values()], ids=[*PRESETS, *UNSEEN])
 def test_presets_make_sense(preset):
     assert get_preset(preset.name) is preset
     for stage in preset.stages:
@@ -381,6 +408,17 @@ def test_presets_make_sense(preset):
         assert stage.resize.up + stage.resize.down + stage.resize.keep == pytest.approx(1)
         assert stage.resize.range[0] <= 1 <= stage.resize.range[1]
         assert 1 <= stage.jpeg[0] <= stage.jpeg[1] <= 100
+
+
+def test_unseen_damage_is_the_courses_but_for_one_part():
+    (course,) = COURSE.stages
+    for preset in UNSEEN.values():
+        (stage,) = preset.stages
+        differ = [name for name in ("blur", "resize", "noise", "jpeg") if getattr(stage, name) != getattr(course, name)]
+        assert len(differ) == 1
+        assert (preset.scale, preset.final_sinc) == (COURSE.scale, COURSE.final_sinc)
+    assert UNSEEN["jpeg"].stages[0].jpeg[1] < course.jpeg[0]
+    assert max(UNSEEN["motion"].stages[0].blur.length) <= min(UNSEEN["motion"].stages[0].blur.sizes)
 
 
 def test_default_blur_is_a_plain_gaussian(record):

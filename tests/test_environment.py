@@ -29,6 +29,7 @@ ON_CONDA_FORGE = {
     "ipywidgets", "jupytext", "papermill", "nbclient", "nbconvert", "nbformat", "psutil", "scikit-image", "sphinx",
     "myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "sphinxcontrib-bibtex", "pytest",
     "pytest-benchmark", "scipy", "nbval", "torchmetrics", "ruff", "hatchling", "pyyaml",
+    "webdataset",
 }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def test_the_makefiles_torch_is_allowed():
 
 def test_every_import_of_the_package_is_declared():
     distribution = {"PIL": "pillow", "skimage": "scikit-image", "IPython": "ipykernel", "jupyter_client": "ipykernel",
-                    "DISTS_pytorch": "DISTS-pytorch", "torch_fidelity": "torch-fidelity"}  # fmt: skip
+                    "DISTS_pytorch": "DISTS-pytorch", "yaml": "pyyaml", "torch_fidelity": "torch-fidelity"}  # fmt: skip
     optional = {"pyiqa"}  # named, never required: its licence is non-commercial
     declared = {Requirement(line).name for line in [*PROJECT["dependencies"], *chain(*EXTRAS.values())]}
     for path in (ROOT / "vartutor").rglob("*.py"):

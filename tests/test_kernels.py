@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.special import j1
 
-from vartutor.data.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
+from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 
 ALL = {
     "gaussian": gaussian_kernel(13, 1.5),
@@ -18,6 +18,7 @@ ALL = {
     "wide plateau": plateau_kernel(7, 3.0),
     "sinc": sinc_kernel(21, math.pi / 3),
     "sharp sinc": sinc_kernel(7, math.pi),
+    "motion": motion_kernel(21, 12.0, 0.7),
     "single": gaussian_kernel(1, 1.0),
 }
 
@@ -105,3 +106,13 @@ def test_sinc_passes_low_frequencies_only():
     radius = torch.hypot(frequency[:, None], frequency[None])
     assert (response[radius < 0.9 * cutoff] - 1).abs().max() < 0.1
     assert response[radius > 1.1 * cutoff].max() < 0.1
+
+
+def test_motion_is_a_line_of_the_given_length_and_direction():
+    assert torch.allclose(motion_kernel(9, 5.0)[4], torch.tensor([0, 0, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0]), atol=1e-6)
+    assert torch.allclose(motion_kernel(9, 5.0, math.pi / 2), motion_kernel(9, 5.0).T, atol=1e-6)
+    kernel, axis = motion_kernel(21, 15.0, 0.5), torch.arange(21.0) - 10
+    y, x = (kernel.sum(1) * axis**2).sum(), (kernel.sum(0) * axis**2).sum()
+    covariance = (kernel * axis[:, None] * axis).sum()
+    assert 0.5 * torch.atan2(2 * covariance, x - y) == pytest.approx(0.5, abs=0.01)
+    assert (12 * (x + y)).sqrt() == pytest.approx(15, abs=0.5)

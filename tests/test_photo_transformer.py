@@ -108,6 +108,18 @@ def test_expected_vectors_take_the_place_of_tokens(tokenizer, photos):
     assert not torch.allclose(warm, greedy, atol=1e-2)
 
 
+def test_generation_goes_on_after_given_maps(tokenizer, photos):
+    model = make(tokenizer)
+    condition = model.condition(photos[1], photo_features(tokenizer, photos[1]))
+    own = generate(model.body, tokenizer, condition, top_k=1)
+    again = generate(model.body, tokenizer, condition, top_k=1, given=own[:5])
+    assert all(torch.equal(a, b) for a, b in zip(own, again, strict=True))
+    true = tokenizer.tokenize(photos[0])
+    led = generate(model.body, tokenizer, condition, top_k=1, given=true[:5], expected=True)
+    assert all(torch.equal(a, b) for a, b in zip(led, true[:5], strict=False))
+    assert not all(torch.equal(a, b) for a, b in zip(led[5:], own[5:], strict=True))
+
+
 def test_coarse_and_fine_tokens_share_one_frame():
     angles = grid_angles([(1, 1), (2, 2), (4, 4)], 8)
     centre, quarter, fine = angles[0], angles[1], angles[5:]

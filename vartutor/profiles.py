@@ -12,6 +12,7 @@ class Recipe:
     width: int = 192
     depth: int = 6
     heads: int = 6
+    patch: int = 2  # side of the pixels of the degraded photo that become one token of the prefix
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
@@ -52,7 +53,11 @@ class Profile:
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
+    cnn_width: int = 128  # the convolutional baseline of chapter 07
+    cnn_blocks: int = 12
+    baseline_steps: int = 20000
     transformer: Recipe = Recipe()
+    full_batch: int | None = None  # images per step of a run on several GPUs, over all of them; None: batch_size
 
     @property
     def lr_size(self) -> int:
@@ -75,6 +80,9 @@ PROFILES = {
             vq_steps=3,
             rvq_steps=5,
             lesson_steps=3,
+            cnn_width=8,
+            cnn_blocks=2,
+            baseline_steps=3,
             transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5, preference_steps=5),
         ),
         Profile("cpu"),
@@ -90,15 +98,20 @@ PROFILES = {
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
             tokenizer_steps=25000,
+            full_batch=384,  # this, the tokenizer's steps and the transformer's (200 epochs) are the paper's
             lesson_steps=2000,
+            cnn_width=256,
+            cnn_blocks=32,
+            baseline_steps=300000,
             transformer=Recipe(  # VAR's d16, to start from its weights, with the paper's loss
                 width=1024,
                 depth=16,
                 heads=16,
+                patch=4,
                 rope=False,
                 prior=False,
                 checkpointing=True,
-                steps=100_000,
+                steps=13_000,
                 lr=1e-4,
                 hard=1.0,
                 soft=0.0,

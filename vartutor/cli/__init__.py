@@ -3,7 +3,7 @@
 import sys
 
 from vartutor import __version__
-from vartutor.cli import course, train, upscale
+from vartutor.cli import course, data, evaluate, plan, study, train, upscale
 from vartutor.cli.parser import Commands, Parser
 from vartutor.errors import UserError
 
@@ -13,7 +13,7 @@ def parser() -> Parser:
     top = Parser(prog="vartutor", description="The course on multi-scale super-resolution, and its package.")
     top.add_argument("--version", action="version", version=f"vartutor {__version__}")
     commands = Commands(top, "command")
-    for room in (upscale, course, train):
+    for room in (upscale, course, train, study, evaluate, data, plan):
         room.add(commands)
     return top
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "vartutor":
             raise
-        extra = "book" if args.command == "book" else "notebooks"
+        extra = {"book": "book", "train": "gpu", "data": "gpu"}.get(args.command, "notebooks")
         print(f"vartutor {args.command}: needs {error.name}: pip install -e '.[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Commands that train: train, study, publish."""
+"""The command that trains: train, with a subcommand for each model."""
 
 import argparse
 import shlex
@@ -11,28 +11,32 @@ from vartutor.errors import UserError
 
 
 def _tokenizer(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.tokenizer.build import parse_groups
+    from vartutor.train.checkpoint import load_state
+    from vartutor.train.runs import trained_tokenizer
     from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
 
     profile, options = get_profile(args.profile), _run_options(args)
-    trainer = train_tokenizer(
-        profile,
-        args.out,
-        ladder=args.ladder,
-        groups=parse_groups(args.groups) if args.groups else None,
-        overlap=not args.no_overlap,
-        bridge=args.bridge,
-        losses=Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass, votes=args.votes),
-        **options,
-    )
-    scores = evaluate_tokenizer(trainer.averaged, profile, "val")
+    losses = Losses(perceptual=args.perceptual, adversarial=args.adversarial, bypass=args.bypass, votes=args.votes)
+    groups = parse_groups(args.groups) if args.groups else None
+    shape = {"ladder": args.ladder, "groups": groups, "overlap": not args.no_overlap, "bridge": args.bridge}
+    if is_full_run(args):
+        profile = full_run(args, "tokenizer", options, {"losses": losses}, **shape)
+        if profile is None:
+            return 0
+        averaged = trained_tokenizer(load_state(args.out / "state.pt"))
+    else:
+        averaged = train_tokenizer(profile, args.out, losses=losses, **shape, **options).averaged
+    scores = evaluate_tokenizer(averaged, profile, "val")
     print("validation: " + ", ".join(f"×{s} {v.mean():.2f} dB" for s, v in scores.items()))
     print(f"weights and log: {args.out}")
     return 0
 
 
 def _transformer(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.train.runs import find_tokenizer, trained_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
@@ -46,17 +50,18 @@ def _transformer(args: argparse.Namespace) -> int:
         tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
         recipe, prefix, prior, lr = info["objective"], info["prefix"], info["prior"], lr or info["lr"]
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
-    train_transformer(
-        profile,
-        tokenizer or find_tokenizer(args.tokenizer),
-        args.out,
-        prefix=prefix,
-        prior=prior,
-        objective=objective,
-        lr=lr,
-        start=lambda model: args.init and print(init_from_var(model, args.init), flush=True),
-        **options,
-    )
+    shape = {
+        "tokenizer": tokenizer or find_tokenizer(args.tokenizer),
+        "prefix": prefix,
+        "prior": prior,
+        "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
+    }
+    if is_full_run(args):
+        profile = full_run(args, "transformer", options, {"objective": objective}, lr, **shape)
+        if profile is None:
+            return 0
+    else:
+        train_transformer(profile, out=args.out, objective=objective, lr=lr, **shape, **options)
     return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
 
 
@@ -107,9 +112,15 @@ def _fidelity(args: argparse.Namespace) -> int:
 
 def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:
     """The models and settings of the run in --out; its steps, seed and origin go into ``options``."""
+    from vartutor.cli.launch import is_full_run
     from vartutor.train.runs import open_run
+    from vartutor.train.sharded import read_extra
 
-    models, info = open_run(args.out, (kind,), lambda state: (build(state), state["info"]))
+    if kind == "transformer" and is_full_run(args):
+        state = read_extra(args.out)[1]
+        models, info = build(state), state["info"]
+    else:
+        models, info = open_run(args.out, (kind,), lambda state: (build(state), state["info"]))
     options["steps"] = args.steps or info["steps"]
     options["seed"] = info["seed"]
     options["origin"] = {name: info[name] for name in ("command", "commit") if name in info}
@@ -137,7 +148,7 @@ def _run_options(args: argparse.Namespace) -> dict:
         raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
     if getattr(args, "lr", None) is not None and args.lr <= 0:
         raise UserError(f"--lr {args.lr:g}: give a number above 0")
-    if not args.resume and (args.out / "state.pt").exists():
+    if not args.resume and ((args.out / "state.pt").exists() or any(args.out.glob("step-*"))):
         raise UserError(f"{args.out}: holds a run already; --resume goes on with it, or choose another --out")
     origin = {"command": shlex.join(["vartutor", *args.words]), "commit": commit()}
     return {
@@ -149,41 +160,23 @@ def _run_options(args: argparse.Namespace) -> dict:
     }
 
 
-def _publish(args: argparse.Namespace) -> int:
+def _baseline(args: argparse.Namespace) -> int:
+    from vartutor.baselines.cnn import CnnConfig
     from vartutor.profiles import get_profile
-    from vartutor.train.publish import publish
+    from vartutor.train.baseline import train_baseline
 
-    entry = publish(args.run, get_profile(args.profile), name=args.name)
-    print(f"{entry['what']}: {entry['metrics']}")
-    return 0
-
-
-def _study(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed
-    from vartutor.profiles import get_profile
-    from vartutor.train.studies import run_study
-
-    profile, seeds = get_profile(args.profile), [check_seed(seed) for seed in args.seeds]
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
-    if args.of == "tokenizer":
-        print(run_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds))
-        return 0
-    if args.of != "preference":
-        raise UserError(f"no study of {args.of!r}: choose tokenizer or preference")
-
-    from vartutor.train.preference_study import run_preference_study
-    from vartutor.train.runs import find_start
-    from vartutor.train.transformer import Objective
-
-    model, tokenizer, objective = find_start(args.start)
-    start, steps = (model, tokenizer, Objective(**objective)), args.steps or profile.transformer.preference_steps
-    print(run_preference_study(args.runs, profile, *start, args.out, steps=steps, seeds=seeds))
+    profile, options = get_profile(args.profile), _run_options(args)
+    width = profile.cnn_width if args.width is None else args.width
+    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
+    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
+    million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
+    print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
     return 0
 
 
 def add(commands: Commands) -> None:
-    """Add these commands."""
+    """Add this command."""
     train = Commands(commands.add("train", None, "train a model on the shipped photos"), "what")
     sub = train.add("tokenizer", _tokenizer, "train a tokenizer: hierarchical, plain multi-scale, or of one map")
     add_profile(sub)
@@ -201,6 +194,7 @@ def add(commands: Commands) -> None:
     )
     add_seed(sub)
     add_run(sub, "build/tokenizer", resumed="; give the same options again")
+    _add_settings(sub)
     sub = train.add("transformer", _transformer, "train the transformer that restores photos, over a tokenizer")
     add_profile(sub)
     sub.add_argument("--tokenizer", default="hit", help="hit (default): the shipped one; or the folder of a run")
@@ -216,6 +210,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/transformer")
+    _add_settings(sub)
     sub = train.add("preference", _preference, "fine-tune a transformer to prefer the clean photo's tokens (DPO)")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
@@ -236,18 +231,16 @@ def add(commands: Commands) -> None:
     sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
     add_seed(sub)
     add_run(sub, "build/fidelity")
-    sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
-    sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
-    sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
-    sub = commands.add("study", _study, "short training runs that compare tokenizers or preferences, into one table")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'beta 2'; all if left out")
-    sub.add_argument("--of", default="tokenizer", help="what is compared: tokenizer (default) or preference")
-    sub.add_argument("--start", default="course", help="of preferences: the transformer to fine-tune (default course)")
+    sub = train.add("baseline", _baseline, "train the convolutional super-resolver that the transformer has to beat")
     add_profile(sub)
-    sub.add_argument("--steps", type=int, help="of each run (default 600; of preferences the profile's)")
-    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
-    sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
+    sub.add_argument("--heads", type=int, nargs="+", default=[1, 2, 4], help="scales of the one net (default 1 2 4)")
+    sub.add_argument("--width", type=int, help="channels, instead of the profile's")
+    sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
+    sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
+    sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
+    add_seed(sub)
+    add_run(sub, "build/baseline")
 
 
 def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its settings") -> None:
@@ -256,3 +249,12 @@ def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its s
     sub.add_argument("--bf16", action="store_true", help="the networks in bfloat16")
     sub.add_argument("--out", type=Path, default=Path(out), help="folder for state.pt and log.csv")
     sub.add_argument("--resume", action="store_true", help=f"go on from the state in --out{resumed}")
+
+
+def _add_settings(sub: argparse.ArgumentParser) -> None:
+    """Add the options of full runs; under torchrun every run is one."""
+    sub.add_argument("--config", type=Path, help="YAML file with settings over the profile's")
+    sub.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="one setting, such as loop.lr=0.001; repeat it"
+    )
+    sub.add_argument("--max-hours", type=float, help="save and stop after this time")

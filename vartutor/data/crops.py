@@ -26,39 +26,55 @@ class RandomCrops:
         batch_size: crops per batch.
         jitter: largest window, in crops; limited by each photo's short side.
         seed: seeds ``self.generator``, whose state is all there is to save for a resumed run.
+        part: which crops of a batch to make, where several processes share it; all draw the same random numbers.
 
     Raises:
         UserError: no image is at least ``size`` pixels on its short side.
     """
 
     def __init__(
-        self, images: Sequence[Tensor], size: int = 64, batch_size: int = 16, *, jitter: float = 2.0, seed: int = 0
+        self,
+        images: Sequence[Tensor],
+        size: int = 64,
+        batch_size: int = 16,
+        *,
+        jitter: float = 2.0,
+        seed: int = 0,
+        part: slice = slice(None),
     ):
         self.images = [image for image in images if min(image.shape[-2:]) >= size]
         if not self.images:
             raise UserError(f"no image of at least {size} x {size} pixels among the {len(images)} given")
-        self.size, self.batch_size, self.jitter = size, batch_size, jitter
+        self.size, self.batch_size, self.jitter, self.part = size, batch_size, jitter, part
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self):
         return (self.batch() for _ in count())
 
     def batch(self) -> Tensor:
-        """The next (batch_size, 3, size, size) in [-1, 1]."""
+        """The next (batch_size, 3, size, size) in [-1, 1], or this process's part of it."""
         # One call for all random numbers: photo, window, row, column, flip.
         draws = torch.rand(self.batch_size, 5, generator=self.generator).tolist()
-        return torch.cat([self._crop(*draw) for draw in draws])
+        return torch.cat([self._crop(*draw) for draw in draws[self.part]])
 
-    def _crop(self, photo: float, scale: float, row: float, column: float, flip: float) -> Tensor:
-        image = self.images[int(photo * len(self.images))]
-        height, width = image.shape[-2:]
-        largest = min(self.jitter, height / self.size, width / self.size)
-        side = round(self.size * math.exp(scale * math.log(max(1.0, largest))))
-        top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
-        crop = from_uint8(image[None, :, top : top + side, left : left + side])
-        if side != self.size:
-            crop = resize(crop, (self.size, self.size)).clamp_(-1, 1)
-        return crop.flip(-1) if flip < 0.5 else crop
+    def _crop(self, photo: float, *draws: float) -> Tensor:
+        return random_crop(self.images[int(photo * len(self.images))], self.size, self.jitter, draws)
+
+
+def random_crop(image: Tensor, size: int, jitter: float, draws: Sequence[float]) -> Tensor:
+    """One crop of :class:`RandomCrops` from a (3, H, W) uint8 image: (1, 3, size, size) in [-1, 1].
+
+    ``draws`` are four numbers in 0..1: window, row, column, flip.
+    """
+    scale, row, column, flip = draws
+    height, width = image.shape[-2:]
+    largest = min(jitter, height / size, width / size)
+    side = round(size * math.exp(scale * math.log(max(1.0, largest))))
+    top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
+    crop = from_uint8(image[None, :, top : top + side, left : left + side])
+    if side != size:
+        crop = resize(crop, (size, size)).clamp_(-1, 1)
+    return crop.flip(-1) if flip < 0.5 else crop
 
 
 def eval_crops(split: str = "test", size: int = 64, per_photo: int = 3) -> tuple[Tensor, list[str]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from vartutor.data.images import from_uint8, resize, to_uint8
-from vartutor.data.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
+from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 from vartutor.errors import UserError
 
 Range = tuple[float, float]
@@ -33,6 +33,7 @@ class Blur:
     sigma: Range = (0.2, 1.0)
     beta_gaussian: Range = (0.5, 4.0)  # shape of the generalized Gaussians
     beta_plateau: Range = (1.0, 2.0)
+    length: Range = (1.0, 7.0)  # of motion, in pixels
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,18 @@ class Resize:
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian with probability ``gaussian``, else Poisson; gray with probability ``gray``."""
+    """Gaussian with probability ``gaussian``, else Poisson; gray with probability ``gray``.
+
+    With a ``kind``, ``impulse`` or ``speckle``, that noise alone, of strength ``amount``.
+    """
 
     probability: float = 1.0
     gaussian: float = 1.0
     sigma: Range = (1.0, 5.0)  # 8-bit gray levels
     poisson: Range = (0.05, 1.0)  # 1 is the noise of a sensor with as many levels as the image has
     gray: float = 0.4
+    kind: str = ""
+    amount: Range = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,17 @@ def poisson_noise(x: Tensor, scale: float, *, gray: bool = False, generator: Gen
     return x + torch.stack(noise).to(x) * (2 * scale)
 
 
+def impulse_noise(x: Tensor, share: float, *, generator: Generator | None = None) -> Tensor:
+    """Salt and pepper: a ``share`` of the pixels turns black or white, equally often."""
+    draws = torch.rand((x.shape[0], 1, *x.shape[2:]), generator=generator).to(x.device)
+    return torch.where(draws < share, (draws < share / 2).to(x) * 2 - 1, x)
+
+
+def speckle_noise(x: Tensor, sigma: float, *, generator: Generator | None = None) -> Tensor:
+    """Multiply the light of every pixel and colour by 1 + a normal number of standard deviation ``sigma``."""
+    return (x + 1) * (1 + sigma * torch.randn(x.shape, generator=generator).to(x)) - 1
+
+
 def jpeg(x: Tensor, quality: int) -> Tensor:
     """Compress and decompress each image (baseline JPEG, 4:2:0 chroma) at ``quality`` in 1..100."""
     decoded = []
@@ -148,6 +165,8 @@ def draw_kernel(spec: Blur, dice: Dice) -> Tensor:
         # Small kernels cannot hold low frequencies.
         return sinc_kernel(size, dice.uniform((math.pi / (3 if size < 13 else 5), math.pi)))
     family, isotropic, _ = dice.choice(spec.kinds, [weight for *_, weight in spec.kinds])
+    if family == "motion":
+        return motion_kernel(size, dice.uniform(spec.length), dice.uniform((0, math.pi)))
     sigma_x = dice.uniform(spec.sigma)
     sigma_y, theta = (sigma_x, 0.0) if isotropic else (dice.uniform(spec.sigma), dice.uniform((-math.pi, math.pi)))
     if family == "gaussian":
@@ -163,6 +182,9 @@ def draw_noise(x: Tensor, spec: Noise, dice: Dice) -> Tensor:
     """Add the noise that ``spec`` and the dice decide on."""
     if not dice.chance(spec.probability):
         return x
+    if spec.kind:
+        add = impulse_noise if spec.kind == "impulse" else speckle_noise
+        return add(x, dice.uniform(spec.amount), generator=dice.generator).clamp(-1, 1)
     gray = dice.chance(spec.gray)
     if dice.chance(spec.gaussian):
         noisy = gaussian_noise(x, dice.uniform(spec.sigma), gray=gray, generator=dice.generator)

@@ -1,6 +1,6 @@
-"""Blur kernels: isotropic, anisotropic, generalized and plateau Gaussians, and the sinc low-pass.
+"""Blur kernels: isotropic, anisotropic, generalized and plateau Gaussians, the sinc low-pass, and motion.
 
-The families are those of Real-ESRGAN (Wang et al., 2021, section 3). All kernels are (k, k), odd, and sum to 1.
+All but the last are those of Real-ESRGAN (Wang et al., 2021, section 3). All kernels are (k, k), odd, and sum to 1.
 """
 
 import math
@@ -58,4 +58,20 @@ def sinc_kernel(size: int, cutoff: float) -> Tensor:
     r = (x**2 + y**2).sqrt()
     kernel = cutoff * torch.special.bessel_j1(cutoff * r) / (2 * math.pi * r)
     kernel[size // 2, size // 2] = cutoff**2 / (4 * math.pi)  # the limit at r = 0
+    return kernel / kernel.sum()
+
+
+def motion_kernel(size: int, length: float, theta: float = 0.0) -> Tensor:
+    """A camera that moves evenly while the shutter is open: a straight line, one pixel wide.
+
+    Args:
+        size: side in pixels, odd.
+        length: of the line in pixels, at most ``size``.
+        theta: direction in radians, from columns towards rows.
+    """
+    y, x = _grid(size)
+    along = x * math.cos(theta) + y * math.sin(theta)
+    across = y * math.cos(theta) - x * math.sin(theta)
+    # Coverage of a pixel, as a ramp of one pixel at the line's sides and ends.
+    kernel = (1 - across.abs()).clamp(min=0) * ((length + 1) / 2 - along.abs()).clamp(0, 1)
     return kernel / kernel.sum()

@@ -1,4 +1,9 @@
-"""Three settings of the degradation pipeline: plain bicubic, the course's mild one, and VARSR's published one."""
+"""Settings of the degradation pipeline: plain bicubic, the course's mild one, VARSR's published one; and unseen damage.
+
+Nothing trains on the unseen ones. Each is the course's with one part replaced by what that never draws.
+"""
+
+from dataclasses import replace
 
 from vartutor.data.degradation import Blur, Degradation, Noise, Resize, Stage
 from vartutor.errors import UserError
@@ -53,12 +58,28 @@ VARSR = Degradation(
 PRESETS = {preset.name: preset for preset in (BICUBIC, COURSE, VARSR)}
 
 
+def _course_but(name: str, **parts) -> Degradation:
+    return Degradation(name, (replace(COURSE.stages[0], **parts),))
+
+
+UNSEEN = {
+    preset.name: preset
+    for preset in (
+        _course_but("impulse", noise=Noise(kind="impulse", amount=(0.01, 0.05))),
+        _course_but("speckle", noise=Noise(kind="speckle", amount=(0.08, 0.2))),
+        _course_but("motion", blur=Blur(sizes=(21,), kinds=(("motion", False, 1.0),), length=(8, 20))),
+        _course_but("jpeg", jpeg=(10, 30)),
+    )
+}
+
+
 def get_preset(name: str) -> Degradation:
     """Look a preset up by its name.
 
     Raises:
         UserError: no preset has this name.
     """
-    if name not in PRESETS:
-        raise UserError(f"unknown degradation {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    known = PRESETS | UNSEEN
+    if name not in known:
+        raise UserError(f"unknown degradation {name!r}: choose one of {', '.join(known)}")
+    return known[name]

@@ -77,6 +77,13 @@ def broadcast(x: Tensor) -> Tensor:
     return x
 
 
+def average_gradients(module: nn.Module) -> None:
+    """Means of the gradients over all processes, in place, for a module that no DDP looks after."""
+    if dist.is_available() and dist.is_initialized():
+        for parameter in module.parameters():
+            all_reduce(parameter.grad).div_(dist.get_world_size())
+
+
 def count_hits(idx: Tensor, size: int) -> Tensor:
     """(size,) float: how often each code occurs in the indices, over all processes."""
     return all_reduce(torch.bincount(idx.flatten(), minlength=size).float())

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from vartutor.tokenizer.vq import average_gradients
+
 
 class PatchCritic(nn.Module):
     """(B, 3, H, W) in [-1, 1] -> (B, 1, H / 8, W / 8): high where a patch looks real. PatchGAN (Isola et al., 2017)."""
@@ -75,6 +77,7 @@ class Adversary:
         loss = sum(hinge_critic(self.critic(a), self.critic(b.detach())) for a, b in zip(real, fake, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.critic)
         self.optimizer.step()
         return loss.item() / len(real)
 

@@ -76,6 +76,8 @@ class Trainer:
         groups: parameters with weight decays of their own; all alike if left out.
     """
 
+    talks = True  # whether this process shows a bar and messages
+
     def __init__(
         self,
         model: nn.Module,
@@ -88,16 +90,18 @@ class Trainer:
         groups: list[dict] | None = None,
     ):
         self.model, self.step_loss, self.config, self.generators = model, step_loss, config, generators
-        self.optimizer = torch.optim.AdamW(
-            groups or [p for p in model.parameters() if p.requires_grad],
-            lr=config.lr,
-            betas=(0.9, 0.95),
-            weight_decay=config.weight_decay,
-        )
-        self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
+        self.optimizer = self._make_optimizer(groups or [p for p in model.parameters() if p.requires_grad])
+        self.averaged = self._copy_weights()
         self.step, self.seconds, self.rows, self.info, self.parts = 0, 0.0, [], info or {}, parts or {}
         make_folder(out)
         self.state_path, self.log_path = out / "state.pt", out / "log.csv"
+
+    def _make_optimizer(self, groups: list, **options) -> torch.optim.Optimizer:
+        rates = {"lr": self.config.lr, "betas": (0.9, 0.95), "weight_decay": self.config.weight_decay}
+        return torch.optim.AdamW(groups, **rates, **options)
+
+    def _copy_weights(self) -> nn.Module:
+        return copy.deepcopy(self.model).requires_grad_(False).eval()
 
     def save(self) -> None:
         """Write the state and the log."""
@@ -116,6 +120,10 @@ class Trainer:
                 "torch": torch.get_rng_state(),
             },
         )
+        self.write_log()
+
+    def write_log(self) -> None:
+        """Write ``log.csv``, with all rows so far."""
         with open(self.log_path, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else ["step"])
             writer.writeheader()
@@ -150,35 +158,52 @@ class Trainer:
         """
         self.model.train()
         started = time.perf_counter() - self.seconds
-        bar = tqdm(total=self.config.steps, initial=self.step, disable=not sys.stderr.isatty(), unit="step")
+        shown = self.talks and sys.stderr.isatty()
+        bar = tqdm(total=self.config.steps, initial=self.step, disable=not shown, unit="step")
         with bar, Interrupt() as interrupt:
             while self.step < self.config.steps:
                 numbers = self._step()
                 self.seconds = time.perf_counter() - started
                 bar.set_postfix({key: f"{value:.3g}" for key, value in numbers.items() if "/" not in key})
                 bar.update()
-                last = self.step == self.config.steps or interrupt.asked
+                stop = self._must_stop(interrupt)
+                last = self.step == self.config.steps or stop
                 if last or self.step % self.config.log_every == 0:
-                    self.rows.append({"step": self.step, **numbers})
+                    self._note({"step": self.step, **numbers})
                 if last or self.step % self.config.save_every == 0:
                     self.save()
-                if interrupt.asked:
-                    bar.write(f"stopped after step {self.step} and saved; --resume goes on from there", sys.stderr)
+                if stop:
+                    if self.talks:
+                        bar.write(f"stopped after step {self.step} and saved; --resume goes on from there", sys.stderr)
                     raise KeyboardInterrupt
+
+    def _must_stop(self, interrupt: Interrupt) -> bool:
+        return interrupt.asked
+
+    def _note(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
 
     def _step(self) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        loss, numbers = self.step_loss(self.step)
-        if not torch.isfinite(loss):
-            raise UserError(f"step {self.step}: the loss is {loss.item()}; resume with a smaller learning rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        numbers = self._gradients()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.step += 1
         self._average()
+        return numbers
+
+    def _gradients(self) -> dict[str, float]:
+        """Fill the gradients with those of one batch."""
+        loss, numbers = self.step_loss(self.step)
+        self._check(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
         return {"loss": loss.item(), **numbers}
+
+    def _check(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise UserError(f"step {self.step}: the loss is {loss.item()}; resume with a smaller learning rate")
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -5,7 +5,6 @@ compared on the validation photos, since one of them is chosen; the rest on the 
 """
 
 import csv
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,6 +20,7 @@ from vartutor.errors import UserError
 from vartutor.metrics import psnr
 from vartutor.paths import assets, make_folder
 from vartutor.profiles import Profile
+from vartutor.tables import write_table
 from vartutor.tokenizer.build import parse_groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import shrink
@@ -50,6 +50,7 @@ RUNS = {
     "no bridge": Run(bridge=0),
     "one more scale": Run(groups="1,2,4,4,4 | 8,8 | 16,16"),
     "no revival": Run("var", losses=Losses(revive_every=0)),
+    "votes by token": Run("var", losses=Losses(votes="token")),
     **{
         f"ladder {groups}": Run(groups=groups, split="val")
         for groups in (
@@ -163,19 +164,10 @@ def collect(names: Sequence[str], seeds: Sequence[int], out: Path, work: Callabl
             if not (folder / "rows.csv").is_file():
                 rows = [(name, seed, *row) for row in work(name, seed, folder)]
                 make_folder(folder)
-                _write(folder / "rows.csv", rows)
+                write_table(folder / "rows.csv", FIELDS, rows)
     parts = [list(csv.reader(path.open(encoding="utf-8")))[1:] for path in sorted(out.glob("*/rows.csv"))]
-    _write(out / "study.csv", [row for part in parts for row in part])
+    write_table(out / "study.csv", FIELDS, [row for part in parts for row in part])
     return out / "study.csv"
-
-
-def _write(path: Path, rows: Sequence[Sequence]) -> None:
-    temporary = path.with_suffix(".part")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FIELDS)
-        writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
-    os.replace(temporary, path)
 
 
 def load_study(study: Path | str = "tokenizers") -> dict[tuple[str, str], dict[int, dict[str, float]]]:

@@ -170,7 +170,7 @@ def train_transformer(
     if objective.drop and (not prefix or config.classes < 2):
         raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
-    model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior)
+    model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
     if not resume:
         start(model)
         _calibrate(model, tokenizer, profile, preset, seed)
@@ -200,11 +200,15 @@ def train_transformer(
 def _calibrate(
     model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile, preset: Degradation, seed: int
 ) -> None:
-    """Give the prior a fair start, on a batch that is not among the first of the training."""
     if model.body.prior is None:
         return
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=10_000 + seed)
-    _, clean, degraded = FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch()
+    calibrate(model, tokenizer, FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch())
+
+
+def calibrate(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, batch: tuple) -> None:
+    """Give the prior a fair start, on a batch of :class:`FeatureCache` that is not among the first of the training."""
+    _, clean, degraded = batch
     targets, _, _, rests = force(tokenizer, clean, degraded)
     squares = [p * p for p in model.config.patch_nums]
     model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))

@@ -44,7 +44,7 @@ def block_causal_mask(lengths: Sequence[int], device: torch.device | None = None
     first, rest = lengths[0], sum(lengths[1:])
     numbers = torch.tensor([*lengths, *(list(lengths[1:]) * (branches - 1))], device=device)
     scales = torch.tensor([0, *(list(range(1, len(lengths))) * branches)], device=device)
-    level = torch.repeat_interleave(scales, numbers)
+    level = torch.repeat_interleave(scales, numbers, output_size=first + branches * rest)
     mask = level[:, None] >= level
     if branches > 1:
         branch = torch.tensor([-1] * first + [b for b in range(branches) for _ in range(rest)], device=device)

@@ -43,21 +43,23 @@ def drop_labels(labels: Tensor, classes: int, share: float, generator: torch.Gen
 
 
 class PhotoPrefix(nn.Module):
-    """The degraded photo as prefix tokens: one for every 2 × 2 pixels.
+    """The degraded photo as prefix tokens: one for every ``patch`` × ``patch`` pixels.
 
     Args:
         width: D.
         hidden: channels of the two convolutions before.
+        patch: side of the pixels that become one token.
     """
 
-    def __init__(self, width: int, hidden: int = 64):
+    def __init__(self, width: int, hidden: int = 64, patch: int = 2):
         super().__init__()
+        self.patch = patch
         self.layers = nn.Sequential(
-            nn.Conv2d(12, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU()
+            nn.Conv2d(3 * patch**2, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU()
         )
         self.proj = nn.Linear(hidden, width)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, 3, h, w) in [-1, 1], sides even -> (B, h w / 4, D) and the map's (height, width)."""
-        h = self.layers(F.pixel_unshuffle(photo, 2))
+        """(B, 3, h, w) in [-1, 1], sides multiples of patch -> (B, h w / patch², D) and the map's (height, width)."""
+        h = self.layers(F.pixel_unshuffle(photo, self.patch))
         return self.proj(h.flatten(2).transpose(1, 2)), tuple(h.shape[-2:])

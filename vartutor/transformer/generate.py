@@ -1,6 +1,6 @@
 """Write token maps one scale after the other, with cached keys and values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +72,7 @@ def iterate(
     expected: bool = False,
     generator: Generator | None = None,
     uniform: Tensor | None = None,
+    given: Sequence[Tensor] = (),
 ) -> Iterator[Step]:
     """Yield every scale as it appears.
 
@@ -84,6 +85,7 @@ def iterate(
         generator: on the device of the logits.
         uniform: (B, L) in 0..1, one number per token instead of a generator: then an image does not depend on
             what else is in the batch.
+        given: token maps (B, p_k²) that are said already, from the first on; the model goes on after them.
     """
     guided = guidance != 0 and null is not None
     both = condition.joined(null) if guided else condition
@@ -115,7 +117,9 @@ def iterate(
             logits = model.run_head(x[:count], condition.vector)
         if rest is not None:
             logits = logits + model.prior.logits(rest, k)
-        if expected:
+        if k < len(given):
+            said = idx = given[k]
+        elif expected:
             idx = logits.argmax(-1)
             said = keep_likely(logits / temperature, top_k, top_p).softmax(-1) @ quantizer.codes
         else:

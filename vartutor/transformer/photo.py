@@ -22,11 +22,14 @@ class PhotoTransformer(nn.Module):
         codes: (V, C) codebook of the tokenizer.
         prefix: whether the photo stands before the first map as tokens, as in the paper.
         prior: whether its own latents pull the tokens (ours).
+        patch: side of the pixels that become one token of the prefix.
     """
 
-    def __init__(self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True):
+    def __init__(
+        self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True, patch: int = 2
+    ):
         super().__init__()
-        self.prefix = PhotoPrefix(config.width) if prefix else None
+        self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
 
@@ -39,7 +42,8 @@ class PhotoTransformer(nn.Module):
     def settings(self) -> dict:
         """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
-        return {"config": config, "prefix": self.prefix is not None, "prior": self.body.prior is not None}
+        prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
+        return {"config": config, **prefix, "prior": self.body.prior is not None}
 
     def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
         """What the transformer is told of a photo (B, 3, h, w) and its latents, from :func:`photo_features`.

@@ -31,7 +31,8 @@ def shipped_transformers() -> list[str]:
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """An untrained transformer as a manifest or a training state describes it: ``config``, ``prefix``, ``prior``."""
     config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
-    return PhotoTransformer(config, tokenizer.quantizer.codes, prefix=entry["prefix"], prior=entry["prior"])
+    options = {name: entry[name] for name in ("prefix", "prior", "patch") if name in entry}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 def load_pretrained_transformer(name: str = "course") -> tuple[PhotoTransformer, HierarchicalTokenizer]:

@@ -1,0 +1,374 @@
+"""Photo sets: downloads that break off, checksums, full disks, shards, and streams that can be entered anywhere."""
+
+import errno
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import webdataset
+
+from vartutor.cli import main
+from vartutor.data import download as downloads
+from vartutor.data import sets
+from vartutor.data.download import download
+from vartutor.data.images import from_uint8, read_image, to_pil, write_image
+from vartutor.data.order import shuffled
+from vartutor.data.prepare import prepare, terms
+from vartutor.data.presets import COURSE
+from vartutor.data.sets import PhotoSet, RemoteFile, get_set
+from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
+from vartutor.profiles import get_profile
+from vartutor.train.config import RunConfig
+from vartutor.train.launch import launch
+from vartutor.train.processes import Process
+from vartutor.train.sources import ShardSource
+
+
+class Server:
+    """Serves ``content``, whole or from an offset on; ``faults`` say what goes wrong with the next requests."""
+
+    def __init__(self, content):
+        self.content, self.faults, self.asked, self.etag, self.ranges = content, [], [], '"1"', True
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/photos.zip"
+
+    def answer(self, request):
+        wanted = request.headers.get("Range")
+        self.asked.append(wanted)
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, int) and fault >= 400:
+            request.send_error(fault)
+            return
+        same = request.headers.get("If-Range") == self.etag
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and same and self.ranges else 0
+        if start and start >= len(self.content):
+            request.send_response(416)
+            request.send_header("Content-Range", f"bytes */{len(self.content)}")
+            request.end_headers()
+            return
+        body = self.content[start:]
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("ETag", self.etag)
+        request.end_headers()
+        request.wfile.write(body[: len(body) // 2] if fault == "drop" else body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
+    monkeypatch.setattr(downloads, "BLOCK", 1000)
+    serving = Server(bytes(range(256)) * 40)
+    yield serving
+    serving.server.shutdown()
+
+
+def test_a_dropped_connection_goes_on_where_it_broke(server, tmp_path):
+    server.faults = ["drop", "drop"]
+    path = download(server.url, tmp_path / "a" / "photos.zip")
+    assert path.read_bytes() == server.content
+    assert server.asked == [None, "bytes=5120-", "bytes=7680-"]
+    assert [p.name for p in path.parent.iterdir()] == ["photos.zip"]
+    download(server.url, path)
+    assert len(server.asked) == 3  # it is there
+
+
+def test_a_later_call_goes_on(server, tmp_path, raises_user_error):
+    server.faults = ["drop", 503, 503]
+    path = tmp_path / "photos.zip"
+    with raises_user_error("run it again to go on after byte 5120"):
+        download(server.url, path, tries=3)
+    assert not path.exists()
+    assert download(server.url, path).read_bytes() == server.content
+    assert server.asked[-1] == "bytes=5120-"
+
+
+def test_another_file_or_a_server_without_ranges_begins_anew(server, tmp_path, raises_user_error):
+    server.faults = ["drop", 404]
+    path = tmp_path / "photos.zip"
+    with raises_user_error("404"):
+        download(server.url, path)
+    server.content, server.etag = b"new" * 4000, '"2"'
+    assert download(server.url, path).read_bytes() == server.content
+    server.ranges, server.faults = False, ["drop"]
+    assert download(server.url, tmp_path / "again.zip").read_bytes() == server.content
+
+
+def test_all_had_arrived_but_the_name(server, tmp_path):
+    (tmp_path / "photos.zip.part").write_bytes(server.content)
+    (tmp_path / "photos.zip.tag").write_text(server.etag)
+    assert download(server.url, tmp_path / "photos.zip").read_bytes() == server.content
+
+
+def test_a_wrong_checksum_or_size_is_refused(server, tmp_path, raises_user_error):
+    path = tmp_path / "photos.zip"
+    with raises_user_error("photos.zip: wrong checksum", server.url):
+        download(server.url, path, sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == []
+    with raises_user_error("10240 bytes instead of 10241"):
+        download(server.url, path, size=10241)
+    path.write_bytes(b"something else")
+    with raises_user_error("wrong checksum"):
+        download(server.url, path, sha256=hashlib.sha256(server.content).hexdigest())
+
+
+def test_a_full_disk_keeps_what_has_arrived(server, tmp_path, monkeypatch, raises_user_error):
+    path, written = tmp_path / "photos.zip", []
+    real = open
+
+    def limited(file, mode="r", *args, **kwargs):
+        opened = real(file, mode, *args, **kwargs)
+        if str(file).endswith(".part") and "b" in mode:
+            write = opened.write
+
+            class Full:
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    opened.close()
+
+                def write(self, block):
+                    if len(written) == 3:
+                        raise OSError(errno.ENOSPC, "No space left on device")
+                    written.append(write(block))
+
+            return Full()
+        return opened
+
+    monkeypatch.setattr("builtins.open", limited)
+    with raises_user_error("No space left on device", "3000 bytes are kept"):
+        download(server.url, path)
+    monkeypatch.setattr("builtins.open", real)
+    assert download(server.url, path).read_bytes() == server.content
+    assert server.asked[-1] == "bytes=3000-"
+
+
+def test_too_little_room_is_said_before(tmp_path, raises_user_error):
+    with raises_user_error("GB are missing"):
+        download("http://127.0.0.1:9/x.zip", tmp_path / "x.zip", size=10**15)
+
+
+def test_no_server(tmp_path, monkeypatch, raises_user_error):
+    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
+    with raises_user_error("not downloaded", "run it again"):
+        download("http://127.0.0.1:9/x.zip", tmp_path / "x.zip", tries=2)
+
+
+# --- shards ----------------------------------------------------------------------------------------
+
+
+def photo(height, width, seed=0):
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def png(image):
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve prepared pieces of nine photos."""
+    photos = [(f"p{k}", png(photo(64 + 8 * (k > 5), 64 + 40 * (k > 5), k))) for k in range(9)]
+    assert (
+        write_shards([*photos, ("bad", b"no photo"), ("small", png(photo(20, 80)))], tmp_path / "s", tile=72, least=64)
+        == 2
+    )
+    return tmp_path
+
+
+def test_pieces_cover_a_photo():
+    image = from_uint8((photo(130, 70).add(1) * 127).to(torch.uint8))
+    pieces = cut_photo("a", png(image), 64, 64)
+    covered = torch.zeros(130, 70)
+    for name, content in pieces:
+        top, left = map(int, name.split("_")[1:])
+        part = read_image(io.BytesIO(content))
+        covered[top : top + part.shape[1], left : left + part.shape[2]] += 1
+        assert torch.allclose(part, image[:, top : top + 64, left : left + 64], atol=1e-6)
+    assert len(pieces) == 6
+    assert covered.min() >= 1
+
+
+def test_shards_are_webdatasets_and_the_index_finds_the_same(folder):
+    photos = ShardedPhotos(folder)
+    assert len(photos) == 12
+    (shard,) = (folder / "s").glob("*.tar")
+    streamed = list(webdataset.WebDataset(str(shard), shardshuffle=False))
+    assert len(streamed) == 12
+    for i, sample in enumerate(streamed):
+        assert torch.equal(from_uint8(photos[i]), read_image(io.BytesIO(sample["png"])))
+
+
+def test_cutting_in_processes_gives_the_same_shards(folder, tmp_path):
+    photos = [(f"p{k}", png(photo(64, 64, k))) for k in range(7)]
+    for workers in (1, 2):
+        write_shards(photos, tmp_path / f"w{workers}", tile=64, least=64, workers=workers)
+    one, two = (next((tmp_path / f"w{n}").glob("*.tar")).read_bytes() for n in (1, 2))
+    assert one == two
+
+
+def test_a_stream_gives_each_piece_once_per_epoch_in_another_order():
+    epochs = [[shuffled(12 * e + i, 12, seed=3) for i in range(12)] for e in range(3)]
+    assert all(sorted(order) == list(range(12)) for order in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [shuffled(i, 12, seed=4) for i in range(12)] != epochs[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_and_workers_share_one_stream(folder, workers):
+    options = {"seed": 1, "workers": workers}
+    whole = ShardSource(folder, 32, 4, COURSE, Process(), seed=1, workers=0)
+    halves = [ShardSource(folder, 32, 4, COURSE, Process(rank, 2), **options) for rank in (0, 1)]
+    for step in (0, 1, 2, 7, 1):  # in order, ahead, and back
+        for source in (whole, *halves):
+            source.seek(step)
+        expected, parts = whole.pairs(), [half.pairs() for half in halves]
+        assert torch.equal(torch.cat([p.lr for p in parts]), expected.lr)
+        assert torch.equal(torch.cat([p.hr[4] for p in parts]), expected.hr[4])
+        assert expected.lr.shape == (4, 3, 8, 8)
+
+
+def test_clean_crops_need_no_degradation(folder):
+    (x,) = CropStream(ShardedPhotos(folder), 32, None, seed=1)[5]
+    pair = CropStream(ShardedPhotos(folder), 32, COURSE, seed=1)[5]
+    assert torch.equal(x, pair[0])
+
+
+def test_a_run_on_shards_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
+    run = RunConfig.of("tokenizer", replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,))))
+    run = replace(run, data=str(folder), workers=0, loop=replace(run.loop, steps=5, log_every=1, save_every=1))
+    whole = launch("tokenizer", run, tmp_path / "whole").rows
+    launch("tokenizer", replace(run, max_hours=1e-9), tmp_path / "cut")
+    assert launch("tokenizer", run, tmp_path / "cut", resume=True).rows == whole
+
+
+def test_wrong_folders_get_one_line(folder, tmp_path, raises_user_error):
+    with raises_user_error("no prepared photos", "vartutor data prepare"):
+        ShardedPhotos(tmp_path / "s" / "none")
+    next((folder / "s").glob("*.tar")).write_bytes(b"gone")
+    with raises_user_error("prepare the set again"):
+        ShardedPhotos(folder)[0]
+    (folder / "s" / "index.json").write_text("{")
+    with raises_user_error("index.json", "prepare the set again"):
+        ShardedPhotos(folder)
+    with raises_user_error("no usable photo"):
+        write_shards([("bad", b"")], tmp_path / "t", tile=64, least=64)
+
+
+def test_a_full_disk_leaves_no_index(tmp_path, monkeypatch, raises_user_error):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(webdataset.ShardWriter, "write", full)
+    with raises_user_error("No space left on device", "make room"):
+        write_shards([("a", png(photo(64, 64)))], tmp_path, tile=64, least=64)
+    assert not (tmp_path / "index.json").exists()
+
+
+# --- sets ------------------------------------------------------------------------------------------
+
+
+def archive_of(kind, names):
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as bag:
+            for k, name in enumerate(names):
+                bag.writestr(name, png(photo(64, 64, k)))
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as bag:
+            for k, name in enumerate(names):
+                member = tarfile.TarInfo(name)
+                member.size = len(png(photo(64, 64, k)))
+                bag.addfile(member, io.BytesIO(png(photo(64, 64, k))))
+    return buffer.getvalue()
+
+
+NAMES = ["S/S_HR/b.png", "S/S_HR/a.png", "S/S_LR/a.png", "__MACOSX/S_HR/._a.png", "S/S_HR/notes.txt"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_set_is_fetched_once_and_cut(server, tmp_path, kind):
+    server.content = archive_of(kind, NAMES)
+    photos = PhotoSet("small", 2, "two photos", "CC0", "here", (RemoteFile(server.url),), within="_HR/")
+    assert prepare(photos, tmp_path, tile=64, least=64).startswith("small: 2 pieces in")
+    seen = json.loads((tmp_path / "downloads" / "checksums.json").read_text())
+    assert seen == {server.url: hashlib.sha256(server.content).hexdigest()}
+    assert "there already" in prepare(photos, tmp_path, tile=64, least=64)
+    assert len(server.asked) == 1
+
+
+def test_another_download_than_the_first_is_refused(server, tmp_path, raises_user_error):
+    server.content = archive_of("zip", NAMES)
+    photos = PhotoSet("small", 2, "two photos", "CC0", "here", (RemoteFile(server.url),))
+    prepare(photos, tmp_path, tile=64, least=64)
+    (tmp_path / "downloads" / "photos.zip").unlink()
+    server.content = archive_of("zip", NAMES[:1])
+    with raises_user_error("wrong checksum"):
+        prepare(photos, tmp_path, tile=32, least=32)
+
+
+def test_photos_at_hand_and_the_first_few(tmp_path, raises_user_error):
+    for k in range(4):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        write_image(tmp_path / "mine" / f"{k}.png", photo(64, 64, k))
+    photos = PhotoSet("few", 4, "", "", "https://here", how="ask nicely", first=3)
+    assert "3 pieces" in prepare(photos, tmp_path / "out", source=tmp_path / "mine", tile=64, least=64)
+    with raises_user_error("few: no program may fetch it: ask nicely (https://here)", "--from PATH"):
+        prepare(photos, tmp_path / "other")
+    with raises_user_error("none.zip", "neither a folder nor"):
+        prepare(photos, tmp_path / "other", source=tmp_path / "none.zip")
+
+
+def test_every_set_says_its_terms_and_how_to_get_it():
+    for photos in sets.SETS.values():
+        assert bool(photos.files) != bool(photos.how)
+        assert photos.licence in terms(photos)
+        for file in photos.files:
+            assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
+
+
+def test_the_command_shows_the_terms_first(server, tmp_path, monkeypatch, capsys):
+    server.content = archive_of("zip", NAMES)
+    mine = PhotoSet("mine", 2, "two photos", "CC0, really", "here", (RemoteFile(server.url, len(server.content)),))
+    monkeypatch.setitem(sets.SETS, "mine", mine)
+    call = ["data", "prepare", "mine", "--out", str(tmp_path), "--tile", "64", "--least", "64"]
+    assert main(call) == 2
+    shown = capsys.readouterr()
+    assert "CC0, really" in shown.out
+    assert "add --yes" in shown.err
+    assert server.asked == []
+    assert main([*call, "--yes"]) == 0
+    assert "3 pieces in" in capsys.readouterr().out
+    assert main(["data", "list"]) == 0
+    assert "FFHQ" in capsys.readouterr().out
+    assert main(["data", "prepare", "imagenet"]) == 2
+    assert main(["data", "prepare", "div2k", "ost", "--yes", "--from", "x"]) == 2
+    assert main([*call, "--yes", "--least", "65"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_unknown_sets(raises_user_error):
+    with raises_user_error("unknown photo set 'x'", "div2k"):
+        get_set("x")
+    assert Path(get_set("div2k").files[0].url).name == "DIV2K_train_HR.zip"

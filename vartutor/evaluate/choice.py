@@ -1,0 +1,89 @@
+"""Which restorers are measured, by the words of the command line; models are shipped ones, or those of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vartutor.baselines.cnn import CnnSuperResolver, separate
+from vartutor.baselines.pretrained import load_pretrained_cnn, shipped_cnns
+from vartutor.errors import UserError
+from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
+from vartutor.superres import SuperResolver
+from vartutor.train.baseline import trained_cnn
+from vartutor.train.checkpoint import load_state
+from vartutor.train.runs import find_restorer
+
+
+def find_cnn(source: str) -> CnnSuperResolver:
+    """A convolutional net.
+
+    Raises:
+        UserError: no such name, or a folder without the state of such a net.
+    """
+    if not Path(source).is_dir():
+        return load_pretrained_cnn(source)
+    try:
+        return trained_cnn(load_state(Path(source) / "state.pt"))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def find_model(source: str) -> SuperResolver:
+    """A transformer with its tokenizer, and the fidelity module where there is one.
+
+    Raises:
+        UserError: no such name, or a folder without the state of either.
+    """
+    return SuperResolver(*find_restorer(source))
+
+
+def default_restorers() -> list[str]:
+    """The model and its baselines; the CNN only where one is shipped."""
+    return ["bicubic", "denoise", *["cnn"] * ("course" in shipped_cnns()), "model"]
+
+
+def find_restorers(
+    words: Sequence[str],
+    model: str = "course",
+    temperatures: Sequence[float] = (1.0,),
+    expected: bool = False,
+    fidelities: Sequence[float] = (0.0,),
+) -> list[Restorer]:
+    """Restorers by their words.
+
+    Args:
+        words: ``bicubic``; ``denoise`` or such as ``denoise:tv:0.5``; ``cnn`` (the shipped one), ``cnn:RUN``, or
+            ``cnn:RUN,RUN,RUN`` for one net per scale; ``model``, or ``model:NAME`` and ``model:RUN`` for others.
+        model: name or run of the one that ``model`` means.
+        temperatures: each model at each of them; 0 is greedy.
+        expected: also the mean codes, at those above 0.
+        fidelities: all of that at each of them, 0 to 1.
+
+    Raises:
+        UserError: unknown words, a negative temperature, or a model that is not there.
+    """
+    if min(temperatures) < 0:
+        raise UserError(f"temperature {min(temperatures):g}: give 0, which is greedy, or more")
+    found = []
+    for word in words:
+        kind, _, source = word.partition(":")
+        if kind == "denoise":
+            from vartutor.baselines.classical import parse_denoiser  # needs scikit-image
+
+            found.append(seedless(word, parse_denoiser(word)))
+        elif kind == "cnn":
+            found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
+        elif kind == "model":
+            resolver = find_model(source or model)
+            for w in fidelities:
+                resolver.check(resolver.tokenizer.scales, w, "none")
+                asked = f"{word}, fidelity {w:g}" if w else word
+                found += [of_model(resolver, f"{asked}, temperature {t:g}", t, fidelity=w) for t in temperatures]
+                for t in temperatures if expected else ():
+                    if t > 0:
+                        name = f"{asked}, expected, temperature {t:g}"
+                        found.append(of_model(resolver, name, t, expected=True, fidelity=w))
+        elif word == "bicubic":
+            found.append(BICUBIC)
+        else:
+            raise UserError(f"unknown restorer {word!r}: choose from bicubic, denoise, cnn, model; see --help")
+    return found

@@ -1,0 +1,84 @@
+"""What restorers are measured on: clean photos with their degraded versions, by fixed seeds."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from vartutor.data.degradation import Degradation, degrade
+from vartutor.data.folders import PhotoFolder
+from vartutor.data.images import read_image
+from vartutor.data.pairs import Pairs, eval_pairs, pyramid
+from vartutor.data.photos import photos
+
+
+@dataclass(frozen=True)
+class TestPhoto:
+    """A photo, or several crops of it: ``lr`` (B, 3, h, w) and ``hr[s]`` (B, 3, s h, s w) in [-1, 1]."""
+
+    name: str
+    lr: Tensor
+    hr: dict[int, Tensor]
+
+    __test__ = False  # pytest takes the name for a test's
+
+
+def crops(preset: Degradation, split: str = "test", size: int = 64, per_photo: int = 3, seed: int = 0):
+    """The fixed crops of :func:`vartutor.data.pairs.eval_pairs`, photo by photo: a list of :class:`TestPhoto`."""
+    pairs = eval_pairs(preset, split, size, per_photo, seed)
+    return [_part(pairs, begin, begin + per_photo) for begin in range(0, len(pairs.files), per_photo)]
+
+
+def _part(pairs: Pairs, begin: int, end: int) -> TestPhoto:
+    hr = {s: image[begin:end] for s, image in pairs.hr.items()}
+    return TestPhoto(pairs.files[begin], pairs.lr[begin:end], hr)
+
+
+class WholePhotos:
+    """Whole photos, read and degraded when their turn comes; sizes may differ.
+
+    The middle is taken of a photo larger than ``largest``, and of one whose sides are no multiples of the factor.
+
+    Args:
+        sources: name -> function that reads the clean photo, (3, H, W) in [-1, 1].
+        seed: a photo is degraded with a seed made of this and its name.
+    """
+
+    def __init__(
+        self, sources: dict[str, Callable[[], Tensor]], preset: Degradation, *, largest: int = 1024, seed: int = 0
+    ):
+        self.sources, self.preset, self.largest, self.seed = list(sources.items()), preset, largest, seed
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, i: int) -> TestPhoto:
+        name, read = self.sources[i]
+        clean = _middle(read(), self.largest, self.preset.scale)[None]
+        seeds = [zlib.crc32(f"{self.seed} {name}".encode())]
+        return TestPhoto(name, degrade(clean, self.preset, seeds=seeds), pyramid(clean))
+
+
+def _middle(x: Tensor, largest: int, multiple: int) -> Tensor:
+    sides = [min(side, largest) // multiple * multiple for side in x.shape[-2:]]
+    top, left = ((side - kept) // 2 for side, kept in zip(x.shape[-2:], sides, strict=True))
+    return x[:, top : top + sides[0], left : left + sides[1]]
+
+
+def split_photos(preset: Degradation, split: str = "test", **options) -> WholePhotos:
+    """The shipped photos of a split, whole; options as for :class:`WholePhotos`."""
+    return WholePhotos({photo.file: photo.load for photo in photos(split)}, preset, **options)
+
+
+def own_photos(folder: Path, preset: Degradation, **options) -> WholePhotos:
+    """Clean photos of a folder of your own; options as for :class:`WholePhotos`.
+
+    Raises:
+        UserError: no such folder, or no usable photo in it.
+    """
+    files: Sequence[Path] = PhotoFolder(folder).files
+    return WholePhotos(
+        {file.relative_to(folder).as_posix(): lambda file=file: read_image(file) for file in files}, preset, **options
+    )

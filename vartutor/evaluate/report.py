@@ -1,0 +1,49 @@
+"""Results as files: every value in a CSV, means and differences in Markdown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vartutor.evaluate.budget import BUDGET_MEASURES
+from vartutor.evaluate.table import Row, Summary, compare, markdown, summarise
+from vartutor.tables import write_table
+
+READING = (
+    "Each cell is a mean over photos with its 95 % bootstrap interval over photos; ± is the standard deviation over "
+    "sampling seeds. `vartutor/evaluate/measures.py` defines the measures."
+)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """A CSV file with the fields of :class:`Row`."""
+    write_table(path, Row._fields, rows)
+
+
+def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], reference: str) -> list[Summary]:
+    """Write ``results.csv``, and ``summary.md`` with means and with differences from the reference.
+
+    Args:
+        origin: lines that say how the results came about.
+
+    Returns:
+        the differences.
+
+    Raises:
+        UserError: the reference was not measured.
+    """
+    differences = compare(rows, reference)
+    parts = ["# Results", *origin, READING, markdown(summarise(rows))]
+    if differences:
+        how = (
+            "Restorer minus reference on the same photo, then the mean over photos: an interval without 0 is a finding."
+        )
+        parts += [f"## Differences from {reference}", how, markdown(differences, signed=True)]
+    write_rows(out / "results.csv", rows)
+    (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
+    return differences
+
+
+def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
+    """Write ``budget.csv`` and ``budget.md``, the error budget of a transformer."""
+    write_rows(out / "budget.csv", rows)
+    parts = ["# Error budget", *origin, READING, markdown(summarise(rows), BUDGET_MEASURES)]
+    (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8")

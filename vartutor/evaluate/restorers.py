@@ -1,0 +1,74 @@
+"""What can be measured: bicubic, a classical denoiser, the convolutional net, and the transformer as it is asked."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vartutor.data.pairs import upscale_bicubic
+from vartutor.errors import UserError
+from vartutor.evaluate.measures import measure
+from vartutor.evaluate.photos import TestPhoto
+from vartutor.evaluate.table import Row
+from vartutor.superres import SuperResolver
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """``run(lr, seed)``: (B, 3, h, w) in [-1, 1] -> {s: (B, 3, s h, s w)}; one that draws nothing ignores the seed."""
+
+    name: str
+    run: Callable[[Tensor, int], dict[int, Tensor]]
+    draws: bool = False
+
+
+def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Restorer:
+    """A baseline, such as a denoiser or ``net.restore``."""
+    return Restorer(name, lambda lr, seed: function(lr))
+
+
+BICUBIC = seedless("bicubic", upscale_bicubic)
+
+
+def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **options) -> Restorer:
+    """The transformer, asked in one way.
+
+    Args:
+        temperature: 0 is greedy.
+        options: as for :meth:`SuperResolver.upscale`.
+    """
+    options = {"top_k": 1} | options if temperature == 0 else {"temperature": temperature} | options
+
+    def run(lr: Tensor, seed: int) -> dict[int, Tensor]:
+        # Photos of equal size are cut alike, and must not draw alike.
+        own = [zlib.crc32(x.contiguous().numpy().tobytes(), seed) for x in lr]
+        images = [
+            resolver.upscale(x, resolver.tokenizer.scales, seed=s, **options) for x, s in zip(lr, own, strict=True)
+        ]
+        return {s: torch.stack([image[s] for image in images]) for s in resolver.tokenizer.scales}
+
+    return Restorer(name, run, draws=temperature > 0 and not options.get("expected", False))
+
+
+def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
+    """All measures of what became of a photo, at every scale that is there."""
+    for s, image in images.items():
+        for title, value in measure(image, photo.hr[s], s).items():
+            yield Row(name, seed, photo.name, str(s), title, value)
+
+
+def evaluate(restorers: Sequence[Restorer], photos: Iterable[TestPhoto], seeds: Sequence[int] = (0,)) -> Iterator[Row]:
+    """Judge every restorer on every photo; those that draw, once per seed.
+
+    Raises:
+        UserError: two restorers of the same name.
+    """
+    names = [restorer.name for restorer in restorers]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"restorer {twice.pop()!r} is named twice")
+    for photo in photos:
+        for restorer in restorers:
+            for seed in seeds if restorer.draws else (0,):
+                yield from judge(photo, restorer.name, restorer.run(photo.lr, seed), seed)

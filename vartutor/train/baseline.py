@@ -1,0 +1,134 @@
+"""Train the convolutional super-resolver on the pairs that the transformer trains on."""
+
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
+from vartutor.data.crops import RandomCrops
+from vartutor.data.degradation import Degradation
+from vartutor.data.pairs import make_pairs
+from vartutor.data.photos import load_pixels
+from vartutor.data.presets import COURSE
+from vartutor.errors import UserError
+from vartutor.metrics import psnr
+from vartutor.profiles import Profile
+from vartutor.train.checkpoint import load_state
+from vartutor.train.loop import LoopConfig, Trainer
+
+
+class BaselineLoss:
+    """Draws a batch of pairs, restores it, and takes the mean absolute error; called by :class:`Trainer`.
+
+    Args:
+        seed: seeds ``self.generator``, which draws the degradations.
+    """
+
+    def __init__(
+        self, net: CnnSuperResolver, crops: RandomCrops, preset: Degradation, *, seed: int = 0, bf16: bool = False
+    ):
+        self.net, self.crops, self.preset, self.bf16 = net, crops, preset, bf16
+        self.generator = Generator().manual_seed(seed)
+
+    def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one batch, the mean over scales, and its RGB-PSNR in dB per scale."""
+        pairs = make_pairs(self.crops.batch(), self.preset, self.generator)
+        with torch.autocast(pairs.lr.device.type, torch.bfloat16, enabled=self.bf16):
+            images = self.net(pairs.lr)
+        loss = sum(F.l1_loss(image, pairs.hr[s]) for s, image in images.items()) / len(images)
+        scores = {s: psnr(image.detach(), pairs.hr[s], color="rgb").mean().item() for s, image in images.items()}
+        return loss, {f"psnr{s}": score for s, score in scores.items()}
+
+
+def _fresh(config: CnnConfig, profile: Profile, preset: Degradation, seed: int, bf16: bool) -> BaselineLoss:
+    torch.manual_seed(seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    return BaselineLoss(CnnSuperResolver(config), crops, preset, seed=seed, bf16=bf16)
+
+
+def steps_within(seconds: float, loss: BaselineLoss, trials: int = 5) -> int:
+    """How many steps fit, by the median of a few trial steps, which train the net: give one to spare.
+
+    Raises:
+        UserError: less time than one step takes.
+    """
+    optimizer, durations = torch.optim.AdamW(loss.net.parameters()), []
+    for step in range(trials + 1):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        loss(step)[0].backward()
+        optimizer.step()
+        durations.append(time.perf_counter() - start)
+    each = statistics.median(durations[1:])  # the first one warms up
+    if seconds < each:
+        raise UserError(f"{seconds} seconds: a single step takes {each:.2g}")
+    return int(seconds / each)
+
+
+def train_baseline(
+    profile: Profile,
+    out: Path,
+    *,
+    config: CnnConfig,
+    preset: Degradation = COURSE,
+    lr: float = 1e-3,
+    seed: int = 0,
+    steps: int | None = None,
+    seconds: float | None = None,
+    bf16: bool = False,
+    resume: bool = False,
+    origin: dict | None = None,
+) -> Trainer:
+    """Train on pairs made from the training photos; writes ``state.pt`` and ``log.csv`` to ``out``.
+
+    Args:
+        steps: instead of the profile's.
+        seconds: instead of steps: as many as fit into this time on this machine, by a few trial steps. Their number
+            is settled before the first step, for the learning rate depends on it, and kept with the state.
+        resume: go on from the state in ``out``, with the same numbers as if never stopped.
+        origin: kept with the state, such as the command and the commit.
+
+    Raises:
+        UserError: both steps and seconds; a state that is missing, unreadable or of another net.
+    """
+    if steps is not None and seconds is not None:
+        raise UserError("both --steps and --seconds: give one of them")
+    if resume:
+        steps = steps or load_state(out / "state.pt").get("info", {}).get("steps")
+    elif seconds is not None:
+        steps = steps_within(seconds, _fresh(config, profile, preset, seed, bf16))
+    steps = steps or profile.baseline_steps
+    loss = _fresh(config, profile, preset, seed, bf16)
+    info = {
+        "kind": "cnn",
+        "config": config.to_json(),
+        "seed": seed,
+        "steps": steps,
+        "lr": lr,
+        "preset": preset.name,
+        **(origin or {}),
+    }
+    schedule = LoopConfig(steps=steps, lr=lr, weight_decay=0.0)
+    trainer = Trainer(loss.net, loss, schedule, out, [loss.crops.generator, loss.generator], info)
+    if resume:
+        trainer.resume()
+    trainer.fit()
+    return trainer
+
+
+def trained_cnn(state: dict) -> CnnSuperResolver:
+    """The averaged weights of a training state, rounded to float16 and back, ready for use.
+
+    Raises:
+        UserError: a state of something else.
+    """
+    info = state.get("info", {})
+    if info.get("kind") != "cnn":
+        raise UserError("this training state holds no convolutional super-resolver")
+    net = CnnSuperResolver(CnnConfig.from_json(info["config"]))
+    net.load_state_dict(state["averaged"])
+    return net.half().float().eval().requires_grad_(False)

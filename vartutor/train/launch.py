@@ -1,0 +1,160 @@
+"""Full runs: the tokenizer and the transformer on one process or on many, from one configuration.
+
+    torchrun --nproc-per-node 8 -m vartutor train tokenizer --profile gpu --set bf16=true
+
+starts eight processes of which each calls :func:`launch`. (With HF Accelerate installed, ``accelerate launch
+--multi_gpu -m vartutor …`` starts the same processes: the short way to several machines. It sets the same variables.)
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vartutor.data.crops import eval_crops
+from vartutor.data.presets import get_preset
+from vartutor.errors import UserError
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.config import RunConfig
+from vartutor.train.distributed import DistributedTrainer
+from vartutor.train.processes import Process, this_process
+from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
+from vartutor.train.tokenizer import TokenizerLoss
+from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, make_config
+from vartutor.transformer.photo import PhotoTransformer, restore_latents
+
+SAMPLES = 4
+
+
+def launch(
+    what: str,
+    run: RunConfig,
+    out: Path,
+    *,
+    tokenizer: HierarchicalTokenizer | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    origin: dict | None = None,
+    **options,
+) -> DistributedTrainer:
+    """Train in this process, together with all others that ``torchrun`` started.
+
+    Args:
+        what: ``tokenizer`` or ``transformer``.
+        tokenizer: of a transformer; frozen.
+        resume: go on from the newest state in ``out``, written by any number of processes.
+        origin: kept with the state, such as the command and the commit.
+        **options: of :meth:`TokenizerConfig.of` for a tokenizer; ``prefix``, ``prior`` and ``start`` of
+            :func:`train_transformer` for a transformer.
+
+    Raises:
+        UserError: settings that do not fit each other, or a state that does not fit the model.
+    """
+    with this_process() as process:
+        run.check(process.size)
+        torch.manual_seed(seed)
+        if what == "tokenizer":
+            model, loss, more = _tokenizer(run, process, seed, options)
+        else:
+            model, loss, more = _transformer(run, process, seed, tokenizer, new=not resume, **options)
+        more["info"] |= {"seed": seed, "steps": run.loop.steps, **(origin or {})}
+        trainer = DistributedTrainer(model, loss, run, out, process=process, seed=seed, **more)
+        if resume:
+            trainer.resume()
+        trainer.fit()
+        if trainer.timed_out and process.rank == 0:
+            print(f"{run.max_hours:g} hours are over; --resume goes on", file=sys.stderr)
+        return trainer
+
+
+def _tokenizer(run: RunConfig, process: Process, seed: int, options: dict) -> tuple[nn.Module, TokenizerLoss, dict]:
+    """The model, its loss, and what else the trainer wants to know."""
+    sharded = process.size > 1 and run.strategy == "fsdp"
+    if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
+        raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
+    config = TokenizerConfig.of(run.profile, **options)
+    model = build_tokenizer(config).to(process.device)
+    model.quantizer.bypass = run.losses.bypass
+    if run.losses.codes == "ema":
+        model.quantizer.use_moving_averages(votes=run.losses.votes)
+    if run.compile:
+        model.encoder.compile()
+        model.decoder.compile()
+    source = make_source(run, process, seed, degraded=False)
+    loss = TokenizerLoss(model, source, run.losses, run.loop.steps, run.bf16)
+    if loss.perceptual is not None:
+        loss.perceptual.to(process.device)
+    shown = eval_crops("val", run.profile.image_size, 1)[0][:SAMPLES].to(process.device)
+    more = {
+        "source": source,
+        "info": {"config": config.to_json(), "losses": asdict(run.losses)},
+        "parts": {"adversary": loss.adversary} if loss.adversary else {},
+        "sample": lambda: contact_sheet([shown, model.reconstruct(shown)]),
+    }
+    return model, loss, more
+
+
+def _transformer(
+    run: RunConfig,
+    process: Process,
+    seed: int,
+    tokenizer: HierarchicalTokenizer,
+    *,
+    new: bool,
+    prefix: bool = True,
+    prior: bool | None = None,
+    start: Callable[[PhotoTransformer], None] = lambda model: None,
+) -> tuple[nn.Module, TransformerLoss, dict]:
+    """The model, its loss, and what else the trainer wants to know; ``new`` where it gets weights to start from."""
+    recipe, objective, tokenizer = run.profile.transformer, run.objective, tokenizer.to(process.device)
+    prior = recipe.prior if prior is None else prior
+    config = make_config(run.profile, tokenizer, classes=2 if objective.drop else 1)
+    codes = tokenizer.quantizer.codes
+    model = PhotoTransformer(config, codes, prefix=prefix, prior=prior, patch=recipe.patch).to(process.device)
+    # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
+    few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
+    few.seek(2**40)
+    if new:
+        start(model)
+        if prior:
+            calibrate(model, tokenizer, FeatureSource(few, tokenizer).batch())
+    if run.compile:
+        for block in model.body.blocks:
+            block.compile(fullgraph=True)
+    source, shown = make_source(run, process, seed, degraded=True), few.pairs()
+
+    def sample() -> Tensor:
+        latents = restore_latents(model, tokenizer, shown.lr)
+        return contact_sheet([shown.hr[max(shown.hr)], tokenizer.decode(latents[max(latents)])])
+
+    names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
+    more = {
+        "source": source,
+        "info": {**names, "objective": asdict(objective), "lr": run.loop.lr},
+        "parts": {"tokenizer": tokenizer},
+        "groups": lambda module: decay_groups(module, run.loop.weight_decay),
+        "sample": sample,
+    }
+    return model, TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16), more
+
+
+def make_source(run: RunConfig, process: Process, seed: int, degraded: bool) -> Source:
+    """Where the run's ``data`` says the images are; ``degraded`` where the run needs pairs.
+
+    Raises:
+        UserError: an unknown degradation; no shards in the folder.
+    """
+    preset, size, batch = get_preset(run.degradation), run.profile.image_size, run.batch // run.accumulate
+    if run.data == "photos":
+        return PhotoSource(size, batch, preset, process, seed)
+    preset = preset if degraded else None
+    return ShardSource(Path(run.data), size, batch, preset, process, seed=seed, workers=run.workers)
+
+
+def contact_sheet(rows: list[Tensor]) -> Tensor:
+    """Images (B, 3, H, W) of every row side by side, rows one below the other: (3, rows × H, B × W)."""
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).cpu()
