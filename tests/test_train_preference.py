@@ -292,14 +292,14 @@ def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, monkeypa
     assert b["info"] == a["info"] | {"command": b["info"]["command"]}
     capsys.readouterr()
     assert main(["train", "transformer", "--profile", "smoke", "--out", str(part), "--resume"]) == 2
-    assert "holds a preference; give the run of a transformer" in capsys.readouterr().err
+    assert "holds a preference; needed: transformer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["--model", "none"], "none: neither a shipped transformer"),
-        (["--model", "HIT"], "holds a tokenizer; give the run of a transformer or preference"),
+        (["--model", "HIT"], "holds a tokenizer; needed: transformer or preference"),
         (["--beta", "0"], "beta 0"),
         (["--lambda", "-1"], "lambda -1"),
         (["--steps", "0"], "--steps 0"),

@@ -143,7 +143,7 @@ def open_run(run: str | Path, kinds: tuple[str, ...], build: Callable[[dict], An
     path = Path(run) / "state.pt"
     state = load_state(path)
     if (kind := kind_of(state, path)) not in kinds:
-        raise UserError(f"{path}: holds a {kind}; give the run of a {' or '.join(kinds)}")
+        raise UserError(f"{path}: holds a {kind}; needed: {' or '.join(kinds)}")
     try:
         return build(state)
     except (KeyError, TypeError, RuntimeError) as error:
