@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from vartutor.cli import main
 from vartutor.data.photos import find_photo
 from vartutor.errors import UserError
+from vartutor.train.loop import Trainer
 
 torch.set_num_threads(1)
 
@@ -95,3 +97,23 @@ def lemur():
 @pytest.fixture(scope="session")
 def owl():
     return find_photo("kde_owl").load()[None]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """``with interrupted(n):`` a training gets Ctrl-C when n steps are done, and goes on for one more."""
+
+    @contextmanager
+    def run(steps):
+        original = Trainer._step
+
+        def cut(trainer):
+            if trainer.step == steps:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(trainer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", cut)
+            yield
+
+    return run

@@ -1,7 +1,5 @@
 """What a restorer has to beat: classical denoisers, and a convolutional super-resolver."""
 
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -18,7 +16,6 @@ from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
 from vartutor.train.baseline import train_baseline, trained_cnn
 from vartutor.train.checkpoint import load_state
-from vartutor.train.loop import Trainer
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 TINY = CnnConfig(8, 2)
@@ -144,19 +141,10 @@ def test_wrong_nets_are_one_line(raises_user_error):
 # --- its training ----------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path, interrupted):
     whole = train_baseline(SMOKE, tmp_path / "whole", config=TINY, steps=6)
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2), pytest.raises(KeyboardInterrupt):
         train_baseline(SMOKE, tmp_path / "part", config=TINY, steps=6)
-    monkeypatch.setattr(Trainer, "_step", original)
     torch.manual_seed(999)
     again = train_baseline(SMOKE, tmp_path / "part", config=TINY, resume=True)
     assert again.step == 6  # kept with the state

@@ -5,12 +5,11 @@ import json
 import pytest
 import torch
 
-from vartutor.checkpoints import manifest
+from vartutor.checkpoints import checkpoint_name, manifest
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
 from vartutor.tokenizer import load_pretrained
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, parse_groups
-from vartutor.tokenizer.pretrained import checkpoint_name
 from vartutor.train.tokenizer import evaluate_tokenizer
 
 SMOKE = get_profile("smoke")
@@ -55,7 +54,7 @@ def test_unknown_ladders(raises_user_error):
 
 @pytest.mark.parametrize("name", LADDERS)
 def test_shipped_tokenizers_score_what_the_manifest_says(name):
-    model, entry = load_pretrained(name), manifest()[checkpoint_name(name)]
+    model, entry = load_pretrained(name), manifest()[checkpoint_name("tokenizer", name)]
     scores = evaluate_tokenizer(model, get_profile("cpu"))
     assert {str(s): v.mean().item() for s, v in scores.items()} == pytest.approx(entry["metrics"]["psnr_rgb"], abs=0.05)
     assert not any(p.requires_grad for p in model.parameters())
@@ -63,7 +62,7 @@ def test_shipped_tokenizers_score_what_the_manifest_says(name):
 
 
 def test_the_hierarchical_tokenizer_is_as_good_as_the_course_says():
-    metrics = manifest()[checkpoint_name("hit")]["metrics"]
+    metrics = manifest()[checkpoint_name("tokenizer", "hit")]["metrics"]
     assert metrics["psnr_rgb"]["1"] >= 28.5
     assert metrics["psnr_rgb"]["2"] >= 28.5
     assert metrics["psnr_rgb"]["4"] >= 30.5
@@ -71,7 +70,7 @@ def test_the_hierarchical_tokenizer_is_as_good_as_the_course_says():
 
 
 def test_plain_and_hierarchical_had_the_same_budget():
-    var, hit = (manifest()[checkpoint_name(name)] for name in ("var", "hit"))
+    var, hit = (manifest()[checkpoint_name("tokenizer", name)] for name in ("var", "hit"))
     assert var["steps"] == hit["steps"]
     assert {**var["config"], "ladder": "hit", "bridge": hit["config"]["bridge"]} == hit["config"]
 

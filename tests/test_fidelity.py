@@ -1,7 +1,5 @@
 """The controllable skip: nothing at w = 0, within the halo at w = 1, learned with the tokens frozen."""
 
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -18,7 +16,6 @@ from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.train.checkpoint import load_state
 from vartutor.train.fidelity import FidelityLoss, FidelityObjective, LatentCache, train_fidelity
-from vartutor.train.loop import Trainer
 from vartutor.train.runs import find_restorer
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
@@ -182,21 +179,12 @@ def test_training_brings_the_decode_nearer_to_the_clean_photo(transformer, token
         assert (near - target[s]).abs().mean() < 0.7 * (plain - target[s]).abs().mean()
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, interrupted):
     monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "batches", 2)
     monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "epochs", 2)
     whole = train_fidelity(SMOKE, transformer, tokenizer, tmp_path / "whole", steps=6)
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2), pytest.raises(KeyboardInterrupt):
         train_fidelity(SMOKE, transformer, tokenizer, tmp_path / "part", steps=6)
-    monkeypatch.setattr(Trainer, "_step", original)
     torch.manual_seed(999)
     again = train_fidelity(SMOKE, transformer, tokenizer, tmp_path / "part", steps=6, resume=True)
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
@@ -208,19 +196,11 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     assert torch.allclose(fidelity.pixels.weight, again.averaged.pixels.weight, atol=1e-3)
 
 
-def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, monkeypatch):
+def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     call = ["train", "fidelity", "--profile", "smoke", "--out", str(tmp_path)]
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
     new = ["--model", str(tiny_runs / "transformer"), "--expected", "--perceptual", "0", "--steps", "3"]
-    assert main([*call, *new]) == 130
-    monkeypatch.setattr(Trainer, "_step", original)
+    with interrupted(1):
+        assert main([*call, *new]) == 130
     assert main([*call, *new]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert main([*call, "--resume"]) == 0

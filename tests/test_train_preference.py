@@ -3,9 +3,7 @@
 import copy
 import hashlib
 import json
-import os
 import shutil
-import signal
 from dataclasses import asdict, replace
 
 import pytest
@@ -20,7 +18,6 @@ from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.loop import Trainer
 from vartutor.train.preference import (
     Preference,
     PreferenceLoss,
@@ -187,20 +184,11 @@ def test_held_out_pairs_are_judged_one_by_one(tokenizer, start):
     assert (found["drift"] > 0).all()
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, start, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, start, tmp_path, interrupted):
     options = {"steps": 4, "objective": Objective(slip=0.3), "preference": Preference(reference=True)}
     whole = train_preference(SMOKE, start, tokenizer, tmp_path / "whole", **options)
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(1), pytest.raises(KeyboardInterrupt):
         train_preference(SMOKE, start, tokenizer, tmp_path / "part", **options)
-    monkeypatch.setattr(Trainer, "_step", original)
     torch.manual_seed(999)
     again = train_preference(SMOKE, start, tokenizer, tmp_path / "part", resume=True, **options)
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
@@ -272,20 +260,12 @@ def test_publishing_says_what_it_was_tuned_from(tiny_runs, tmp_path):
     assert json.loads((shelf / "manifest.json").read_text())["transformer_dpo.safetensors"] == entry
 
 
-def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, monkeypatch, capsys):
+def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     whole, part = tmp_path / "whole", tmp_path / "part"
     call = ["--model", tiny_runs / "transformer", "--steps", 3, "--reference", "--beta", 3, "--lr", 5e-4, "--seed", 3]
     assert train(*call, "--out", whole) == 0
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    assert train(*call, "--out", part) == 130
-    monkeypatch.setattr(Trainer, "_step", original)
+    with interrupted(1):
+        assert train(*call, "--out", part) == 130
     assert train("--out", part, "--resume") == 0
     a, b = (load_state(folder / "state.pt") for folder in (whole, part))
     assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())

@@ -1,8 +1,6 @@
 """Training the transformer: cached latents, the objective, the official decay rules, runs that resume."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.checkpoint import load_state
-from vartutor.train.loop import Trainer
 from vartutor.train.runs import find_restorer, find_tokenizer
 from vartutor.train.transformer import (
     FeatureCache,
@@ -73,21 +70,12 @@ def test_a_cache_goes_on_where_it_stood(tokenizer):
         assert equal(cache.batch(), other.batch())
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, config, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, config, tmp_path, monkeypatch, interrupted):
     options = {"config": config, "steps": 6, "objective": Objective(1.0, 1.0, 0.3, 1.0, 0.5)}
     monkeypatch.setattr(FeatureCache.__init__, "__kwdefaults__", {"batches": 2, "epochs": 2, "seed": 0})
     whole = train_transformer(SMOKE, tokenizer, tmp_path / "whole", **options)
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2), pytest.raises(KeyboardInterrupt):
         train_transformer(SMOKE, tokenizer, tmp_path / "part", **options)
-    monkeypatch.setattr(Trainer, "_step", original)
     torch.manual_seed(999)
     again = train_transformer(SMOKE, tokenizer, tmp_path / "part", resume=True, **options)
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
@@ -232,20 +220,12 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
     assert all(torch.equal(value, theirs[name]) for name, value in tokenizer.state_dict().items())
 
 
-def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, monkeypatch):
+def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     whole, part = tmp_path / "whole", tmp_path / "part"
     call = ["--tokenizer", tiny_runs / "hit", "--steps", 4, "--no-prefix", "--slip", "0.5", "--lr", "5e-4", "--seed", 3]
     assert train(*call, "--out", whole) == 0
-    original = Trainer._step
-
-    def cut(trainer):
-        if trainer.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer)
-
-    monkeypatch.setattr(Trainer, "_step", cut)
-    assert train(*call, "--out", part) == 130
-    monkeypatch.setattr(Trainer, "_step", original)
+    with interrupted(1):
+        assert train(*call, "--out", part) == 130
     assert "--resume goes on" in capsys.readouterr().err
     assert train("--out", part, "--resume") == 0
     a, b = (load_state(folder / "state.pt") for folder in (whole, part))

@@ -16,6 +16,17 @@ def manifest() -> dict[str, dict]:
     return json.loads((assets() / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
 
 
+def checkpoint_name(kind: str, name: str) -> str:
+    """File name of a shipped model: its kind is ``tokenizer``, ``transformer``, ``fidelity`` or ``cnn``."""
+    return f"{kind}_{name}.safetensors"
+
+
+def shipped(kind: str) -> list[str]:
+    """Names of the shipped models of a kind."""
+    prefix, suffix = checkpoint_name(kind, "*").split("*")
+    return sorted(file.removeprefix(prefix).removesuffix(suffix) for file in manifest() if file.startswith(prefix))
+
+
 def checkpoint_path(name: str) -> Path:
     """Path of a shipped checkpoint.
 

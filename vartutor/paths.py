@@ -1,7 +1,10 @@
 """Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
 
 import hashlib
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vartutor.errors import UserError
@@ -42,6 +45,17 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes ``path`` if the block ends well; if not, the old file stays and nothing else."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,11 +1,11 @@
 """Tables as CSV files: one measured value per row."""
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vartutor.errors import UserError, first_line
+from vartutor.paths import whole
 
 
 def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -14,13 +14,10 @@ def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> 
     Raises:
         UserError: the folder is missing or the disk is full.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        with whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(fields)
             writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from None

@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from vartutor.errors import UserError
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but a wrong call gets one line instead of the usage text."""
@@ -35,3 +37,13 @@ def add_profile(sub: argparse.ArgumentParser) -> None:
 def add_seed(sub: argparse.ArgumentParser) -> None:
     """Add ``--seed``."""
     sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
+
+
+def check_steps(steps: int | None) -> None:
+    """Whether ``--steps`` can be done.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps {steps}: give a whole number from 1 on")

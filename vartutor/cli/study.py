@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vartutor.cli.parser import Commands, add_profile
+from vartutor.cli.parser import Commands, add_profile, check_steps
 from vartutor.errors import UserError
 
 
@@ -22,8 +22,7 @@ def _study(args: argparse.Namespace) -> int:
     from vartutor.train.studies import run_study
 
     profile, seeds = get_profile(args.profile), [check_seed(seed) for seed in args.seeds]
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    check_steps(args.steps)
     if args.of == "tokenizer":
         print(run_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds))
         return 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vartutor.cli.parser import Commands, add_profile, add_seed
+from vartutor.cli.parser import Commands, add_profile, add_seed, check_steps
 from vartutor.errors import UserError
 
 
@@ -38,6 +38,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
 def _transformer(args: argparse.Namespace) -> int:
     from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
+    from vartutor.train.evaluate import DECODES
     from vartutor.train.runs import find_tokenizer, trained_tokenizer
     from vartutor.train.transformer import Objective, train_transformer
     from vartutor.transformer.official import init_from_var
@@ -62,11 +63,12 @@ def _transformer(args: argparse.Namespace) -> int:
             return 0
     else:
         train_transformer(profile, out=args.out, objective=objective, lr=lr, **shape, **options)
-    return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
+    return _report(args, profile, DECODES)
 
 
 def _preference(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile
+    from vartutor.train.evaluate import DECODES
     from vartutor.train.preference import Preference, train_preference
     from vartutor.train.runs import find_start, trained_start
     from vartutor.train.transformer import Objective
@@ -90,7 +92,7 @@ def _preference(args: argparse.Namespace) -> int:
         lr=lr,
         **options,
     )
-    return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
+    return _report(args, profile, DECODES)
 
 
 def _fidelity(args: argparse.Namespace) -> int:
@@ -144,8 +146,7 @@ def _run_options(args: argparse.Namespace) -> dict:
     from vartutor.chapter import check_seed
     from vartutor.paths import commit
 
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    check_steps(args.steps)
     if getattr(args, "lr", None) is not None and args.lr <= 0:
         raise UserError(f"--lr {args.lr:g}: give a number above 0")
     if not args.resume and ((args.out / "state.pt").exists() or any(args.out.glob("step-*"))):

@@ -1,6 +1,5 @@
 """Chapters on disk: ``NN_slug.py`` is edited by hand, ``NN_slug.ipynb`` is made from it."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from vartutor.errors import UserError
+from vartutor.paths import whole
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
@@ -49,9 +49,8 @@ def with_fixed_ids(notebook: NotebookNode, name: str) -> NotebookNode:
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write whole or not at all."""
-    temporary = path.with_suffix(".ipynb.part")
-    temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as part:
+        part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def find_chapters(root: Path, wanted: list[str] | None = None) -> list[Chapter]:

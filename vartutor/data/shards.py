@@ -5,7 +5,6 @@ WebDataset streams shards and cannot return to the middle of an epoch; the index
 
 import io
 import json
-import os
 import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.images import read_image, to_pil, to_uint8
 from vartutor.data.order import mix, shuffled
 from vartutor.errors import UserError, first_line
-from vartutor.paths import make_folder
+from vartutor.paths import make_folder, whole
 
 INDEX = "index.json"
 Encoded = tuple[str, bytes]
@@ -107,9 +106,8 @@ def _write_index(out: Path, tile: int) -> None:
     for number, name in enumerate(shards):
         with tarfile.open(out / name) as tar:
             pieces += [[number, member.offset_data, member.size] for member in tar if member.isfile()]
-    temporary = out / f"{INDEX}.part"
-    temporary.write_text(json.dumps({"tile": tile, "shards": shards, "pieces": pieces}), encoding="utf-8")
-    os.replace(temporary, out / INDEX)
+    with whole(out / INDEX) as part:
+        part.write_text(json.dumps({"tile": tile, "shards": shards, "pieces": pieces}), encoding="utf-8")
 
 
 class ShardedPhotos:

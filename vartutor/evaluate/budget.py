@@ -23,7 +23,7 @@ from vartutor.evaluate.restorers import judge
 from vartutor.evaluate.table import Row
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.generate import Step, iterate
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 
 TOKEN_MEASURES = {
     "top-1": Measure("Right token, share", 3, "higher is better"),
@@ -58,7 +58,7 @@ class ErrorBudget:
     def _still(self, photo: TestPhoto) -> Iterator[Row]:
         """What needs no generation."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
-        clean, degraded = tuple(tokenizer.encode(photo.hr[max(photo.hr)])), photo_features(tokenizer, photo.lr)
+        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])
         features = {s: tokenizer.decode(f) for s, f in zip(tokenizer.scales, clean, strict=True)}
         yield from judge(photo, "clean features", features)
         for part, f in (("true tokens", clean), ("photo's own tokens", degraded)):
@@ -74,7 +74,7 @@ class ErrorBudget:
     def _drawn(self, photo: TestPhoto, seed: int) -> Iterator[Row]:
         """What the model generates, alone and after true tokens."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
-        clean, degraded = tuple(tokenizer.encode(photo.hr[max(photo.hr)])), photo_features(tokenizer, photo.lr)
+        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])
         true, condition = quantizer.tokenize(clean), self.model.condition(photo.lr, degraded)
         for g, end in enumerate((0, *quantizer.ends[:-1])):
             draws = Generator().manual_seed(zlib.crc32(photo.name.encode(), seed))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vartutor.baselines.cnn import CnnSuperResolver, separate
-from vartutor.baselines.pretrained import load_pretrained_cnn, shipped_cnns
+from vartutor.baselines.pretrained import load_pretrained_cnn
+from vartutor.checkpoints import shipped
 from vartutor.errors import UserError
 from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
 from vartutor.superres import SuperResolver
@@ -38,7 +39,7 @@ def find_model(source: str) -> SuperResolver:
 
 def default_restorers() -> list[str]:
     """The model and its baselines; the CNN only where one is shipped."""
-    return ["bicubic", "denoise", *["cnn"] * ("course" in shipped_cnns()), "model"]
+    return ["bicubic", "denoise", *["cnn"] * ("course" in shipped("cnn")), "model"]
 
 
 def find_restorers(

@@ -1,15 +1,10 @@
 """The tokenizers that the course ships."""
 
-from vartutor.checkpoints import load_checkpoint, manifest
+from vartutor.checkpoints import checkpoint_name, load_checkpoint, manifest
 from vartutor.errors import UserError
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.official import load_strictly
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-
-
-def checkpoint_name(name: str) -> str:
-    """File name of a shipped tokenizer in ``assets/checkpoints``."""
-    return f"tokenizer_{name}.safetensors"
 
 
 def load_pretrained(name: str) -> MultiScaleTokenizer:
@@ -24,8 +19,8 @@ def load_pretrained(name: str) -> MultiScaleTokenizer:
     """
     if name not in LADDERS:
         raise UserError(f"no tokenizer {name!r}: choose one of {', '.join(LADDERS)}")
-    state = load_checkpoint(checkpoint_name(name))
-    config = TokenizerConfig.from_json(manifest()[checkpoint_name(name)]["config"])
-    model = build_tokenizer(config)
+    file = checkpoint_name("tokenizer", name)
+    state = load_checkpoint(file)
+    model = build_tokenizer(TokenizerConfig.from_json(manifest()[file]["config"]))
     load_strictly(model, state)
     return model.eval().requires_grad_(False)

@@ -19,6 +19,7 @@ from vartutor.metrics import psnr
 from vartutor.profiles import Profile
 from vartutor.train.checkpoint import load_state
 from vartutor.train.loop import LoopConfig, Trainer
+from vartutor.train.runs import ready
 
 
 class BaselineLoss:
@@ -129,6 +130,4 @@ def trained_cnn(state: dict) -> CnnSuperResolver:
     info = state.get("info", {})
     if info.get("kind") != "cnn":
         raise UserError("this training state holds no convolutional super-resolver")
-    net = CnnSuperResolver(CnnConfig.from_json(info["config"]))
-    net.load_state_dict(state["averaged"])
-    return net.half().float().eval().requires_grad_(False)
+    return ready(CnnSuperResolver(CnnConfig.from_json(info["config"])), state["averaged"])

@@ -1,6 +1,6 @@
 """Training states on disk, written whole or not at all; and weights as they are published."""
 
-import os
+import hashlib
 from pathlib import Path
 
 import torch
@@ -8,6 +8,7 @@ from safetensors.torch import save
 from torch import nn
 
 from vartutor.errors import UserError, first_line
+from vartutor.paths import whole
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -16,12 +17,10 @@ def save_state(path: Path, state: dict) -> None:
     Raises:
         UserError: the folder is missing or the disk is full; the old file is intact.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        with whole(path) as part:
+            torch.save(state, part)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({first_line(error)}); the last saved state is kept") from None
 
 
@@ -42,3 +41,8 @@ def load_state(path: Path) -> dict:
 def packed(model: nn.Module) -> bytes:
     """A model's weights as a published file holds them: safetensors, float16."""
     return save({name: value.half().contiguous() for name, value in model.state_dict().items()})
+
+
+def checksum(model: nn.Module) -> str:
+    """sha256 of a model's published file, published or not."""
+    return hashlib.sha256(packed(model)).hexdigest()

@@ -155,9 +155,6 @@ class DistributedTrainer(Trainer):
             save_state(self.state_path, state)
         self.process.wait()
 
-    def _parts(self) -> dict:
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
     def _must_stop(self, interrupt: Interrupt) -> bool:
         hours = (time.monotonic() - self.started) / 3600
         late = 0 < self.run.max_hours <= hours

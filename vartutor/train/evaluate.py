@@ -12,6 +12,8 @@ from vartutor.tokenizer.fidelity import decode_faithfully
 from vartutor.train.runs import Restorer
 from vartutor.transformer.photo import restore_latents
 
+DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
+
 
 @torch.no_grad()
 def restore_pairs(

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from vartutor.data.crops import eval_crops
 from vartutor.data.presets import get_preset
 from vartutor.errors import UserError
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.config import RunConfig
 from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.processes import Process, this_process
 from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
-from vartutor.train.tokenizer import TokenizerLoss
-from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, make_config
+from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer
+from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
 SAMPLES = 4
@@ -77,10 +77,7 @@ def _tokenizer(run: RunConfig, process: Process, seed: int, options: dict) -> tu
     if sharded and (run.losses.adversarial or run.losses.codes != "ema"):
         raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
     config = TokenizerConfig.of(run.profile, **options)
-    model = build_tokenizer(config).to(process.device)
-    model.quantizer.bypass = run.losses.bypass
-    if run.losses.codes == "ema":
-        model.quantizer.use_moving_averages(votes=run.losses.votes)
+    model = make_tokenizer(config, run.losses).to(process.device)
     if run.compile:
         model.encoder.compile()
         model.decoder.compile()
@@ -110,17 +107,14 @@ def _transformer(
     start: Callable[[PhotoTransformer], None] = lambda model: None,
 ) -> tuple[nn.Module, TransformerLoss, dict]:
     """The model, its loss, and what else the trainer wants to know; ``new`` where it gets weights to start from."""
-    recipe, objective, tokenizer = run.profile.transformer, run.objective, tokenizer.to(process.device)
-    prior = recipe.prior if prior is None else prior
-    config = make_config(run.profile, tokenizer, classes=2 if objective.drop else 1)
-    codes = tokenizer.quantizer.codes
-    model = PhotoTransformer(config, codes, prefix=prefix, prior=prior, patch=recipe.patch).to(process.device)
+    objective, tokenizer = run.objective, tokenizer.to(process.device)
+    model = make_transformer(run.profile, tokenizer, objective, prefix=prefix, prior=prior).to(process.device)
     # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
     few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
     few.seek(2**40)
     if new:
         start(model)
-        if prior:
+        if model.body.prior is not None:
             calibrate(model, tokenizer, FeatureSource(few, tokenizer).batch())
     if run.compile:
         for block in model.body.blocks:
@@ -131,10 +125,9 @@ def _transformer(
         latents = restore_latents(model, tokenizer, shown.lr)
         return contact_sheet([shown.hr[max(shown.hr)], tokenizer.decode(latents[max(latents)])])
 
-    names = {"kind": "transformer", "tokenizer": tokenizer.config.to_json(), **model.settings}
     more = {
         "source": source,
-        "info": {**names, "objective": asdict(objective), "lr": run.loop.lr},
+        "info": describe("transformer", model, tokenizer, objective) | {"lr": run.loop.lr},
         "parts": {"tokenizer": tokenizer},
         "groups": lambda module: decay_groups(module, run.loop.weight_decay),
         "sample": sample,

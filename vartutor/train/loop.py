@@ -115,12 +115,15 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "parts": self._parts(),
                 "generators": [g.get_state() for g in self.generators],
                 "torch": torch.get_rng_state(),
             },
         )
         self.write_log()
+
+    def _parts(self) -> dict:
+        return {name: part.state_dict() for name, part in self.parts.items()}
 
     def write_log(self) -> None:
         """Write ``log.csv``, with all rows so far."""

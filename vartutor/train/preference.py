@@ -4,7 +4,6 @@ L = CE + λ L_DPO, as in arXiv 2506.04990, where CE stands for whatever objectiv
 """
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from vartutor.errors import UserError
 from vartutor.preference import SequenceLogp, dpo_loss, sequence_logp
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.checkpoint import packed
+from vartutor.train.checkpoint import checksum
 from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, decay_groups
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, decay_groups, describe
+from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 
 Forced = tuple[Tensor, Tensor, Tensor, Tensor]  # targets, goals, inputs, rests
 
@@ -161,8 +160,8 @@ def judge_preference(
     """What a transformer thinks of pairs that it was not trained on: :meth:`Sides.numbers` and ``drift``, (N,) each."""
     parts = []
     for photo, hr in zip(pairs.lr.split(batch), pairs.hr[max(pairs.hr)].split(batch), strict=True):
-        degraded = photo_features(tokenizer, photo)
-        seen = [force(tokenizer, features, degraded) for features in (tuple(tokenizer.encode(hr)), degraded)]
+        clean, degraded = pair_features(tokenizer, photo, hr)
+        seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
         before, now = (show_sides(each, photo, degraded, seen, None) for each in (start, model))
         parts.append(now.numbers() | {"drift": drift(before, now)})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -209,12 +208,9 @@ def train_preference(
         steps=steps or recipe.preference_steps, lr=lr or recipe.preference_lr, weight_decay=0.05, log_every=10
     )
     info = {
-        "kind": "preference",
-        "tokenizer": tokenizer.config.to_json(),
-        **model.settings,
-        "objective": asdict(objective),
+        **describe("preference", model, tokenizer, objective),
         "preference": asdict(preference),
-        "start": {"model": source, "sha256": hashlib.sha256(packed(start)).hexdigest()},
+        "start": {"model": source, "sha256": checksum(start)},
         "seed": seed,
         "steps": schedule.steps,
         "lr": schedule.lr,

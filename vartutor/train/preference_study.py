@@ -4,7 +4,6 @@ All runs of a seed start from the same transformer, take the same number of step
 is preferred, and how sharply, differs. They are measured on the test photos.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from vartutor.paths import make_folder
 from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.checkpoint import packed
-from vartutor.train.evaluate import restore_pairs
+from vartutor.train.checkpoint import checksum
+from vartutor.train.evaluate import DECODES, restore_pairs
 from vartutor.train.preference import Preference, judge_preference, train_preference
 from vartutor.train.studies import Row, choose, collect
 from vartutor.train.transformer import Objective
@@ -64,7 +63,7 @@ def measure(
     pairs = eval_pairs(COURSE, "test", profile.image_size, profile.eval_crops)
     crops, rows = profile.eval_crops, []
     files = pairs.files[::crops]
-    for way, options in {"sampled": {}, "expected": {"expected": True}}.items():
+    for way, options in DECODES.items():
         images = restore_pairs((model, tokenizer, None), pairs, seed=seed, **options)
         for s, image in images.items():
             for file, ours, clean in zip(files, image.split(crops), pairs.hr[s].split(crops), strict=True):
@@ -128,7 +127,7 @@ def run_preference_study(
 
 def _claim(path: Path, start: PhotoTransformer, steps: int) -> None:
     """Only what began alike may be compared."""
-    record = f"{steps} steps from {hashlib.sha256(packed(start)).hexdigest()}\n"
+    record = f"{steps} steps from {checksum(start)}\n"
     make_folder(path.parent)
     if path.is_file() and path.read_text(encoding="utf-8") != record:
         raise UserError(f"{path.parent}: holds runs of other steps, or from another transformer; choose another --out")

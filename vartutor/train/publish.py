@@ -2,25 +2,23 @@
 
 import hashlib
 import json
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from vartutor.checkpoints import checkpoint_name
 from vartutor.data.crops import eval_crops
 from vartutor.errors import UserError, first_line
-from vartutor.paths import assets
+from vartutor.paths import assets, whole
 from vartutor.profiles import Profile
-from vartutor.tokenizer.pretrained import checkpoint_name as tokenizer_name
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import score_restorer
+from vartutor.train.evaluate import DECODES, score_restorer
 from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
 from vartutor.train.tokenizer import evaluate_tokenizer
-from vartutor.transformer.pretrained import checkpoint_name as transformer_name
-from vartutor.transformer.pretrained import fidelity_name
 
 WHAT = {
     "vq": "VQ tokenizer of chapter 02: one map of codes",
@@ -75,7 +73,7 @@ def publish(run: Path, profile: Profile, folder: Path | None = None, name: str =
     }
     listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    _replace({folder / file: data, folder / "manifest.json": text.encode()})
+    _replace({folder / "manifest.json": text.encode(), folder / file: data})
     return entry
 
 
@@ -86,26 +84,25 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
         "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in evaluate_tokenizer(model, profile).items()},
         "codes_used": round(codes_used(model, profile), 3),
     }
-    return tokenizer_name(ladder), model, WHAT[ladder], {"metrics": metrics}
+    return checkpoint_name("tokenizer", ladder), model, WHAT[ladder], {"metrics": metrics}
 
 
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = trained_transformer(state)
-    needs = _same(folder, tokenizer_name("hit"), tokenizer)
+    needs = _same(folder, checkpoint_name("tokenizer", "hit"), tokenizer)
     restorer = model, tokenizer, None
-    decodes = {"sampled": {}, "expected": {"expected": True}}
-    scores = {way: score_restorer(restorer, profile, **options) for way, options in decodes.items()}
+    scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
     details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
-    return transformer_name(name), model, WHAT[state["info"]["kind"]], details
+    return checkpoint_name("transformer", name), model, WHAT[state["info"]["kind"]], details
 
 
 def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = trained_transformer(state)
-    needs, fidelity = _same(folder, transformer_name(name), model), trained_fidelity(state)
+    needs, fidelity = _same(folder, checkpoint_name("transformer", name), model), trained_fidelity(state)
     decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
     scores = {f"w = {w}": score_restorer((model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
     return (
-        fidelity_name(name),
+        checkpoint_name("fidelity", name),
         fidelity,
         WHAT["fidelity"],
         {"transformer": needs, "metrics": {"split": "test"} | scores},
@@ -132,14 +129,10 @@ def _manifest(folder: Path) -> dict:
 
 
 def _replace(contents: dict[Path, bytes]) -> None:
-    """All files or none: the old ones stay until every new one is complete."""
-    parts = {path: path.with_name(path.name + ".part") for path in contents}
+    """All files or none: the old ones stay until every new one is complete; the last one goes first."""
     try:
-        for path, content in contents.items():
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            os.replace(part, path)
+        with ExitStack() as stack:
+            for path, content in contents.items():
+                stack.enter_context(whole(path)).write_bytes(content)
     except OSError as error:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({first_line(error)}); the old checkpoints are kept") from None

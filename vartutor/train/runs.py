@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vartutor.checkpoints import manifest
+from vartutor.checkpoints import checkpoint_name, manifest, shipped
 from vartutor.errors import UserError, first_line
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
@@ -17,10 +17,8 @@ from vartutor.train.checkpoint import load_state
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.transformer.pretrained import (
     build_transformer,
-    checkpoint_name,
     load_pretrained_fidelity,
     load_pretrained_transformer,
-    shipped_transformers,
 )
 
 Restorer = tuple[PhotoTransformer, HierarchicalTokenizer, Fidelity | None]
@@ -45,27 +43,27 @@ def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
     """The tokenizer of any training state: the one that was trained, or the one that was trained over."""
     info = state["info"]
     if "ladder" in info["config"]:
-        return _ready(build_tokenizer(TokenizerConfig.from_json(info["config"])), state["averaged"])
-    return _ready(build_tokenizer(TokenizerConfig.from_json(info["tokenizer"])), state["parts"]["tokenizer"])
+        return ready(build_tokenizer(TokenizerConfig.from_json(info["config"])), state["averaged"])
+    return ready(build_tokenizer(TokenizerConfig.from_json(info["tokenizer"])), state["parts"]["tokenizer"])
 
 
 def trained_transformer(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
     """The transformer of a training state, or the one that its fidelity module was trained over; and the tokenizer."""
     info, tokenizer = state["info"], trained_tokenizer(state)
     if info["kind"] in TRANSFORMERS:
-        return _ready(build_transformer(info, tokenizer), state["averaged"]), tokenizer
-    return _ready(build_transformer(info["transformer"], tokenizer), state["parts"]["transformer"]), tokenizer
+        return ready(build_transformer(info, tokenizer), state["averaged"]), tokenizer
+    return ready(build_transformer(info["transformer"], tokenizer), state["parts"]["transformer"]), tokenizer
 
 
 def trained_start(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
     """The transformer that a ``preference`` run started from; and the tokenizer."""
     tokenizer = trained_tokenizer(state)
-    return _ready(build_transformer(state["info"], tokenizer), state["parts"]["start"]), tokenizer
+    return ready(build_transformer(state["info"], tokenizer), state["parts"]["start"]), tokenizer
 
 
 def trained_fidelity(state: dict) -> Fidelity:
     """The fidelity module of a training state."""
-    return _ready(Fidelity(**state["info"]["config"]), state["averaged"])
+    return ready(Fidelity(**state["info"]["config"]), state["averaged"])
 
 
 def trained_restorer(state: dict) -> Restorer:
@@ -73,7 +71,8 @@ def trained_restorer(state: dict) -> Restorer:
     return *trained_transformer(state), trained_fidelity(state) if state["info"]["kind"] == "fidelity" else None
 
 
-def _ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """The model with these weights, rounded to float16 and back, in evaluation mode, without gradients."""
     names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
     return model.half().float().eval().requires_grad_(False)
@@ -106,7 +105,7 @@ def find_restorer(source: str) -> Restorer:
     Raises:
         UserError: neither; a run of something else; unreadable.
     """
-    if source in shipped_transformers():
+    if source in shipped("transformer"):
         return *load_pretrained_transformer(source), load_pretrained_fidelity(source)
     return open_run(_folder(source), (*TRANSFORMERS, "fidelity"), trained_restorer)
 
@@ -120,8 +119,8 @@ def find_start(source: str) -> tuple[PhotoTransformer, HierarchicalTokenizer, di
     Raises:
         UserError: neither; a run of something else; unreadable.
     """
-    if source in shipped_transformers():
-        return *load_pretrained_transformer(source), manifest()[checkpoint_name(source)]["objective"]
+    if source in shipped("transformer"):
+        return *load_pretrained_transformer(source), manifest()[checkpoint_name("transformer", source)]["objective"]
     return open_run(
         _folder(source), TRANSFORMERS, lambda state: (*trained_transformer(state), state["info"]["objective"])
     )
@@ -129,8 +128,8 @@ def find_start(source: str) -> tuple[PhotoTransformer, HierarchicalTokenizer, di
 
 def _folder(source: str) -> str:
     if not Path(source).is_dir():
-        shipped = ", ".join(shipped_transformers()) or "none yet"
-        raise UserError(f"{source}: neither a shipped transformer ({shipped}) nor the folder of a training run")
+        known = ", ".join(shipped("transformer")) or "none yet"
+        raise UserError(f"{source}: neither a shipped transformer ({known}) nor the folder of a training run")
     return source
 
 

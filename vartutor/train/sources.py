@@ -17,7 +17,7 @@ from vartutor.data.photos import load_pixels
 from vartutor.data.shards import CropStream, ShardedPhotos
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.processes import Process
-from vartutor.transformer.photo import photo_features
+from vartutor.transformer.photo import pair_features
 
 
 class Source(Protocol):
@@ -128,9 +128,7 @@ class FeatureSource:
     def __init__(self, source: Source, tokenizer: HierarchicalTokenizer):
         self.source, self.tokenizer = source, tokenizer
 
-    @torch.no_grad()
     def batch(self) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Degraded photos (B, 3, h, w), and the features of the clean and of the degraded ones by scale group."""
         pairs = self.source.pairs()
-        clean = tuple(self.tokenizer.encode(pairs.hr[max(pairs.hr)]))
-        return pairs.lr, clean, photo_features(self.tokenizer, pairs.lr)
+        return pairs.lr, *pair_features(self.tokenizer, pairs.lr, pairs.hr[max(pairs.hr)])

@@ -81,6 +81,15 @@ class TokenizerLoss:
         return loss
 
 
+def make_tokenizer(config: TokenizerConfig, losses: Losses) -> MultiScaleTokenizer:
+    """An untrained tokenizer, with its codebook cared for as ``losses`` say."""
+    model = build_tokenizer(config)
+    model.quantizer.bypass = losses.bypass
+    if losses.codes == "ema":
+        model.quantizer.use_moving_averages(votes=losses.votes)
+    return model
+
+
 def train_tokenizer(
     profile: Profile,
     out: Path,
@@ -114,10 +123,7 @@ def train_tokenizer(
     torch.manual_seed(seed)
     schedule = LoopConfig(steps=steps or profile.tokenizer_steps, lr=2e-3)
     config = TokenizerConfig.of(profile, ladder, groups, overlap, bridge)
-    model = build_tokenizer(config)
-    model.quantizer.bypass = losses.bypass
-    if losses.codes == "ema":
-        model.quantizer.use_moving_averages(votes=losses.votes)
+    model = make_tokenizer(config, losses)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     step_loss = TokenizerLoss(model, crops, losses, schedule.steps, bf16)
     info = {"config": config.to_json(), "seed": seed, "losses": asdict(losses), **(origin or {})}

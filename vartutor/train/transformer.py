@@ -20,7 +20,7 @@ from vartutor.train.cache import BatchCache
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.condition import drop_labels
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 from vartutor.transformer.prior import spacing
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
@@ -73,11 +73,9 @@ class FeatureCache(BatchCache):
         sources = {"crops": crops.generator, "own": Generator().manual_seed(seed)}
         super().__init__(self._draw, sources, batches, epochs)
 
-    @torch.no_grad()
     def _draw(self) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         pairs = make_pairs(self.crops.batch(), self.preset, self.generators["own"])
-        clean = tuple(self.tokenizer.encode(pairs.hr[max(pairs.hr)]))
-        return pairs.lr, clean, photo_features(self.tokenizer, pairs.lr)
+        return pairs.lr, *pair_features(self.tokenizer, pairs.lr, pairs.hr[max(pairs.hr)])
 
 
 class TransformerLoss:
@@ -166,11 +164,7 @@ def train_transformer(
     torch.manual_seed(seed)
     recipe = profile.transformer
     objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-    config = config or make_config(profile, tokenizer, classes=2 if objective.drop else 1)
-    if objective.drop and (not prefix or config.classes < 2):
-        raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
-    prior = recipe.prior if prior is None else prior
-    model = PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
+    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior)
     if not resume:
         start(model)
         _calibrate(model, tokenizer, profile, preset, seed)
@@ -178,10 +172,7 @@ def train_transformer(
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(steps=steps or recipe.steps, lr=lr or recipe.lr, weight_decay=0.05)
     info = {
-        "kind": "transformer",
-        "tokenizer": tokenizer.config.to_json(),
-        **model.settings,
-        "objective": asdict(objective),
+        **describe("transformer", model, tokenizer, objective),
         "seed": seed,
         "steps": schedule.steps,
         "lr": schedule.lr,
@@ -212,6 +203,34 @@ def calibrate(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, batch: 
     targets, _, _, rests = force(tokenizer, clean, degraded)
     squares = [p * p for p in model.config.patch_nums]
     model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))
+
+
+def make_transformer(
+    profile: Profile,
+    tokenizer: HierarchicalTokenizer,
+    objective: Objective,
+    *,
+    config: TransformerConfig | None = None,
+    prefix: bool = True,
+    prior: bool | None = None,
+) -> PhotoTransformer:
+    """An untrained transformer; what is left out is the profile's.
+
+    Raises:
+        UserError: photos are to be dropped, but there is no prefix that shows them, or no class for those.
+    """
+    recipe = profile.transformer
+    config = config or make_config(profile, tokenizer, classes=2 if objective.drop else 1)
+    if objective.drop and (not prefix or config.classes < 2):
+        raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
+    prior = recipe.prior if prior is None else prior
+    return PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
+
+
+def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:
+    """What a training state says of its transformer, so that it can be built again."""
+    names = {"kind": kind, "tokenizer": tokenizer.config.to_json(), **model.settings}
+    return names | {"objective": asdict(objective)}
 
 
 def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int = 1) -> TransformerConfig:

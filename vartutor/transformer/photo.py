@@ -83,6 +83,12 @@ def photo_features(tokenizer: HierarchicalTokenizer, photo: Tensor) -> tuple[Ten
 
 
 @torch.no_grad()
+def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    """Latents of the clean photo (B, 3, H, W) and of the degraded one (B, 3, h, w), by scale group each."""
+    return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
+
+
+@torch.no_grad()
 def restore_latents(
     model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, *, guidance: float = 0.0, **options
 ) -> dict[int, Tensor]:

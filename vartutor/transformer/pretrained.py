@@ -1,31 +1,13 @@
 """The transformers that the course ships."""
 
-from vartutor.checkpoints import load_checkpoint, manifest
+from vartutor.checkpoints import checkpoint_name, load_checkpoint, manifest, shipped
 from vartutor.errors import UserError
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.official import load_strictly
-from vartutor.tokenizer.pretrained import checkpoint_name as tokenizer_name
 from vartutor.tokenizer.pretrained import load_pretrained
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
-
-PREFIX, SUFFIX = "transformer_", ".safetensors"
-
-
-def checkpoint_name(name: str) -> str:
-    """File name of a shipped transformer in ``assets/checkpoints``."""
-    return f"{PREFIX}{name}{SUFFIX}"
-
-
-def fidelity_name(name: str) -> str:
-    """File name of the fidelity module that belongs to a shipped transformer."""
-    return f"fidelity_{name}{SUFFIX}"
-
-
-def shipped_transformers() -> list[str]:
-    """Names that :func:`load_pretrained_transformer` knows."""
-    return sorted(file.removeprefix(PREFIX).removesuffix(SUFFIX) for file in manifest() if file.startswith(PREFIX))
 
 
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
@@ -42,13 +24,13 @@ def load_pretrained_transformer(name: str = "course") -> tuple[PhotoTransformer,
         UserError: unknown name; a checkpoint that is missing or changed; a tokenizer that is not the one it was
             trained over.
     """
-    if name not in (names := shipped_transformers()):
+    if name not in (names := shipped("transformer")):
         raise UserError(f"no transformer {name!r}: choose one of {', '.join(names) or 'none, for none is shipped'}")
-    entry, tokenizer = manifest()[checkpoint_name(name)], load_pretrained("hit")
-    if entry["tokenizer"] != manifest()[tokenizer_name("hit")]["sha256"]:
+    entry, tokenizer = manifest()[checkpoint_name("transformer", name)], load_pretrained("hit")
+    if entry["tokenizer"] != manifest()[checkpoint_name("tokenizer", "hit")]["sha256"]:
         raise UserError(f"transformer {name!r} was trained over another tokenizer than the one that is shipped now")
     model = build_transformer(entry, tokenizer)
-    load_strictly(model, load_checkpoint(checkpoint_name(name)))
+    load_strictly(model, load_checkpoint(checkpoint_name("transformer", name)))
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -58,9 +40,9 @@ def load_pretrained_fidelity(name: str = "course") -> Fidelity | None:
     Raises:
         UserError: a checkpoint that is missing or changed.
     """
-    entry = manifest().get(fidelity_name(name))
-    if entry is None or entry["transformer"] != manifest()[checkpoint_name(name)]["sha256"]:
+    entry = manifest().get(checkpoint_name("fidelity", name))
+    if entry is None or entry["transformer"] != manifest()[checkpoint_name("transformer", name)]["sha256"]:
         return None
     fidelity = Fidelity(**entry["config"])
-    load_strictly(fidelity, load_checkpoint(fidelity_name(name)))
+    load_strictly(fidelity, load_checkpoint(checkpoint_name("fidelity", name)))
     return fidelity.eval().requires_grad_(False)
