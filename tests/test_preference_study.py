@@ -59,7 +59,8 @@ def test_starts_are_not_mixed(start, tmp_path, raises_user_error):
     model, tokenizer, objective = start
     (tmp_path / "start.txt").write_text("5 steps from elsewhere")
     with raises_user_error("from another transformer"):
-        run_preference_study(["start"], SMOKE, model, tokenizer, objective, tmp_path, steps=5, seeds=[0])
+        options = {"steps": 5, "seeds": [0], "compare": compare}
+        run_preference_study(["start"], SMOKE, model, tokenizer, objective, tmp_path, **options)
 
 
 def test_the_sweep_is_what_chapter_08_says():
@@ -71,16 +72,18 @@ def test_the_command_takes_a_start_without_a_prior(tiny_runs, tmp_path, capsys):
     run = str(tmp_path / "bare")
     call = ["--profile", "smoke", "--steps", "1"]
     assert main(["train", "transformer", *call, "--tokenizer", str(tiny_runs / "hit"), "--no-prior", "--out", run]) == 0
-    study = ["study", "--of", "preference", *call, "--out", str(tmp_path / "study")]
-    assert main([*study, "start", "--start", run]) == 0
+    command = ["study", "--of", "preference", *call, "--out", str(tmp_path / "study")]
+    assert main([*command, "start", "--start", run]) == 0
     path = tmp_path / "study" / "study.csv"
     assert capsys.readouterr().out.splitlines()[-1] == str(path)
-    assert ("start, no prior", "psnr 4 sampled") in load_study(path)
+    study = load_study(path)
+    for measure in ("psnr_rgb", "ssim", "perceptual", "sharpness", "noise"):
+        assert ("start, no prior", f"{measure} 4 sampled") in study
     for words, line in (
         (["--of", "photos"], "no study of 'photos'"),
         (["alpha", "--start", run], "no run 'alpha'"),
         (["--start", "none"], "none: neither a shipped transformer"),
         (["--steps", "0"], "--steps 0"),
     ):
-        assert main([*study, *words]) == 2
+        assert main([*command, *words]) == 2
         assert line in capsys.readouterr().err

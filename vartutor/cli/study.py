@@ -29,13 +29,15 @@ def _study(args: argparse.Namespace) -> int:
     if args.of != "preference":
         raise UserError(f"no study of {args.of!r}: choose tokenizer or preference")
 
+    from vartutor.evaluate.measures import measure
     from vartutor.train.preference_study import run_preference_study
     from vartutor.train.runs import find_start
     from vartutor.train.transformer import Objective
 
     model, tokenizer, objective = find_start(args.start)
     start, steps = (model, tokenizer, Objective(**objective)), args.steps or profile.transformer.preference_steps
-    print(run_preference_study(args.runs, profile, *start, args.out, steps=steps, seeds=seeds))
+    options = {"steps": steps, "seeds": seeds, "compare": measure}
+    print(run_preference_study(args.runs, profile, *start, args.out, **options))
     return 0
 
 

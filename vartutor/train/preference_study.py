@@ -13,9 +13,7 @@ from torch import Tensor
 from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.errors import UserError
-from vartutor.metrics import psnr, ssim
 from vartutor.paths import make_folder
-from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.checkpoint import checksum
@@ -39,15 +37,6 @@ RUNS = {
     "beta 20": Preference(beta=20.0),
     "sum 0.2": Preference(total=True),  # the paper's β, if its log-likelihoods are sums
 }
-
-
-def compare(image: Tensor, clean: Tensor, scale: int) -> dict[str, float]:
-    """A photo's crops (B, 3, H, W) in [-1, 1] against the clean ones: PSNR in dB, SSIM, perceptual distance."""
-    return {
-        "psnr": psnr(image, clean, color="rgb").mean().item(),
-        "ssim": ssim(image, clean).mean().item(),
-        "perceptual": perceptual_distance(image, clean).mean().item(),
-    }
 
 
 @torch.no_grad()
@@ -86,7 +75,7 @@ def run_preference_study(
     *,
     steps: int,
     seeds: Sequence[int],
-    compare: Measure = compare,
+    compare: Measure,
 ) -> Path:
     """Fine-tune and measure as every named run says, with every seed; see :func:`vartutor.train.studies.collect`.
 
@@ -94,7 +83,8 @@ def run_preference_study(
 
     Args:
         start, tokenizer, objective: from :func:`vartutor.train.runs.find_start`.
-        compare: what is measured of a photo: called with its crops, the clean ones, and the scale.
+        compare: what is measured of a photo, such as :func:`vartutor.evaluate.measures.measure`: called with its
+            crops, the clean ones, and the scale.
 
     Raises:
         UserError: an unknown run; ``out`` holds runs from another start, or of other steps.
