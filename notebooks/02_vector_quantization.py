@@ -693,7 +693,7 @@ if PROFILE == "cpu":
 #
 # Note the run without a cure. On the test crops it names hundreds of different codes, so its *usage* does not look so bad. Its *perplexity* does: a few dozen codes do nearly all the work. Always look at both.
 #
-# All this holds for a small network, 1024 codes and a short run. In a long one, with a small learning rate at the end, the gradient has time to catch up: the package's larger trainings use it, together with revival.
+# All this holds for a small network, 1024 codes and a short run. In a long one, with a small learning rate at the end, the gradient nearly catches up: with gradient and revival, the training of the next section ended a few tenths of a decibel lower. The package's larger trainings use the winners, moving averages and revival.
 
 # %% tags=["hide-input"]
 with torch.no_grad():
@@ -870,7 +870,7 @@ mean_colour = quality(test.mean((0, 2, 3), keepdim=True).expand_as(test))
 print(f"{decibels:.1f} dB, perplexity {varied:.1f}; one gray for every photo gets {mean_colour:.1f} dB")
 print(f"features differ from photo to photo by {spread[0]:.2f} before, {spread[1]:.3f} without the gradient")
 if PROFILE == "cpu":
-    assert varied < 2 and decibels < mean_colour + 1 and spread[1] < spread[0] / 3
+    assert varied < 8 and decibels < mean_colour + 3 and spread[1] < spread[0] / 3
 
 # %% [markdown]
 # It says nearly the same about every photo. If all features are equal, one code can sit exactly on them, and the commitment loss is zero: a perfect score for an encoder that has stopped looking.
@@ -944,7 +944,7 @@ ch02.solution("ema_step")
 # | autoencoder | 4 pixels a side become one position | 16 pixels |
 # | codes | 1024 of 16 numbers | 4096 of 32 numbers (VAR) |
 # | loss of the picture | squared and absolute error | adds a perceptual and an adversarial loss, which paint texture |
-# | care of the codebook | the gradient and revival; here also moving averages, k-means, cosine, rotation | the gradient; VAR's training code was not published |
+# | care of the codebook | moving averages and revival; k-means, cosine and rotation are options | the gradient; VAR's training code was not published |
 # | cosine codes | angles choose, and the code keeps its length | Yu et al. normalise features and codes, in fewer dimensions |
 #
 # ## References

@@ -11,7 +11,7 @@ from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.publish import publish
-from vartutor.train.studies import decode_small, load_study, run_study
+from vartutor.train.studies import RUNS, decode_small, load_study, run_study
 from vartutor.train.tokenizer import train_tokenizer
 
 SMOKE = get_profile("smoke")
@@ -74,3 +74,11 @@ def test_publishing_something_else_is_one_line(tmp_path, capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert "no saved state" in first
     assert "does not say which model" in second
+
+
+def test_the_shipped_study_is_complete():
+    study = load_study()
+    for name, run in RUNS.items():
+        seeds = [0] if name.startswith("ladder") else [0, 1, 2]
+        assert sorted(study[name, "psnr 4"]) == seeds
+        assert all(len(photos) == (12 if run.split == "val" else 20) for photos in study[name, "psnr 4"].values())
