@@ -228,7 +228,7 @@ def draw(crop, scales):
     return image_grid([pictures], [f"map {scales}", f"{after[scales - 1]} tokens", "photo"], height=2.2)
 
 
-explorer(draw, crop=slider("test crop", 10, 0, len(x) - 1, 1), scales=slider("scales", 4, 1, 8, 1))
+explorer(draw, crop=slider("test crop", 22, 0, len(x) - 1, 1), scales=slider("scales", 4, 1, 8, 1))
 
 # %% [markdown]
 # ## Can two cores train it?

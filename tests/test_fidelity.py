@@ -232,7 +232,7 @@ def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, ca
     assert state["step"] == 3
     assert state["info"]["objective"] == {"perceptual": 0.0, "temperature": 1.0, "expected": True}
     assert main(["train", "fidelity", "--out", str(tiny_runs / "transformer"), "--resume"]) == 2
-    assert "holds a transformer; give the run of a fidelity" in capsys.readouterr().err
+    assert "holds a transformer; needed: fidelity" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_one_line(raises_user_error):

@@ -24,6 +24,8 @@ class Recipe:
     expected: float = 0.0
     slip: float = 0.0
     fidelity_steps: int = 4000  # of the fidelity module, afterwards
+    preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
+    preference_lr: float = 2e-4
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ PROFILES = {
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
-            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5),
+            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5, preference_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -116,6 +118,8 @@ PROFILES = {
                 lr=1e-4,
                 hard=1.0,
                 soft=0.0,
+                preference_steps=20_000,
+                preference_lr=2e-5,
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""Commands that train: train, study, publish."""
+"""The command that trains: train, with a subcommand for each model."""
 
 import argparse
 import shlex
@@ -62,6 +62,34 @@ def _transformer(args: argparse.Namespace) -> int:
             return 0
     else:
         train_transformer(profile, out=args.out, objective=objective, lr=lr, **shape, **options)
+    return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
+
+
+def _preference(args: argparse.Namespace) -> int:
+    from vartutor.profiles import get_profile
+    from vartutor.train.preference import Preference, train_preference
+    from vartutor.train.runs import find_start, trained_start
+    from vartutor.train.transformer import Objective
+
+    profile, options = get_profile(args.profile), _run_options(args)
+    preference, lr, source = Preference(args.beta, args.lam, args.sum, args.reference), args.lr, args.model
+    if args.resume:
+        (model, tokenizer), info = _go_on(args, options, "preference", trained_start)
+        preference, lr, source = Preference(**info["preference"]), lr or info["lr"], info["start"]["model"]
+        objective = info["objective"]
+    else:
+        model, tokenizer, objective = find_start(source)
+    train_preference(
+        profile,
+        model,
+        tokenizer,
+        args.out,
+        objective=Objective(**objective),
+        preference=preference,
+        source=source,
+        lr=lr,
+        **options,
+    )
     return _report(args, profile, {"sampled": {}, "expected": {"expected": True}})
 
 
@@ -147,27 +175,8 @@ def _baseline(args: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
-    from vartutor.train.publish import publish
-
-    entry = publish(args.run, get_profile(args.profile), name=args.name)
-    print(f"{entry['what']}: {entry['metrics']}")
-    return 0
-
-
-def _study(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed
-    from vartutor.profiles import get_profile
-    from vartutor.train.studies import run_study
-
-    seeds = [check_seed(seed) for seed in args.seeds]
-    print(run_study(args.runs, get_profile(args.profile), args.out, steps=args.steps, seeds=seeds))
-    return 0
-
-
 def add(commands: Commands) -> None:
-    """Add these commands."""
+    """Add this command."""
     train = Commands(commands.add("train", None, "train a model on the shipped photos"), "what")
     sub = train.add("tokenizer", _tokenizer, "train a tokenizer: hierarchical, plain multi-scale, or of one map")
     add_profile(sub)
@@ -202,6 +211,18 @@ def add(commands: Commands) -> None:
     add_seed(sub)
     add_run(sub, "build/transformer")
     _add_settings(sub)
+    sub = train.add("preference", _preference, "fine-tune a transformer to prefer the clean photo's tokens (DPO)")
+    add_profile(sub)
+    sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
+    sub.add_argument("--beta", type=float, default=0.2, help="sharpness of the preference (default 0.2)")
+    sub.add_argument(
+        "--lambda", dest="lam", type=float, default=1.0, help="weight of the preference (default 1; 0: the control)"
+    )
+    sub.add_argument("--sum", action="store_true", help="log-likelihoods as sums over the tokens instead of means")
+    sub.add_argument("--reference", action="store_true", help="margins less those of the frozen start")
+    sub.add_argument("--lr", type=float, help="peak learning rate instead of the profile's")
+    add_seed(sub)
+    add_run(sub, "build/preference")
     sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
@@ -220,16 +241,6 @@ def add(commands: Commands) -> None:
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")
-    sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
-    sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
-    sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
-    sub = commands.add("study", _study, "short training runs that compare tokenizers, into one table")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'one more scale'; all if left out")
-    add_profile(sub)
-    sub.add_argument("--steps", type=int, default=600, help="of each run (default 600)")
-    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
-    sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")
 
 
 def add_run(sub: argparse.ArgumentParser, out: str, resumed: str = ", with its settings") -> None:

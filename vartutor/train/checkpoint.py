@@ -1,9 +1,11 @@
-"""Training states on disk: written whole or not at all."""
+"""Training states on disk, written whole or not at all; and weights as they are published."""
 
 import os
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
+from torch import nn
 
 from vartutor.errors import UserError, first_line
 
@@ -35,3 +37,8 @@ def load_state(path: Path) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds, some with pages of advice
         raise UserError(f"{path}: not a readable training state ({type(error).__name__})") from None
+
+
+def packed(model: nn.Module) -> bytes:
+    """A model's weights as a published file holds them: safetensors, float16."""
+    return save({name: value.half().contiguous() for name, value in model.state_dict().items()})

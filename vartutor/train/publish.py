@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from vartutor.data.crops import eval_crops
@@ -15,7 +15,7 @@ from vartutor.paths import assets
 from vartutor.profiles import Profile
 from vartutor.tokenizer.pretrained import checkpoint_name as tokenizer_name
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.checkpoint import load_state
+from vartutor.train.checkpoint import load_state, packed
 from vartutor.train.evaluate import score_restorer
 from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
 from vartutor.train.tokenizer import evaluate_tokenizer
@@ -27,9 +27,10 @@ WHAT = {
     "var": "plain multi-scale tokenizer of chapter 04",
     "hit": "hierarchical image tokenizer of chapter 05",
     "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
+    "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
 }
-KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective")
+KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective", "preference", "start")
 
 
 @torch.no_grad()
@@ -62,8 +63,7 @@ def publish(run: Path, profile: Profile, folder: Path | None = None, name: str =
     path = run / "state.pt"
     state = load_state(path)
     file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
-    info, weights = state["info"], {key: value.half().contiguous() for key, value in model.state_dict().items()}
-    data = save(weights)
+    info, data = state["info"], packed(model)
     entry = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "what": f"{what}, averaged weights, fp16",
@@ -96,7 +96,7 @@ def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tupl
     decodes = {"sampled": {}, "expected": {"expected": True}}
     scores = {way: score_restorer(restorer, profile, **options) for way, options in decodes.items()}
     details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
-    return transformer_name(name), model, WHAT["transformer"], details
+    return transformer_name(name), model, WHAT[state["info"]["kind"]], details
 
 
 def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
@@ -112,7 +112,7 @@ def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
     )
 
 
-MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "fidelity": _fidelity}
+MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "preference": _transformer, "fidelity": _fidelity}
 
 
 def _same(folder: Path, file: str, model: nn.Module) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vartutor.checkpoints import manifest
 from vartutor.errors import UserError, first_line
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
@@ -16,23 +17,26 @@ from vartutor.train.checkpoint import load_state
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.transformer.pretrained import (
     build_transformer,
+    checkpoint_name,
     load_pretrained_fidelity,
     load_pretrained_transformer,
     shipped_transformers,
 )
 
 Restorer = tuple[PhotoTransformer, HierarchicalTokenizer, Fidelity | None]
+TRANSFORMERS = ("transformer", "preference")  # kinds of runs
+KINDS = ("tokenizer", *TRANSFORMERS, "fidelity")
 
 
 def kind_of(state: dict, path: Path) -> str:
-    """What a training state holds: ``tokenizer``, ``transformer`` or ``fidelity``.
+    """Which of ``KINDS`` a training state is of; a ``preference`` run is a fine-tuned transformer.
 
     Raises:
         UserError: it does not say.
     """
     info = state.get("info", {})
     kind = info.get("kind", "tokenizer" if "ladder" in info.get("config", {}) else "")
-    if kind not in ("tokenizer", "transformer", "fidelity"):
+    if kind not in KINDS:
         raise UserError(f"{path}: does not say which model it holds; train it again")
     return kind
 
@@ -48,9 +52,15 @@ def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
 def trained_transformer(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
     """The transformer of a training state, or the one that its fidelity module was trained over; and the tokenizer."""
     info, tokenizer = state["info"], trained_tokenizer(state)
-    if info["kind"] == "transformer":
+    if info["kind"] in TRANSFORMERS:
         return _ready(build_transformer(info, tokenizer), state["averaged"]), tokenizer
     return _ready(build_transformer(info["transformer"], tokenizer), state["parts"]["transformer"]), tokenizer
+
+
+def trained_start(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
+    """The transformer that a ``preference`` run started from; and the tokenizer."""
+    tokenizer = trained_tokenizer(state)
+    return _ready(build_transformer(state["info"], tokenizer), state["parts"]["start"]), tokenizer
 
 
 def trained_fidelity(state: dict) -> Fidelity:
@@ -78,7 +88,7 @@ def find_tokenizer(source: str) -> HierarchicalTokenizer:
     if source in LADDERS:
         tokenizer = load_pretrained(source)
     elif Path(source).is_dir():
-        tokenizer = open_run(source, ("tokenizer", "transformer", "fidelity"), trained_tokenizer)
+        tokenizer = open_run(source, KINDS, trained_tokenizer)
     else:
         raise UserError(f"{source}: neither a shipped tokenizer (hit) nor the folder of a training run")
     if not isinstance(tokenizer, HierarchicalTokenizer):
@@ -96,12 +106,32 @@ def find_restorer(source: str) -> Restorer:
     Raises:
         UserError: neither; a run of something else; unreadable.
     """
-    if source in (names := shipped_transformers()):
+    if source in shipped_transformers():
         return *load_pretrained_transformer(source), load_pretrained_fidelity(source)
+    return open_run(_folder(source), (*TRANSFORMERS, "fidelity"), trained_restorer)
+
+
+def find_start(source: str) -> tuple[PhotoTransformer, HierarchicalTokenizer, dict]:
+    """What can be fine-tuned: a shipped transformer by name, or the folder of a run that trained one.
+
+    Returns:
+        the transformer, its tokenizer, and the objective that it was trained with, as plain values.
+
+    Raises:
+        UserError: neither; a run of something else; unreadable.
+    """
+    if source in shipped_transformers():
+        return *load_pretrained_transformer(source), manifest()[checkpoint_name(source)]["objective"]
+    return open_run(
+        _folder(source), TRANSFORMERS, lambda state: (*trained_transformer(state), state["info"]["objective"])
+    )
+
+
+def _folder(source: str) -> str:
     if not Path(source).is_dir():
-        shipped = ", ".join(names) or "none yet"
+        shipped = ", ".join(shipped_transformers()) or "none yet"
         raise UserError(f"{source}: neither a shipped transformer ({shipped}) nor the folder of a training run")
-    return open_run(source, ("transformer", "fidelity"), trained_restorer)
+    return source
 
 
 def open_run(run: str | Path, kinds: tuple[str, ...], build: Callable[[dict], Any]) -> Any:
@@ -113,7 +143,7 @@ def open_run(run: str | Path, kinds: tuple[str, ...], build: Callable[[dict], An
     path = Path(run) / "state.pt"
     state = load_state(path)
     if (kind := kind_of(state, path)) not in kinds:
-        raise UserError(f"{path}: holds a {kind}; give the run of a {' or '.join(kinds)}")
+        raise UserError(f"{path}: holds a {kind}; needed: {' or '.join(kinds)}")
     try:
         return build(state)
     except (KeyError, TypeError, RuntimeError) as error:

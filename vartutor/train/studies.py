@@ -5,7 +5,7 @@ compared on the validation photos, since one of them is chosen; the rest on the 
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -28,6 +28,7 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.tokenizer import Losses, train_tokenizer
 
 FIELDS = ("run", "seed", "measure", "item", "value")
+Row = tuple[str, str, float]  # measure, item, value
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def decode_small(model: MultiScaleTokenizer, f_hat: Tensor, size: int, image_siz
 
 
 @torch.no_grad()
-def measure(model: MultiScaleTokenizer, profile: Profile, split: str) -> Iterator[tuple[str, str, float]]:
+def measure(model: MultiScaleTokenizer, profile: Profile, split: str) -> Iterator[Row]:
     """(measure, item, value): ``psnr S`` of every photo in dB, ``used`` and ``perplexity`` of every scale."""
     x, files = eval_crops(split, profile.image_size, profile.eval_crops)
     target, indices = pyramid(x, profile.scales), model.tokenize(x)
@@ -98,7 +99,7 @@ def measure(model: MultiScaleTokenizer, profile: Profile, split: str) -> Iterato
     yield from _codes(model, profile)
 
 
-def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> Iterator[tuple[str, str, float]]:
+def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> Iterator[Row]:
     crops = RandomCrops(load_pixels("train"), profile.image_size, 16, seed=1)
     seen = [torch.cat(maps) for maps in zip(*(model.tokenize(crops.batch()) for _ in range(batches)), strict=True)]
     yield "used", "all", len(torch.cat([idx.flatten() for idx in seen]).unique())
@@ -113,49 +114,66 @@ def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> I
 
 
 def run_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]) -> Path:
-    """Train and measure every named run with every seed; what ``out`` holds already is not done again.
+    """Train and measure every named tokenizer with every seed; see :func:`collect`."""
 
-    Returns:
-        ``out/study.csv``, which gathers all that ``out`` holds: run, seed, measure, item, value.
+    def work(name: str, seed: int, folder: Path) -> list[Row]:
+        run = RUNS[name]
+        groups = parse_groups(run.groups) if run.groups else None
+        trainer = train_tokenizer(
+            profile,
+            folder,
+            ladder=run.ladder,
+            groups=groups,
+            overlap=run.overlap,
+            bridge=run.bridge,
+            seed=seed,
+            steps=steps,
+            losses=run.losses,
+            bf16=True,
+            resume=(folder / "state.pt").is_file(),
+        )
+        return [*measure(trainer.averaged, profile, run.split), ("seconds per step", "", trainer.seconds / steps)]
+
+    return collect(choose(names, RUNS), seeds, out, work)
+
+
+def choose(names: Sequence[str], runs: Collection[str]) -> Sequence[str]:
+    """The named runs of a study, or all of them.
 
     Raises:
         UserError: an unknown run.
     """
-    if unknown := [name for name in names if name not in RUNS]:
-        raise UserError(f"no run {unknown[0]!r}: choose from {'; '.join(RUNS)}")
+    if unknown := [name for name in names if name not in runs]:
+        raise UserError(f"no run {unknown[0]!r}: choose from {'; '.join(runs)}")
+    return names or list(runs)
+
+
+def collect(names: Sequence[str], seeds: Sequence[int], out: Path, work: Callable[[str, int, Path], list[Row]]) -> Path:
+    """Do every named run with every seed; what ``out`` holds already is not done again.
+
+    Args:
+        work: gets the run's name, its seed and its folder, and may find there what an interrupted one left.
+
+    Returns:
+        ``out/study.csv``, which gathers all that ``out`` holds: run, seed, measure, item, value.
+    """
     make_folder(out)
-    for name in names or RUNS:
-        run = RUNS[name]
+    for name in names:
         for seed in seeds:
             folder = out / f"{name.replace(' ', '').replace('|', '-')}_{seed}"
-            if (folder / "rows.csv").is_file():
-                continue
-            groups = parse_groups(run.groups) if run.groups else None
-            trainer = train_tokenizer(
-                profile,
-                folder,
-                ladder=run.ladder,
-                groups=groups,
-                overlap=run.overlap,
-                bridge=run.bridge,
-                seed=seed,
-                steps=steps,
-                losses=run.losses,
-                bf16=True,
-                resume=(folder / "state.pt").is_file(),
-            )
-            rows = [(name, seed, *row) for row in measure(trainer.averaged, profile, run.split)]
-            rows.append((name, seed, "seconds per step", "", trainer.seconds / steps))
-            write_table(folder / "rows.csv", FIELDS, rows)
+            if not (folder / "rows.csv").is_file():
+                rows = [(name, seed, *row) for row in work(name, seed, folder)]
+                make_folder(folder)
+                write_table(folder / "rows.csv", FIELDS, rows)
     parts = [list(csv.reader(path.open(encoding="utf-8")))[1:] for path in sorted(out.glob("*/rows.csv"))]
     write_table(out / "study.csv", FIELDS, [row for part in parts for row in part])
     return out / "study.csv"
 
 
-def load_study(path: Path | None = None) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
-    """{(run, measure): {seed: {item: value}}} of a ``study.csv``, by default the shipped one."""
-    found = {}
-    with open(path or assets() / "studies" / "tokenizers.csv", encoding="utf-8", newline="") as file:
+def load_study(study: Path | str = "tokenizers") -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+    """{(run, measure): {seed: {item: value}}} of a ``study.csv``, or of a shipped one by its name."""
+    path, found = study if isinstance(study, Path) else assets() / "studies" / f"{study}.csv", {}
+    with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             seeds = found.setdefault((row["run"], row["measure"]), {})
             seeds.setdefault(int(row["seed"]), {})[row["item"]] = float(row["value"])

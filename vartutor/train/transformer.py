@@ -89,19 +89,23 @@ class TransformerLoss:
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch; its cross entropy, and per scale the share of right tokens."""
-        w, tokenizer = self.objective, self.cache.tokenizer
+        tokenizer = self.cache.tokenizer
         photo, clean, degraded = self.cache.batch()
-        targets, goals, inputs, rests = force(tokenizer, clean, degraded, w.slip)
-        labels = None
-        if w.drop:
-            labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
-            labels = drop_labels(labels, self.model.config.classes, w.drop)
+        targets, goals, inputs, rests = force(tokenizer, clean, degraded, self.objective.slip)
+        labels = self._labels(photo)
         with torch.autocast(photo.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.body(self.model.condition(photo, degraded, labels), inputs, rests)
         loss, entropy = self._weigh(logits, targets, goals, tokenizer.quantizer.codes)
         squares = [p * p for p in self.model.config.patch_nums]
         right = (logits.argmax(-1) == targets).float().split(squares, 1)
         return loss, {"ce": entropy.item(), **{f"right/{k}": part.mean().item() for k, part in enumerate(right)}}
+
+    def _labels(self, photo: Tensor) -> Tensor | None:
+        """The null class where a photo is dropped; None where none ever is."""
+        if not self.objective.drop:
+            return None
+        labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
+        return drop_labels(labels, self.model.config.classes, self.objective.drop)
 
     def _weigh(self, logits: Tensor, targets: Tensor, goals: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         w = self.objective
