@@ -53,7 +53,7 @@ class Profile:
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
-    draw_steps: int = 500  # chapter 06: a transformer that draws
+    draw_steps: int = 1000  # chapter 06: a transformer that draws
     cnn_width: int = 128  # the convolutional baseline of chapter 07
     cnn_blocks: int = 12
     baseline_steps: int = 20000

@@ -117,22 +117,22 @@ sheet = Sheet(
     {
         "block_mask": Exercise(
             1,
-            "Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those "
-            "of columns.",
+            "Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows "
+            "with those of columns.",
             block_mask,
             _test_block_mask,
         ),
         "top_p": Exercise(
             2,
-            "Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code "
-            "goes. Then scatter the decision back to the old places.",
+            "Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the "
+            "code goes. Then scatter the decision back to the old places.",
             top_p,
             _test_top_p,
         ),
         "cached_attention": Exercise(
             3,
-            "Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is "
-            "plain attention of the new queries to all keys. No mask: all that is in the cache may be seen.",
+            "Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then "
+            "it is plain attention of the new queries to all keys. No mask: all that is in the cache may be seen.",
             cached_attention,
             _test_cached_attention,
         ),
