@@ -12,7 +12,7 @@
 # # 06 · The next-scale transformer
 #
 # **A transformer writes a picture in eight steps: all tokens of a map at once, each map after all maps before it.**
-# This chapter builds it, proves that it cannot peek, trains a small one in a minute, and lets it draw.
+# This chapter builds it, proves that it cannot peek, trains a small one in little more than a minute, and lets it draw.
 #
 # ![Attention from scale to scale: the tokens of each map look at all tokens of the same map and of the maps before it; a step produces a whole map, the sum so far is enlarged and becomes the input of the next step.](../assets/diagrams/next_scale.svg)
 #
@@ -80,6 +80,8 @@ print(f"next token: {sum(squares)} steps; next scale: {len(squares)} steps")
 # The first map has nothing before it. Its input is a *start token*, which carries what the picture shall be of: a class in VAR, here nothing yet.
 #
 # $$ x^{(k)} = W\, \mathrm{area}(\hat f_{k-1}, p_k) + \text{level}_k + \text{position}. $$
+#
+# (VAR adds a vector for the position here; ours comes in another way, see below.)
 
 # %%
 from vartutor.data.crops import eval_crops
@@ -225,7 +227,7 @@ print("logits:", tuple(ours.shape))
 # %% [markdown]
 # ## Can a small one learn to draw?
 #
-# Not photos, in a minute. But *suns*: one disc in a blue sky, anywhere and of any size. Enough to be wrong in many ways: two suns, half a sun, a square one.
+# Not photos, in so short a time. But *suns*: one disc in a blue sky, anywhere and of any size. Enough to be wrong in many ways: two suns, half a sun, a square one.
 # And we stop after the second group of maps: 181 tokens, pictures of 32 × 32 pixels.
 
 
@@ -491,7 +493,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Look at the upper row of numbers first: after half of the steps, most maps cost almost nothing. As a training curve it is a dream. The pictures are rubbish.
+# **What you should see.** Look at the upper row of numbers first: after half of the steps, most maps cost a small part of what the honest model pays after all of them. As a training curve it is a dream. The pictures are rubbish.
 # The model learnt to read the answer off the next input: what a map adds is the sum after it, minus the sum before. In generation the next input does not exist yet.
 #
 # Map 7 cannot cheat, for no input comes after it. Map 5 hardly can: the picture doubles between it and map 6, and a small network changes the sum on the way (chapter 05's bridge).
@@ -573,7 +575,7 @@ ch06.solution("cached_attention")
 #
 # | | this course | VAR-d16 |
 # |---|---|---|
-# | width, blocks, heads | 128, 4, 4 in this chapter | 1024, 16, 16 |
+# | width, blocks, heads | 64, 3, 4 in this chapter | 1024, 16, 16 |
 # | positions | rotations on a frame that all scales share, as in VARSR; ours are centred | a learned table |
 # | start | one learned vector, a photo from chapter 07 on | a class |
 # | queries and keys | unit vectors, one learned temperature per head | the same |
