@@ -1,0 +1,592 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · The next-scale transformer
+#
+# **A transformer writes a picture in eight steps: all tokens of a map at once, each map after all maps before it.**
+# This chapter builds it, proves that it cannot peek, trains a small one in little more than a minute, and lets it draw.
+#
+# ![Attention from scale to scale: the tokens of each map look at all tokens of the same map and of the maps before it; a step produces a whole map, the sum so far is enlarged and becomes the input of the next step.](../assets/diagrams/next_scale.svg)
+#
+# After this chapter you will be able to
+#
+# - **factorise** a picture by scales, and count what that saves;
+# - **compute** attention by hand, and mask it so that no map sees a later one;
+# - **prove** with gradients who sees whom;
+# - **generate** with a cache, and get the same numbers as in training;
+# - **steer** the draw with temperature, top-k and top-p.
+#
+# | time on two cores | needs | last verified |
+# |---|---|---|
+# | about two minutes to run, an hour to read | chapters 04 and 05 | November 2026, torch 2.13 |
+
+# %% tags=["parameters"]
+PROFILE = "cpu"
+SEED = 0
+DEVICE = "cpu"
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.colors import to_rgb
+
+from vartutor.chapter import setup
+from vartutor.show.figures import image_grid, show, smooth
+from vartutor.show.style import COLORS
+
+session = setup(PROFILE, SEED, DEVICE)
+print(session)
+
+# %% [markdown]
+# ## What should the model predict first?
+#
+# A language model predicts one token from all before it: $p(t_1, \dots, t_L) = \prod_i p(t_i \mid t_1 \dots t_{i-1})$. Any order of the tokens gives a correct formula; a text has a natural one.
+#
+# A picture has not, but its *scales* have. Chapter 05 wrote it as maps $q_1 \dots q_K$ from coarse to fine. So let a step be a whole map:
+#
+# $$ p(q_1, \dots, q_K) = \prod_{k=1}^{K} p(q_k \mid q_1, \dots, q_{k-1}). $$
+#
+# Within a map, the tokens are drawn at the same time, each without knowing what its neighbours will be.
+# That is an assumption, and not quite true. It hurts less than you would think: the coarser maps have settled most of it, and the finer ones can repair what clashes.
+
+# %%
+from vartutor.tokenizer import load_pretrained
+
+tokenizer = load_pretrained("hit").to(session.device)
+patch_nums = tokenizer.quantizer.patch_nums
+squares = [p * p for p in patch_nums]
+print("tokens per map:", squares)
+print(f"next token: {sum(squares)} steps; next scale: {len(squares)} steps")
+
+# %% [markdown]
+# Eight passes instead of hundreds: that is where VAR's speed comes from.
+#
+# ## What does the model see when it predicts a map?
+#
+# A language model feeds the last token back in. Here that cannot work: one map has 16 tokens and the next 64. And it would be the wrong question.
+# A map says what the sum of all maps before it *still lacks* (chapter 04). To know what is lacking, the model must see that sum. Two different rows of maps with the same sum leave the same rest.
+#
+# So the input is the sum $\hat f$, shrunk to the size of the map to come: one vector for each token to be predicted.
+# The first map has nothing before it. Its input is a *start token*, which carries what the picture shall be of: a class in VAR, here nothing yet.
+#
+# $$ x^{(k)} = W\, \mathrm{area}(\hat f_{k-1}, p_k) + \text{level}_k + \text{position}. $$
+#
+# (VAR adds a vector for the position here; ours comes in another way, see below.)
+
+# %%
+from vartutor.data.crops import eval_crops
+
+x, _ = eval_crops("val", 64, 1)
+with torch.no_grad():
+    maps = tokenizer.tokenize(x[:4].to(session.device))
+    inputs = tokenizer.next_inputs(maps)  # (4, L - 1, C)
+targets = torch.cat(maps, 1)  # (4, L)
+f_hat, following = tokenizer.quantizer.step(None, maps[0], 0)  # the sum after map 1, and the input of map 2
+assert torch.allclose(inputs[:, :4], F.adaptive_avg_pool2d(f_hat, 2).flatten(2).mT, atol=1e-5)
+print("targets:", tuple(targets.shape), " inputs:", tuple(inputs.shape), "and a start token")
+
+# %% [markdown]
+# ## How does a token look at others?
+#
+# Attention, by hand, on three tokens of two numbers. Each token asks with a *query* $q$; each offers a *key* $k$ and a *value* $v$. Who fits, is heard:
+#
+# $$ a_{ij} = \frac{\exp(s\, q_i \cdot k_j)}{\sum_m \exp(s\, q_i \cdot k_m)}, \qquad \text{out}_i = \sum_j a_{ij}\, v_j . $$
+#
+# VAR makes queries and keys unit vectors first, so $q \cdot k$ is a cosine, and learns the temperature $s$, one per head. Large activations can then not freeze the softmax.
+
+# %%
+q = F.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), dim=-1)
+k = F.normalize(torch.tensor([[1.0, 0.2], [0.1, 1.0], [1.0, 0.9]]), dim=-1)
+v = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+s = 4.0
+a = (s * q @ k.T).softmax(-1)  # a_ij: row i says whom token i hears
+print(a.numpy().round(2))
+
+# %% [markdown]
+# Every row adds up to one. The third token asks for both directions at once, and hears the third most. What each token takes home is the mean of the values with these weights; PyTorch has it in one call.
+
+# %%
+out = a @ v
+assert torch.allclose(out, F.scaled_dot_product_attention(q, k, v, scale=s), atol=1e-6)
+print(out.numpy().round(2))
+
+# %% [markdown]
+# ## Who may look at whom?
+#
+# In training all maps of a picture are known, so all inputs can be laid side by side and all maps predicted in one pass: *teacher forcing*. That is fast, and it invites cheating.
+# Within a map everybody may look at everybody: the inputs of a map are all known before it is drawn. But nobody may look at a later map, whose input contains the answer.
+# So the mask is made of blocks: token $i$ may look at token $j$ if the level of $i$ is at least the level of $j$.
+
+# %%
+from vartutor.transformer.attention import block_causal_mask
+
+level = torch.repeat_interleave(torch.arange(4), torch.tensor([1, 4, 9, 16]))  # ladder 1, 2, 3, 4
+mask = level[:, None] >= level
+assert torch.equal(mask, block_causal_mask([1, 4, 9, 16]))
+
+# %% [markdown]
+# A mask that is off by one is easy to write and hard to see: the loss looks wonderful. So do not believe the mask, ask the gradient.
+# If the prediction of map $i$ depends on the input of map $j$, then its gradient there is not zero.
+
+# %%
+from vartutor.transformer.condition import Condition
+from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
+
+torch.manual_seed(SEED)
+config = TransformerConfig(patch_nums, codes=1024, channels=16, width=96, depth=2, heads=3, rope=True)
+probe = NextScaleTransformer(config).to(session.device)
+start = Condition(probe.class_emb.weight[:1])
+
+# %% [markdown]
+# The model is fresh, with random weights: what can be seen is a matter of the wiring, not of training. Row $i$ of `seen` takes the logits of map $i$, and keeps the largest gradient at the inputs of each map $j$.
+
+# %%
+probed = inputs[:1].clone().requires_grad_()
+logits = probe(start, probed)
+seen = torch.zeros(8, 8)
+for i, part in enumerate(logits.split(squares, 1)):
+    (g,) = torch.autograd.grad(part.square().sum(), probed, retain_graph=True, allow_unused=True)
+    if g is not None:
+        seen[i, 1:] = torch.stack([g_j.abs().amax() for g_j in g[0].split(squares[1:])])
+assert torch.equal(seen[:, 1:] > 0, torch.tril(torch.ones(8, 8))[:, 1:] > 0)
+
+# %% tags=["hide-input"]
+figure, ax = plt.subplots(figsize=(3.6, 3.0))
+image = ax.imshow(seen.log10().where(seen > 0, torch.nan), cmap="Purples", vmin=-11)
+ax.set_xticks(range(8), [f"{p}" for p in patch_nums])
+ax.set_yticks(range(8), [f"{p}" for p in patch_nums])
+ax.set(xlabel="input of map (side)", ylabel="prediction of map (side)")
+ax.grid(False)
+figure.colorbar(image, ax=ax, label="log₁₀ of the gradient")
+show(
+    figure,
+    "Which prediction depends on which input: nothing above the diagonal.",
+    "A square of eight by eight cells, dark on the diagonal, pale below it and blank above it; the first column, the start "
+    "token, is blank because it is no input.",
+)
+
+# %% [markdown]
+# **What you should see.** A staircase. Map $i$ depends on the inputs of maps up to $i$, and on none after.
+# (Its own input holds the maps before it, not itself.) The diagonal is dark, for that way is direct. What lies below has to pass through attention, which a fresh model keeps very quiet.
+#
+# ## Where is a token?
+#
+# Attention does not know order or place; they must be told. VAR learns a vector for each of its 680 positions. That table fits one size of picture only.
+# The course uses *rotations* (RoPE): before queries meet keys, each is turned by an angle that grows with its coordinate, so their product depends on the *difference* of the places.
+#
+# What are the coordinates of a token in a map of 2 × 2, compared with one of 16 × 16? Put all maps on one frame, and every token at the centre of its cell:
+#
+# $$ (u, v) = \Big( \tfrac{i + 1/2}{p},\; \tfrac{j + 1/2}{p} \Big) \cdot 32 . $$
+
+# %%
+from vartutor.transformer.attention import grid_angles, rotate
+
+angles = grid_angles([(p, p) for p in patch_nums], dim=32)  # (L, 16): 8 for the row, 8 for the column
+q, k = torch.randn(2, 1, 1, 1, 32)
+a, b = angles[7:8], angles[50:51]
+assert torch.allclose((rotate(q, a) * rotate(k, b)).sum(), (q * rotate(k, b - a)).sum(), atol=1e-3)
+coarse, fine = angles[1:5, 0].view(2, 2), angles[-256:, 0].view(16, 16)  # the fastest angle is the row itself
+assert torch.allclose(coarse, F.avg_pool2d(fine[None], 8)[0], atol=1e-4)
+print("rows of the 2 × 2 tokens:", coarse[:, 0].tolist(), " of the 16 × 16:", fine[:3, 0].tolist(), "…")
+
+# %% [markdown]
+# A coarse token sits in the middle of the fine tokens it stands for. So "look at the coarse token above you" is a rule the model can learn once, for all scales.
+#
+# ## The whole forward pass
+#
+# A block is attention, then a small network for each token alone, each added to what was there. What comes in is normalised, and then scaled and shifted by numbers that depend on the class (*AdaLN*); here there is a single class.
+# Teacher forcing, in the open:
+
+
+# %%
+def forward(model, inputs, mask):
+    condition = Condition(model.class_emb.weight[:1].expand(len(inputs), -1))
+    maps = inputs.split([p * p for p in model.config.patch_nums[1:]], 1)
+    x = torch.cat([model.embed_start(condition), *(model.embed_inputs(m, k) for k, m in enumerate(maps, 1))], 1)
+    for block, m in zip(model.blocks, model.modulations(condition.vector), strict=True):
+        x = block(x, m, mask, model.angles(condition))
+    return model.run_head(x, condition.vector)  # (B, L, V)
+
+
+with torch.no_grad():
+    ours = forward(probe, inputs, block_causal_mask(squares, session.device))
+    theirs = probe(Condition(probe.class_emb.weight[:1].expand(4, -1)), inputs)
+assert torch.allclose(ours, theirs, atol=1e-5)
+print("logits:", tuple(ours.shape))
+
+# %% [markdown]
+# ## Can a small one learn to draw?
+#
+# Not photos, in so short a time. But *suns*: one disc in a blue sky, anywhere and of any size. Enough to be wrong in many ways: two suns, half a sun, a square one.
+# And we stop after the second group of maps: 181 tokens, pictures of 32 × 32 pixels.
+
+
+# %%
+def suns(count, generator):
+    row, column, size = torch.rand(count, 3, 1, 1, generator=generator).unbind(1)
+    y = torch.linspace(-1, 1, 64)[:, None]
+    distance = torch.hypot(y - 1.2 * row + 0.6, y.T - 1.2 * column + 0.6)
+    inside = torch.sigmoid(16 * (0.3 + 0.4 * size - distance))[:, None]
+    sky, sun = torch.tensor([[-0.8, -0.35, 0.3], [0.9, 0.45, -0.5]])[:, :, None, None]
+    return (sky + (sun - sky) * inside).to(session.device)  # (B, 3, 64, 64)
+
+
+ladder = patch_nums[:7]
+squares = [p * p for p in ladder]
+config = TransformerConfig(ladder, codes=1024, channels=16, width=64, depth=3, heads=4, rope=True)
+model = NextScaleTransformer(config).to(session.device)
+print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, {sum(squares)} tokens")
+
+
+# %%
+def train(model, mask, steps):
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps, pct_start=0.1)
+    losses = []
+    for _ in range(steps):
+        maps = tokenizer.tokenize(suns(8, session.generator))[:7]
+        logits = forward(model, tokenizer.next_inputs(maps[:6]), mask).split(squares, 1)
+        each = torch.stack([F.cross_entropy(a.flatten(0, 1), b.flatten()) for a, b in zip(logits, maps, strict=True)])
+        optimizer.zero_grad()
+        (each @ share).backward()  # the mean over all tokens
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(each.detach().cpu())
+    return torch.stack(losses).numpy()  # (steps, 7): cross entropy of each map
+
+
+share = torch.tensor(squares, device=session.device) / sum(squares)
+losses = train(model, block_causal_mask(squares, session.device), session.profile.draw_steps)
+if PROFILE == "cpu":
+    assert losses[:5].mean() > 6 and losses[-50:].mean() < 2.6
+
+# %% tags=["hide-input"]
+figure, (ax, bars) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1.5, 1], sharey=True)
+for k, column in enumerate(losses.T):
+    ax.plot(smooth(column, 25), color=COLORS["token"], alpha=0.25 + 0.75 * (k + 1) / 7)
+bars.bar(
+    range(1, 8), losses[-100:].mean(0), color=[(*to_rgb(COLORS["token"]), 0.25 + 0.75 * k / 7) for k in range(1, 8)]
+)
+for axes in (ax, bars):
+    axes.axhline(np.log(1024), color="black", linewidth=0.8, linestyle=":")
+ax.set(xlabel="step", ylabel="cross entropy (nats)", ylim=(0, 7.2))
+bars.set(xlabel="map", title="in the end", xticks=range(1, 8))
+show(
+    figure,
+    "What each map costs to predict, the finer the darker; the dotted line is guessing among all codes.",
+    "Left, seven lines start at the dotted line of guessing, fall steeply for a hundred steps and then slowly; the "
+    "palest, map 1, is flat first. Right, seven bars: map 2 is the highest, maps 3 and 6 are the lowest.",
+)
+
+# %% [markdown]
+# **What you should see.** All maps start at the dotted line. Map 1 is learnt at once, and then stays where it is: nothing comes before it, and how bright a picture is as a whole is pure chance.
+# Map 2 ends highest, for it decides where the sun stands, and nobody has told it. Maps 3 and 6, the first of their size, end lowest: the coarser sum has settled nearly all that they draw.
+# The maps after them have the small rests to describe. Which of many similar codes is nearest there, is almost noise.
+#
+# No curve goes to zero, and none should. The family is random, and somebody has to pay for the chance.
+#
+# ## How does it write?
+#
+# Map by map. Predict map 1 from the start token, draw its tokens, add them to $\hat f$; shrink that to the size of map 2, and so on.
+# A step needs the keys and values of all tokens before it, but those do not change: earlier maps never see later ones. So keep them, in a *cache*.
+
+# %%
+from vartutor.transformer.generate import iterate
+
+model.eval()
+blank = Condition(model.class_emb.weight[:1].expand(6, -1))
+dice = torch.Generator(session.device).manual_seed(SEED)
+steps = list(iterate(model, tokenizer, blank, generator=dice))
+drawn = [step.idx for step in steps]
+with torch.no_grad():
+    again = forward(model, tokenizer.next_inputs(drawn[:6]), block_causal_mask(squares, session.device))
+assert torch.allclose(torch.cat([step.logits for step in steps], 1), again, atol=1e-3)
+until = np.cumsum(squares)
+print(f"tokens computed: {until[-1]} with the cache, {until.sum()} without; the logits are those of teacher forcing")
+
+# %% [markdown]
+# ### Watch it draw
+#
+# After every map, decode what is there. The first five steps belong to the small picture of 16 × 16; then the canvas doubles.
+
+# %% tags=["hide-input"]
+film = []
+with torch.no_grad():
+    for step in steps:
+        film.append(F.interpolate(tokenizer.decode(step.f_hat).cpu(), size=(64, 64)))
+real = suns(6, session.generator).cpu()
+figure = image_grid(
+    [[*(frame[i] for frame in film), real[i]] for i in range(4)],
+    [*(f"map {k + 1}" for k in range(7)), "real ones"],
+    colors=[COLORS["model"]] * 7 + [COLORS["hr"]],
+)
+show(
+    figure,
+    "Four pictures being drawn, and four real ones.",
+    "Four rows of seven pictures: a flat blue, then a blue with one brighter side or corner, then a coarse yellow blob "
+    "there, which becomes rounder and finer with the later maps; at the right four real discs.",
+    photo=True,
+)
+
+# %% [markdown]
+# **What you should see.** Map 1 gives the mean colour, map 2 a glow on one side, map 3 a blob where the glow was. From then on nobody moves the sun; it is only made rounder and sharper.
+# It stays a bit lumpy: the tokens at its rim are drawn at the same time, and do not know of each other.
+#
+# Here the assumption from the beginning shows its price. Replace the suns by narrow stripes of any direction, and the same training gives patchwork (we tried): the mean of a corner does not tell the direction, so all tokens of map 3 would have to agree on it, and cannot.
+#
+# ### Whom does it ask?
+#
+# Attention can be read. Take one token of the last map: how much does it hear every other? This is the attention by hand of above, with the trained queries and keys of every block.
+
+
+# %%
+@torch.no_grad()
+def attention(model, inputs):
+    caught, maps = [], []
+    hooks = [block.attn.register_forward_pre_hook(lambda _, given: caught.append(given)) for block in model.blocks]
+    forward(model, inputs, block_causal_mask(squares, session.device))
+    for hook, block, (x, mask, angles, _) in zip(hooks, model.blocks, caught, strict=True):
+        hook.remove()
+        attn = block.attn
+        q, k, _ = F.linear(x, attn.qkv.weight).unflatten(2, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        q = F.normalize(q + attn.q_bias.view(attn.heads, 1, -1), dim=-1) * attn.log_scale.exp()
+        a = rotate(q, angles) @ rotate(F.normalize(k, dim=-1), angles).mT
+        maps.append(a.masked_fill(~mask, -torch.inf).softmax(-1).mean(1))  # over heads
+    return torch.stack(maps, 1)  # (B, blocks, L, L)
+
+
+heard = attention(model, tokenizer.next_inputs(drawn[:6]))
+assert torch.allclose(heard.sum(-1), torch.ones_like(heard[..., 0]), atol=1e-4)
+
+# %% tags=["hide-input"]
+row, column = 2, 5  # of map 7
+token = until[-2] + row * 8 + column
+figure, axes = plt.subplots(len(model.blocks), 7, figsize=(7.2, 1.1 * len(model.blocks) + 0.2))
+for block, line in zip(heard.mean(0)[:, token].cpu(), axes, strict=True):
+    for ax, part, side in zip(line, (block * len(block)).split(squares), ladder, strict=True):
+        ax.imshow(part.view(side, side), cmap="Purples", vmin=0, vmax=4)
+        ax.plot((column + 0.5) / 8 * side - 0.5, (row + 0.5) / 8 * side - 0.5, "o", color=COLORS["rest"], markersize=5)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+for ax, k in zip(axes[0], range(1, 8), strict=True):
+    ax.set_title(f"map {k}")
+for ax, k in zip(axes[:, 0], range(1, 9), strict=False):
+    ax.set_ylabel(f"block {k}")
+show(
+    figure,
+    "How much one token of map 7 (orange) hears the tokens of all maps; the darker, the more.",
+    "Three rows of seven square maps, one row per block, with an orange dot at the token's place. In blocks 1 and 2 dark "
+    "spots lie beside the dot in maps 6 and 7; block 2 also hears map 1; block 3 hears maps 3 to 5 in broad patches.",
+    photo=True,
+)
+
+# %% [markdown]
+# **What you should see.** White is not heard at all, and the darkest shade is four times as much as if everything were heard alike.
+# In our run, blocks 1 and 2 look in maps 6 and 7 at a patch beside the token, towards the middle, where a sun would be. Block 2 also asks map 1, which knows how bright the picture is, so how large the sun. Block 3 gathers from the maps in between.
+# Nobody told the blocks to share the work like this, and another seed shares it otherwise. Look for what stays: places nearby, and the coarse maps for the whole.
+#
+# ### How bold should it be?
+#
+# The model gives every code a probability. Take always the likeliest (*greedy*), and there is only one picture. Draw freely, and now and then something silly is drawn, for there are a thousand codes, and the small chances of the silly ones add up.
+#
+# Three knobs: divide the logits by a **temperature** $\tau$; keep the **top k**; keep the fewest that hold a share **p** of the probability (*top-p*).
+
+# %% tags=["nbval-ignore-output"]
+logits = steps[3].logits[0, 5]  # one token of map 4
+curves = {f"τ = {t}": (logits / t).softmax(-1).sort(descending=True).values for t in (0.5, 1.0, 2.0)}
+needed = {name: int((c.cumsum(0) < 0.9).sum()) + 1 for name, c in curves.items()}
+print("codes that hold 90 % of the probability:", needed)
+assert needed["τ = 0.5"] <= needed["τ = 1.0"] <= needed["τ = 2.0"]
+
+# %% tags=["hide-input"]
+figure, (ax, pictures) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1, 1.4])
+for (name, curve), alpha in zip(curves.items(), (1.0, 0.65, 0.35), strict=True):
+    ax.loglog(np.arange(1, 1025), curve.clamp(min=1e-7), color=COLORS["token"], alpha=alpha, label=name)
+ax.set(xlabel="rank of the code", ylabel="probability", ylim=(1e-6, 1))
+ax.legend(fontsize=8)
+knobs = {
+    "τ = 2": {"temperature": 2.0},
+    "τ = 1": {},
+    "τ = 0.5": {"temperature": 0.5},
+    "top 20": {"top_k": 20},
+    "greedy": {"top_k": 1},
+}
+rows = []
+with torch.no_grad():
+    for options in knobs.values():
+        *_, last = iterate(model, tokenizer, blank, generator=dice, **options)
+        rows.append(torch.cat(list(tokenizer.decode(last.f_hat).cpu()), 2))
+pictures.imshow(((torch.cat(rows, 1).permute(1, 2, 0) + 1) / 2).clamp(0, 1))
+pictures.set_yticks([16 + 32 * i for i in range(len(knobs))], list(knobs))
+pictures.set_xticks([])
+pictures.grid(False)
+show(
+    figure,
+    "Temperature: probabilities of one token by rank (left), and what is drawn (right).",
+    "Left, three falling curves of probability against rank on logarithmic axes, steeper for a lower temperature. Right, "
+    "five rows of six small pictures: torn suns at temperature 2, whole ones of many sizes at 1 and 0.5 and with the top 20, "
+    "and with greedy draws six times the same small sun.",
+    photo=True,
+)
+
+# %% [markdown]
+# **What you should see.** Too hot, and the suns are torn. With greedy draws you get the same sun six times, and a small one: for almost every token the sky is likelier than the sun, and the likeliest code of each token is not the likeliest picture.
+# Between the two lies a trade: variety for care. Turn the knobs yourself, and stop the draw at any map.
+
+# %% tags=["widget", "nbval-ignore-output"]
+from vartutor.show.widgets import explorer, slider
+
+
+def draw(temperature, top_k, maps, seed):
+    generator = torch.Generator(session.device).manual_seed(seed)
+    frames = list(iterate(model, tokenizer, blank, temperature=temperature, top_k=top_k, generator=generator))
+    with torch.no_grad():
+        pictures = tokenizer.decode(frames[maps - 1].f_hat).cpu()
+    return image_grid([list(pictures)], height=1.6)
+
+
+explorer(
+    draw,
+    temperature=slider("temperature", 1.0, 0.2, 2.0, 0.1),
+    top_k=slider("top k (0: off)", 0, 0, 200, 10),
+    maps=slider("maps", 7, 1, 7, 1),
+    seed=slider("seed", 0, 0, 20, 1),
+)
+
+# %% [markdown]
+# ## What breaks if the mask is missing?
+#
+# Train the same model without a mask, for half of the steps. Now the prediction of map $k$ may look at the inputs of all maps, and those of later maps contain what map $k$ adds to the sum: the answer.
+# Before you run it: which map cannot cheat, even so?
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(SEED)
+cheat = NextScaleTransformer(config).to(session.device)
+easy = train(cheat, None, max(3, session.profile.draw_steps // 2))
+for name, run in {"no mask": easy, "mask": losses}.items():
+    print(f"{name:>8}:", *(f"{x:5.2f}" for x in run[-100:].mean(0)))
+if PROFILE == "cpu":
+    assert easy[-100:, :3].mean() < 0.6 * losses[-100:, :3].mean()
+
+# %% tags=["hide-input"]
+cheat.eval()
+with torch.no_grad():
+    *_, last = iterate(cheat, tokenizer, blank, generator=dice)
+    nonsense = tokenizer.decode(last.f_hat).cpu()
+figure = image_grid([list(nonsense), list(film[-1])], labels=["no mask", "mask"], height=1.1)
+show(
+    figure,
+    "Drawn by the model that was allowed to peek, and by the honest one.",
+    "Two rows of six small pictures: above, blotches of colour without order; below, suns in a blue sky.",
+    photo=True,
+)
+
+# %% [markdown]
+# **What you should see.** Look at the upper row of numbers first: after half of the steps, most maps cost a small part of what the honest model pays after all of them. As a training curve it is a dream. The pictures are rubbish.
+# The model learnt to read the answer off the next input: what a map adds is the sum after it, minus the sum before. In generation the next input does not exist yet.
+#
+# Map 7 cannot cheat, for no input comes after it. Map 5 hardly can: the picture doubles between it and map 6, and a small network changes the sum on the way (chapter 05's bridge).
+# So a loss that is too good is a finding. Ask the gradient before you celebrate.
+#
+# ## And the published one?
+#
+# The same class, larger: width 1024, 16 blocks, 16 heads, learned positions, a thousand classes.
+
+# %%
+with torch.device("meta"):
+    ladder_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    d16 = NextScaleTransformer(TransformerConfig(ladder_256, 4096, 32, width=1024, depth=16, heads=16, classes=1001))
+print(f"VAR-d16: {sum(p.numel() for p in d16.parameters()):,} parameters")
+
+# %% [markdown]
+# `vartutor.transformer.official.load_var` loads the authors' weights into it. The tests compare every block, every gradient and every generated token with the authors' code, on small weights of the same form.
+#
+# VAR pushes its draws further from "anything" towards "this class" by *classifier-free guidance*: with logits $c$ for the class and $u$ for no class, it uses $(1 + t)\, c - t\, u$, and $t$ grows from scale to scale. `iterate(..., guidance=…)` does it.
+#
+# ## Your turn
+#
+# **★ The mask.** From the ladder, return the (L, L) mask: True where row $i$ may look at column $j$.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch06
+
+
+def my_mask(patch_nums):
+    return ...
+
+
+ch06.check("block_mask", my_mask)
+
+# %%
+ch06.hint("block_mask")
+ch06.solution("block_mask")
+
+# %% [markdown]
+# **★★ Top-p.** `logits` is (N, V). Keep in each row the fewest codes whose probabilities add up to at least `p`, and set all others to minus infinity. The likeliest code always stays.
+
+
+# %% tags=["exercise"]
+def my_top_p(logits, p):
+    return ...
+
+
+ch06.check("top_p", my_top_p)
+
+# %%
+ch06.hint("top_p")
+ch06.solution("top_p")
+
+# %% [markdown]
+# **★★★ A cache.** `q`, `k`, `v` are (B, H, n, d) for the tokens of a new map; `cache` is a dictionary, empty at first. Return what the new tokens hear when they look at all tokens so far and at each other, and leave in the cache what the next map will need. Scale by $1 / \sqrt d$.
+
+
+# %% tags=["exercise"]
+def my_cached_attention(q, k, v, cache):
+    return ...
+
+
+ch06.check("cached_attention", my_cached_attention)
+
+# %%
+ch06.hint("cached_attention")
+ch06.solution("cached_attention")
+
+# %% [markdown]
+# ## In five lines
+#
+# 1. Next-scale prediction draws a whole map per step: eight steps instead of hundreds.
+# 2. The input of a map is the sum of all maps before it, at that map's size; there is one start token.
+# 3. The mask is made of blocks; gradients prove that no map sees a later one.
+# 4. With a cache, generation computes every token once, and gives the numbers of teacher forcing.
+# 5. Temperature, top-k and top-p trade variety for care.
+#
+# ## The course and the papers
+#
+# | | this course | VAR-d16 |
+# |---|---|---|
+# | width, blocks, heads | 64, 3, 4 in this chapter | 1024, 16, 16 |
+# | positions | rotations on a frame that all scales share, as in VARSR; ours are centred | a learned table |
+# | start | one learned vector, a photo from chapter 07 on | a class |
+# | queries and keys | unit vectors, one learned temperature per head | the same |
+# | regularisation | none | stochastic depth, dropped labels |
+#
+# ## References
+#
+# - K. Tian et al., [Visual Autoregressive Modeling](https://arxiv.org/abs/2404.02905), 2024: the transformer is in its section 3.3.
+# - J. Su et al., [RoFormer](https://arxiv.org/abs/2104.09864), 2021: rotary positions.
+# - Y. Qu et al., [Visual Autoregressive Modeling for Image Super-Resolution](https://arxiv.org/abs/2501.18993), 2025: rotations aligned across scales.
+# - J. Ho and T. Salimans, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598), 2022: guidance.
+# - A. Holtzman et al., [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751), 2019: top-p.
+#
+# **Next:** chapter 07 tells the transformer a degraded photo, and asks for the clean one.
