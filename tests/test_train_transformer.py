@@ -145,11 +145,27 @@ def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
     codes = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
     assert spacing(codes) == pytest.approx((9 + 9 + 16) / 3)
     small, large = LatentPrior(2, codes, 8), LatentPrior(2, 100 * codes, 8)
-    rest = torch.randn(1, 5, 2)
-    assert torch.allclose(small.logits(rest, 0), large.logits(100 * rest, 0), rtol=1e-4)
+    rest, h = torch.randn(1, 5, 2), torch.randn(1, 5, 8)
+    torch.nn.init.normal_(small.revise.weight)
+    large.revise.load_state_dict(small.revise.state_dict())
+    assert torch.allclose(small.logits(rest, 0, h), large.logits(100 * rest, 0, h), rtol=1e-4)
     model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
     loss = TransformerLoss(model, make_cache(tokenizer), Objective(tau=0.5))
     assert loss.tau == pytest.approx(0.5 * spacing(tokenizer.quantizer.codes).item())
+
+
+def test_the_transformer_moves_the_priors_rest_and_sharpens_it():
+    codes = torch.randn(32, 4)
+    prior, rest, h = LatentPrior(2, codes, 8), torch.randn(1, 5, 4), torch.zeros(1, 5, 8)
+    closeness = -torch.cdist(rest[0], codes).square()[None]
+    before = prior.logits(rest, 1, h).softmax(-1)
+    assert torch.allclose(before, (prior.log_alpha[1].exp() * closeness).softmax(-1), atol=1e-5)
+    shift = torch.tensor([1.0, -2.0, 0.0, 0.5])
+    with torch.no_grad():
+        prior.revise.bias.copy_(torch.cat([shift, torch.tensor([0.7])]))
+    moved = -torch.cdist(rest[0] + prior.unit * shift, codes).square()[None]
+    expected = ((prior.log_alpha[1] + 0.7).exp() * moved).softmax(-1)
+    assert torch.allclose(prior.logits(rest, 1, h).softmax(-1), expected, atol=1e-5)
 
 
 def test_calibration_finds_the_pull_that_was_there(tokenizer):
@@ -286,3 +302,13 @@ def test_the_profiles_sizes_are_possible():
             tokenizer = build_tokenizer(TokenizerConfig.of(profile))
             model = PhotoTransformer(make_config(profile, tokenizer), tokenizer.quantizer.codes)
         assert largest / 2 < sum(p.numel() for p in model.parameters()) < largest
+
+
+def test_balance_lets_every_map_count_alike(tokenizer):
+    model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
+    squares = [p * p for p in model.config.patch_nums]
+    for balance, first in ((0.0, 1 / sum(squares)), (1.0, 1 / len(squares))):
+        shares = TransformerLoss(model, make_cache(tokenizer), Objective(balance=balance)).shares.split(squares)
+        assert sum(part.sum() for part in shares) == pytest.approx(1)
+        assert shares[0].sum() == pytest.approx(first)
+    assert shares[-1].sum() == pytest.approx(1 / len(squares))
