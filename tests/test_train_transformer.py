@@ -102,8 +102,8 @@ def test_training_learns(tokenizer, config, tmp_path):
 def test_soft_targets_and_expected_codes_by_hand(tokenizer, config):
     model = PhotoTransformer(config, tokenizer.quantizer.codes)
     codes = torch.tensor([[0.0], [1.0], [3.0]])
-    goals, logits = torch.tensor([[[0.9]]]), torch.zeros(1, 1, 3)
-    targets = torch.tensor([[1]])
+    goals, logits = torch.full((1, config.tokens, 1), 0.9), torch.zeros(1, config.tokens, 3)
+    targets = torch.ones(1, config.tokens, dtype=torch.long)
     log3 = torch.tensor(3.0).log()
 
     def weigh(**weights):
@@ -216,7 +216,8 @@ def train(*words):
 
 
 def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
-    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1", "--slip", "0.2"]
+    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1"]
+    switches += ["--balance", "0.3", "--slip", "0.2"]
     call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 2, "--seed", 7, "--bf16", "--drop", "0.1"]
     assert train(*call, *switches) == 0
     sampled, expected, where = capsys.readouterr().out.splitlines()
@@ -224,7 +225,7 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
     assert expected.startswith("validation, expected: ×1 ")
     assert str(tmp_path) in where
     info = load_state(tmp_path / "state.pt")["info"]
-    weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "slip": 0.2, "drop": 0.1}
+    weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "balance": 0.3, "slip": 0.2, "drop": 0.1}
     assert info["objective"] == weights
     assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
     assert info["config"]["width"] == SMOKE.transformer.width
