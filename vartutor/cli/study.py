@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
     """Add these commands."""
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
+    sub.add_argument("--name", default="course", help="of a transformer, its fidelity module or a CNN (default course)")
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
     sub = commands.add("study", _study, "short training runs that compare tokenizers or preferences, into one table")
     sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'beta 2'; all if left out")

@@ -164,13 +164,18 @@ def _run_options(args: argparse.Namespace) -> dict:
 def _baseline(args: argparse.Namespace) -> int:
     from vartutor.baselines.cnn import CnnConfig
     from vartutor.profiles import get_profile
-    from vartutor.train.baseline import train_baseline
+    from vartutor.train.baseline import train_baseline, trained_cnn
 
     profile, options = get_profile(args.profile), _run_options(args)
-    width = profile.cnn_width if args.width is None else args.width
-    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
-    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
-    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
+    settings = {"lr": args.lr, "perceptual": args.perceptual}
+    if args.resume:
+        net, info = _go_on(args, options, "cnn", trained_cnn)
+        config, settings = net.config, {name: info[name] for name in settings if name in info}
+    else:
+        width = profile.cnn_width if args.width is None else args.width
+        blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+        config, settings["seconds"] = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale), args.seconds
+    trainer = train_baseline(profile, args.out, config=config, **settings, **options)
     million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
     return 0
@@ -239,6 +244,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
     sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
     sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")
