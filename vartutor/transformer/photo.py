@@ -78,8 +78,7 @@ class PhotoTransformer(nn.Module):
 @torch.no_grad()
 def photo_features(tokenizer: HierarchicalTokenizer, photo: Tensor) -> tuple[Tensor, ...]:
     """Latents of the degraded photo (B, 3, h, w), enlarged bicubically: (B, C, h_s, w_s) for every scale group."""
-    largest = max(tokenizer.scales)
-    return tuple(tokenizer.encode(upscale_bicubic(photo, (largest,))[largest]))
+    return tuple(tokenizer.encode(upscale_bicubic(photo, (tokenizer.factor,))[tokenizer.factor]))
 
 
 @torch.no_grad()
