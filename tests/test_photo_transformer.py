@@ -33,11 +33,11 @@ def make(tokenizer, seed=0, **options):
     return PhotoTransformer(config, quantizer.codes, **options).eval()
 
 
-@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("shown", [{}, {"prefix": False}, {"added": True}], ids=str)
 @pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("rope", [True, False])
-def test_generation_equals_teacher_forcing(tokenizer, photos, prefix, prior, rope):
-    model = make(tokenizer, prefix=prefix, prior=prior, rope=rope)
+def test_generation_equals_teacher_forcing(tokenizer, photos, shown, prior, rope):
+    model = make(tokenizer, prior=prior, rope=rope, **shown)
     features = photo_features(tokenizer, photos[1])
     with torch.no_grad():
         condition = model.condition(photos[1], features)
@@ -159,6 +159,26 @@ def test_a_photo_that_is_not_shown_leaves_an_empty_prefix_and_the_prior(tokenize
     assert make(tokenizer).condition(photos[1], features, torch.zeros(3, dtype=torch.long)).prefix.any()
     with raises_user_error("no null class", "--drop"):
         make(tokenizer).null_condition(photos[1], features)
+
+
+def test_tokens_of_the_photo_are_added_at_the_size_of_every_map(tokenizer, photos, raises_user_error):
+    model = make(tokenizer, prior=False, added=True)
+    condition = model.condition(photos[1], ())
+    tokens, (_, w) = model.prefix(photos[1])
+    assert condition.prefix is None
+    assert torch.equal(condition.added.flatten(2).transpose(1, 2), tokens)
+    assert torch.equal(condition.added_to(8), tokens)
+    assert torch.allclose(condition.added_to(1), tokens.mean(1, keepdim=True), atol=1e-6)
+    assert torch.allclose(condition.added_to(4)[:, 0], tokens[:, [0, 1, w, w + 1]].mean(1), atol=1e-6)
+    assert torch.allclose(condition.added_to(16)[:, 0], tokens[:, 0], atol=1e-6)  # the corner
+    inputs = torch.randn(3, 256, 16)
+    bare, told = (model.body.embed_inputs(inputs, 7, condition=c) for c in (None, condition))
+    assert torch.allclose(told - bare, condition.added_to(16), atol=1e-5)
+    assert model.body.embed_start(condition).shape == (3, 1, 32)
+    joined = condition.joined(condition)
+    assert joined.added_to(4).shape == (6, 16, 32)
+    with raises_user_error("no prefix"):
+        make(tokenizer, prefix=False, added=True)
 
 
 def test_latents_at_the_end_of_every_group(tokenizer, photos):

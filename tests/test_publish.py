@@ -22,9 +22,10 @@ from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.pretrained import load_pretrained
 from vartutor.train.baseline import train_baseline
-from vartutor.train.publish import publish
+from vartutor.train.publish import KEPT, publish
 from vartutor.train.runs import find_restorer, find_tokenizer
-from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 SMOKE = get_profile("smoke")
 
@@ -92,6 +93,16 @@ def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
         assert entry["metrics"]["psnr_rgb"]["4"] == pytest.approx(psnr(x, clean, color="rgb").mean().item(), abs=0.01)
         assert set(entry["metrics"]["perceptual"]) == {str(s) for s in heads}
     assert checkpoints.shipped("cnn") == ["course", "course_x4"]
+
+
+def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):
+    model, tokenizer, _ = find_restorer(str(tiny_runs / "transformer"))
+    codes = tokenizer.quantizer.codes
+    settings = PhotoTransformer(model.config, codes, prior=False, patch=4, added=True).settings
+    assert settings["added"]
+    assert settings["patch"] == 4
+    assert set(settings) <= set(KEPT)
+    assert build_transformer(settings, tokenizer).settings == settings
 
 
 def test_what_it_was_trained_over_must_be_there(tiny_runs, shelf, raises_user_error):

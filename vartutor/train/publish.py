@@ -31,7 +31,7 @@ WHAT = {
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
     "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-KEPT = ("command", "commit", "seed", "config", "prefix", "prior")
+KEPT = ("command", "commit", "seed", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 

@@ -135,6 +135,7 @@ def train_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
     objective: Objective | None = None,
     preset: Degradation = COURSE,
     lr: float | None = None,
@@ -152,7 +153,7 @@ def train_transformer(
     Args:
         tokenizer: from :func:`vartutor.tokenizer.build.build_tokenizer`, frozen.
         config, prior, objective, lr, steps: instead of the profile's.
-        prefix, prior: see :class:`PhotoTransformer`.
+        prefix, prior, added: see :class:`PhotoTransformer`.
         resume: go on from the state in ``out``, with its tokenizer and the same numbers as if never stopped.
         origin: kept with the state, such as the command and the commit.
         start: called with the untrained model of a new run, to give it weights.
@@ -164,7 +165,7 @@ def train_transformer(
     torch.manual_seed(seed)
     recipe = profile.transformer
     objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior)
+    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior, added=added)
     if not resume:
         start(model)
         _calibrate(model, tokenizer, profile, preset, seed)
@@ -213,6 +214,7 @@ def make_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
 ) -> PhotoTransformer:
     """An untrained transformer; what is left out is the profile's.
 
@@ -224,7 +226,8 @@ def make_transformer(
     if objective.drop and (not prefix or config.classes < 2):
         raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
-    return PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
+    options = {"prefix": prefix, "prior": prior, "patch": recipe.patch, "added": added}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:

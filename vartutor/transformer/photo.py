@@ -23,12 +23,27 @@ class PhotoTransformer(nn.Module):
         prefix: whether the photo stands before the first map as tokens, as in the paper.
         prior: whether its own latents pull the tokens (ours).
         patch: side of the pixels that become one token of the prefix.
+        added: whether these tokens are added to every map's inputs, at its size, instead of standing before the first;
+            an ablation.
+
+    Raises:
+        UserError: tokens are to be added, but there are none.
     """
 
     def __init__(
-        self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True, patch: int = 2
+        self,
+        config: TransformerConfig,
+        codes: Tensor,
+        *,
+        prefix: bool = True,
+        prior: bool = True,
+        patch: int = 2,
+        added: bool = False,
     ):
         super().__init__()
+        if added and not prefix:
+            raise UserError("the photo's tokens cannot be added to the inputs of a model that has no prefix")
+        self.added = added
         self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
@@ -43,6 +58,8 @@ class PhotoTransformer(nn.Module):
         """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
         prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
+        if self.added:
+            prefix["added"] = True
         return {"config": config, **prefix, "prior": self.body.prior is not None}
 
     def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
@@ -55,13 +72,15 @@ class PhotoTransformer(nn.Module):
         if labels is None:
             labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
         vector = self.body.class_emb(labels)
-        prefix, sizes = None, ()
+        prefix, sizes, added = None, (), None
         if self.prefix is not None:
             prefix, size = self.prefix(photo)
             sizes = (size,)
             if self.config.classes > 1:
                 prefix = prefix * (labels != self.config.classes - 1)[:, None, None]
-        return Condition(vector, prefix, sizes, features if self.body.prior is not None else ())
+            if self.added:
+                prefix, sizes, added = None, (), prefix.transpose(1, 2).unflatten(2, size)
+        return Condition(vector, prefix, sizes, features if self.body.prior is not None else (), added)
 
     def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
         """The same with no photo shown, for guidance.
