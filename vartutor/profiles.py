@@ -54,6 +54,8 @@ class Profile:
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
     draw_steps: int = 1000  # chapter 06: a transformer that draws
+    study_steps: int = 300  # chapter 07: transformers that are compared
+    study_size: tuple[int, int, int] = (128, 4, 4)  # their width, depth and heads
     cnn_width: int = 128  # the convolutional baseline of chapter 07
     cnn_blocks: int = 12
     baseline_steps: int = 20000
@@ -82,6 +84,8 @@ PROFILES = {
             rvq_steps=5,
             lesson_steps=3,
             draw_steps=3,
+            study_steps=2,
+            study_size=(32, 2, 2),
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,

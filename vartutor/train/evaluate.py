@@ -19,14 +19,14 @@ DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a tran
 def restore_pairs(
     restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, **options
 ) -> dict[int, Tensor]:
-    """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}.
+    """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}, at all scales it has.
 
     Args:
         w: fidelity.
         **options: as for :func:`vartutor.transformer.generate.iterate`.
     """
     model, tokenizer, fidelity = restorer
-    generator, images = Generator().manual_seed(seed), {s: [] for s in pairs.hr}
+    generator, images = Generator().manual_seed(seed), {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
         seen = upscale_bicubic(photo)
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
