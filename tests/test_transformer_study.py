@@ -1,5 +1,6 @@
 """Short runs that compare transformers: what differs, what does not, and one scale alone."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.evaluate.measures import MEASURES
+from vartutor.evaluate.table import compare, markdown, study_rows, summarise
 from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
@@ -29,12 +32,12 @@ def tokenizers():
     return [build_tokenizer(TokenizerConfig.of(SMOKE, name)).eval().requires_grad_(False) for name in ("hit", "var")]
 
 
-def compare(image, clean, scale):
+def judge(image, clean, scale):
     return {"psnr": psnr(image, clean).mean().item(), "size": float(image.shape[-1])}
 
 
 def study(names, tokenizers, out, **options):
-    options = {"steps": 1, "seeds": [3], "compare": compare} | options
+    options = {"steps": 1, "seeds": [3], "compare": judge} | options
     return run_transformer_study(names, SMOKE, *tokenizers, out, **options)
 
 
@@ -120,6 +123,19 @@ def test_a_model_for_one_scale_can_be_used_from_its_run(tokenizers, tmp_path):
     for s in (1, 4):
         images = restore_pairs(find_restorer(str(tmp_path / f"only{s}_3")), pairs, expected=True)
         assert {scale: tuple(x.shape[-2:]) for scale, x in images.items()} == {s: (16 * s, 16 * s)}
+
+
+def test_a_study_becomes_a_table_of_paired_differences(tokenizers, tmp_path):
+    found = load_study(study(["course", "only 2"], tokenizers, tmp_path, seeds=[0, 1]))
+    rows = study_rows(found, "expected")
+    assert len(rows) == 2 * 20 * 2 * (3 + 2)  # seeds, photos, measures, and the scales of both runs
+    by_photo = {row.photo: row.value for row in rows if row[:2] == ("only 2", 1) and row[3:5] == ("2", "psnr")}
+    assert by_photo == found["only 2", "psnr 2 expected"][1]
+    differences = [d for d in compare(rows, "course") if d.measure == "psnr"]
+    assert [(d.restorer, d.scale, d.photos) for d in differences] == [("only 2", "1", 20), ("only 2", "2", 20)]
+    table = markdown(summarise(rows), {"psnr": MEASURES["psnr_y"]})
+    assert "| | ×1 | ×2 | ×4 |" in table
+    assert re.search(r"\| only 2 \| \d.*\| \d.*\|  \|", table)
 
 
 def test_the_command(tmp_path, capsys):
