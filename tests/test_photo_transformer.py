@@ -1,5 +1,7 @@
 """The course's model: prefix, prior, teacher forcing with slips, and generation that equals it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,6 +64,27 @@ def test_a_prediction_depends_on_earlier_maps_only(tokenizer, photos):
     reached = gradient.abs().sum((0, 2)) > 0
     assert reached[: ends[4] - 1].all()
     assert not reached[ends[4] - 1 :].any()
+
+
+@pytest.mark.parametrize("rope", [True, False])
+def test_it_matters_where_the_photo_shows_something(tokenizer, photos, rope):
+    model = make(tokenizer, prior=False, rope=rope)
+    for weight in model.parameters():  # untrained blocks do next to nothing
+        torch.nn.init.normal_(weight, std=0.3)
+    condition, inputs = model.condition(photos[1], ()), torch.zeros(3, 436, 16)
+    moved = replace(condition, prefix=condition.prefix.flip(1))
+    with torch.no_grad():
+        a, b = (model.body(c, inputs) for c in (condition, moved))
+    assert (a - b).abs().max() > 1e-3 * a.abs().max()
+
+
+def test_learned_positions_of_the_photo_are_those_of_the_tokens_over_it(tokenizer, photos):
+    model = make(tokenizer, prior=False, rope=False)
+    condition = model.condition(photos[1], ())
+    marks = model.body.embed_start(condition)[:, :-1] - condition.prefix
+    finest = model.body.pos[0, -256:].view(16, 16, 32)
+    assert torch.allclose(marks[0, 0], finest[:2, :2].mean((0, 1)), atol=1e-6)
+    assert torch.allclose(marks[2, -1], finest[-2:, -2:].mean((0, 1)), atol=1e-6)
 
 
 def test_the_untrained_model_tokenises_the_degraded_photo(tokenizer, photos):

@@ -35,14 +35,14 @@ class Condition:
         return Condition(torch.cat([self.vector, other.vector]), prefix, self.sizes, features, added)
 
     def added_to(self, side: int) -> Tensor | float:
-        """What is added to the inputs of a map of ``side`` × ``side`` tokens: (B, side², D), or 0 for nothing.
+        """What is added to the inputs of a map of ``side`` × ``side`` tokens: (B, side², D), or 0 for nothing."""
+        return 0.0 if self.added is None else spread(self.added, (side, side))
 
-        Means over areas where the map is coarser than the photo's, bilinear where it is finer.
-        """
-        if self.added is None:
-            return 0.0
-        options = {"mode": "area"} if side <= min(self.added.shape[-2:]) else {"mode": "bilinear"}
-        return F.interpolate(self.added, size=(side, side), **options).flatten(2).transpose(1, 2)
+
+def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, D, h, w) -> (B, height * width, D): means over areas towards a coarser map, bilinear towards a finer one."""
+    finer = size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
+    return F.interpolate(maps, size=size, mode="bilinear" if finer else "area").flatten(2).transpose(1, 2)
 
 
 def class_condition(model, labels: Tensor) -> Condition:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vartutor.errors import UserError
 from vartutor.transformer.attention import Cache, SelfAttention, block_causal_mask, grid_angles
-from vartutor.transformer.condition import Condition
+from vartutor.transformer.condition import Condition, spread
 from vartutor.transformer.prior import LatentPrior
 
 
@@ -153,7 +153,7 @@ class NextScaleTransformer(nn.Module):
             start = start + self.prior.embed(rest)
         if condition.prefix is None:
             return start
-        return torch.cat([condition.prefix, start], 1)
+        return torch.cat([condition.prefix + self._prefix_position(condition.sizes), start], 1)
 
     def embed_inputs(
         self, inputs: Tensor, k: int, rest: Tensor | None = None, condition: Condition | None = None
@@ -172,6 +172,14 @@ class NextScaleTransformer(nn.Module):
             return 0.0
         begin = sum(p * p for p in self.config.patch_nums[:k])
         return self.pos[:, begin : begin + self.config.patch_nums[k] ** 2]
+
+    def _prefix_position(self, sizes: Sequence[tuple[int, int]]) -> Tensor | float:
+        """Without rotary positions: the learned ones of the finest map, at the prefix's sizes (our choice)."""
+        if self.config.rope:
+            return 0.0
+        side = self.config.patch_nums[-1]
+        table = self.pos[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        return torch.cat([spread(table, size) for size in sizes], 1)
 
     def angles(self, condition: Condition) -> Tensor | None:
         """(P + L, dim / 2) for the whole sequence, or None for learned positions."""
