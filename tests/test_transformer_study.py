@@ -23,7 +23,7 @@ from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss,
 from vartutor.train.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
 from vartutor.transformer.photo import PhotoTransformer, pair_features
 
-SMOKE = replace(get_profile("smoke"), batch_size=2)
+SMOKE = get_profile("smoke")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_every_run_is_trained_and_measured(tokenizers, tmp_path):
     assert not infos["no prior"]["prior"]
     assert not infos["learned positions"]["config"]["rope"]
     assert infos["slips"]["objective"] == infos["course"]["objective"] | {"slip": 0.5}
+    assert infos["tokens alike"]["objective"] == infos["course"]["objective"] | {"balance": 0.0}
     assert infos["hard"]["objective"] == infos["course"]["objective"] | {"hard": 1.0, "soft": 0.0}
 
 

@@ -16,12 +16,14 @@ class Recipe:
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
-    steps: int = 5000
+    batch: int = 8  # photos per step on one machine; more steps teach more than larger ones
+    steps: int = 4500
     lr: float = 1e-3
-    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    hard: float = 0.0  # this and the next five: see vartutor.train.transformer.Objective
     soft: float = 1.0
     tau: float = 0.1
     expected: float = 0.0
+    balance: float = 0.5
     slip: float = 0.0
     fidelity_steps: int = 4000  # of the fidelity module, afterwards
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
@@ -67,6 +69,10 @@ class Profile:
         """Side of the degraded photo in pixels."""
         return self.image_size // max(self.scales)
 
+    def batch_of(self, run: str) -> int:
+        """Photos per step of a ``tokenizer`` or a ``transformer``, over all processes."""
+        return self.full_batch or (self.batch_size if run == "tokenizer" else self.transformer.batch)
+
 
 PROFILES = {
     profile.name: profile
@@ -89,7 +95,7 @@ PROFILES = {
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
-            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5, preference_steps=5),
+            transformer=Recipe(width=32, depth=2, heads=2, batch=2, steps=5, fidelity_steps=5, preference_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -118,10 +124,12 @@ PROFILES = {
                 rope=False,
                 prior=False,
                 checkpointing=True,
+                batch=32,
                 steps=13_000,
                 lr=1e-4,
                 hard=1.0,
                 soft=0.0,
+                balance=0.0,
                 preference_steps=20_000,
                 preference_lr=2e-5,
             ),

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def _transformer(args: argparse.Namespace) -> int:
     from vartutor.transformer.official import init_from_var
 
     profile, options = get_profile(args.profile), _run_options(args)
-    asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
-    recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
+    recipe = asdict(Objective.of(profile.transformer))
+    asked = {name: getattr(args, name) for name in recipe}
     prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
     if args.resume:
         tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
@@ -211,9 +212,10 @@ def add(commands: Commands) -> None:
     sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")
     sub.add_argument("--tau", type=float, help="how far near reaches, in units of the codes' spacing")
     sub.add_argument("--expected", type=float, help="weight of the squared error of the expected code")
+    sub.add_argument("--balance", type=float, help="from every token counts alike, 0, to every map does, 1")
     sub.add_argument("--slip", type=float, help="largest share of wrong tokens in the input, 0 to 1")
     sub.add_argument("--drop", type=float, help="share of photos that are not shown, for guidance (default 0)")
-    sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
+    sub.add_argument("--lr", type=float, help="peak learning rate; these eight instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/transformer")
     _add_settings(sub)

@@ -38,11 +38,12 @@ class RunConfig:
     @classmethod
     def of(cls, what: str, profile: Profile) -> "RunConfig":
         """The profile's settings for a ``tokenizer`` or a ``transformer``."""
-        recipe, batch = profile.transformer, profile.full_batch or profile.batch_size
+        recipe, batch = profile.transformer, profile.batch_of(what)
         if what == "tokenizer":
             return cls(profile, LoopConfig(profile.tokenizer_steps, lr=2e-3), batch=batch)
-        objective = Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-        return cls(profile, LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05), objective=objective, batch=batch)
+        return cls(
+            profile, LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05), objective=Objective.of(recipe), batch=batch
+        )
 
     def check(self, processes: int) -> None:
         """Whether the settings fit each other and the number of processes.

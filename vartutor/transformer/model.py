@@ -189,10 +189,12 @@ class NextScaleTransformer(nn.Module):
         dim = self.config.width // self.config.heads
         return grid_angles(sizes, dim).to(condition.vector.device)
 
-    def run_head(self, x: Tensor, vector: Tensor) -> Tensor:
-        """(B, n, D) -> logits (B, n, V) in float32, without the prior's share."""
+    def run_head(self, x: Tensor, vector: Tensor, k: int = 0, rest: Tensor | None = None) -> Tensor:
+        """(B, n, D) -> logits (B, n, V) in float32; with a prior, also its share at scale k for the rest (B, n, C)."""
         scale, shift = self.head_modulation(F.silu(vector)).unflatten(1, (1, 2, -1)).unbind(2)
-        return self.head(modulate(x.float(), scale, shift)).float()
+        h = modulate(x.float(), scale, shift)
+        logits = self.head(h).float()
+        return logits if self.prior is None else logits + self.prior.logits(rest, k, h)
 
     # --- teacher forcing -----------------------------------------------------------------------------
 
@@ -239,10 +241,8 @@ class NextScaleTransformer(nn.Module):
                 x = checkpoint(block, x, m, mask, angles, use_reentrant=False)
             else:
                 x = block(x, m, mask, angles)
-        logits = self.run_head(x[:, start.shape[1] - squares[0] :], condition.vector)
-        first, *parts = logits.split([squares[0], *[sum(squares[1:])] * len(sequences)], dim=1)
-        logits = [torch.cat([first, part], 1) for part in parts]
-        if self.prior is None:
-            return logits
-        priors = [torch.cat([self.prior.logits(rest, k) for k, rest in enumerate(own)], 1) for own in owns]
-        return [a + b for a, b in zip(logits, priors, strict=True)]
+        first, *parts = x[:, start.shape[1] - squares[0] :].split([squares[0], *[sum(squares[1:])] * len(sequences)], 1)
+        return [
+            torch.cat([self.run_head(h, condition.vector, k, own[k]) for k, h in enumerate(maps)], 1)
+            for maps, own in zip(([first, *part.split(squares[1:], 1)] for part in parts), owns, strict=True)
+        ]
