@@ -140,10 +140,11 @@ def test_a_study_becomes_a_table_of_paired_differences(tokenizers, tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    call = ["study", "--of", "transformer", "--profile", "smoke", "--steps", "1", "--out", str(tmp_path)]
+    call = ["study", "--of", "transformer", "--profile", "smoke", "--out", str(tmp_path)]
     assert main([*call, "course", "only 4"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "study.csv")
     found = load_study(tmp_path / "study.csv")
+    assert found["course", "steps"][0][""] == SMOKE.study_steps
     for name in ("psnr_y", "psnr_rgb", "ssim", "perceptual", "sharpness", "noise"):
         assert set(found["only 4", f"{name} 4 sampled"]) == set(found["course", f"{name} 4 expected"]) == {0}
     assert main([*call, "corse"]) == 2

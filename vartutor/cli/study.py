@@ -39,7 +39,7 @@ def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
     from vartutor.tokenizer.pretrained import load_pretrained
     from vartutor.train.transformer_study import run_transformer_study
 
-    tokenizers, steps = map(load_pretrained, ("hit", "var")), args.steps or profile.transformer.study_steps
+    tokenizers, steps = map(load_pretrained, ("hit", "var")), args.steps or profile.study_steps
     options = {"steps": steps, "seeds": seeds, "compare": measure}
     return run_transformer_study(args.runs, profile, *tokenizers, args.out, **options)
 

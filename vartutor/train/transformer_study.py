@@ -71,7 +71,7 @@ def tokenizer_for(run: Run, tokenizer: HierarchicalTokenizer, plain: MultiScaleT
 
     For a small scale alone, the first groups of the hierarchical tokenizer: any ladder needs such coarse maps. For the
     largest scale the plain one, whose ladder has as many tokens: none of its maps has to be a photo at ×1 or ×2, so
-    the model says nothing on the account of those.
+    the model says nothing on the account of those. (A model for ×2 alone restores ×1 too, by the way.)
     """
     if run.only is None:
         return tokenizer
