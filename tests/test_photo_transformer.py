@@ -13,7 +13,7 @@ from vartutor.transformer.attention import block_causal_mask, grid_angles
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents
+from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,19 @@ def test_after_a_slip_the_targets_correct_it(tokenizer, photos):
     f_hat = inputs[:, 436 - 256 :].transpose(1, 2).unflatten(2, (16, 16))  # what map 8 starts from
     lacking = (clean[2] - f_hat).flatten(2).transpose(1, 2)
     assert torch.allclose(goals[:, -256:], lacking, atol=1e-5)
+
+
+def test_slips_lie_around_the_degraded_photos_rest(tokenizer, photos):
+    codes = tokenizer.quantizer.codes
+    goal = codes[torch.randint(64, (2, 300))]
+    near = goal + 0.01 * torch.randn_like(goal)
+    assert (_guess(codes, near, goal, None) == tokenizer.quantizer.lookup(near.mT[..., None])).all()
+    far = goal + 100 * codes.std() * torch.randn_like(goal)  # a hopeless photo: any code
+    assert len(_guess(codes, far, goal, None).unique()) > 32
+    clean, degraded = tuple(tokenizer.encode(photos[0])), photo_features(tokenizer, photos[1])
+    draws = [force(tokenizer, clean, degraded, 1.0, torch.Generator().manual_seed(seed))[2] for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_expected_vectors_take_the_place_of_tokens(tokenizer, photos):

@@ -17,14 +17,14 @@ class Recipe:
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
     batch: int = 8  # photos per step on one machine; more steps teach more than larger ones
-    steps: int = 4500
+    steps: int = 3600
     lr: float = 1e-3
     hard: float = 0.0  # this and the next five: see vartutor.train.transformer.Objective
     soft: float = 1.0
-    tau: float = 0.1
+    tau: float = 0.2
     expected: float = 0.0
     balance: float = 0.5
-    slip: float = 0.0
+    slip: float = 0.7
     fidelity_steps: int = 4000  # of the fidelity module, afterwards
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
     preference_lr: float = 2e-4
@@ -130,6 +130,7 @@ PROFILES = {
                 hard=1.0,
                 soft=0.0,
                 balance=0.0,
+                slip=0.0,
                 preference_steps=20_000,
                 preference_lr=2e-5,
             ),

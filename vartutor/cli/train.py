@@ -210,7 +210,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--no-prior", action="store_true", help="the photo's own latents do not pull the tokens")
     sub.add_argument("--hard", type=float, help="weight of the cross entropy with the nearest codes, the paper's loss")
     sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")
-    sub.add_argument("--tau", type=float, help="how far near reaches, in units of the codes' spacing")
+    sub.add_argument(
+        "--tau", type=float, help="how far near reaches, as a share of the nearest code's squared distance"
+    )
     sub.add_argument("--expected", type=float, help="weight of the squared error of the expected code")
     sub.add_argument("--balance", type=float, help="from every token counts alike, 0, to every map does, 1")
     sub.add_argument("--slip", type=float, help="largest share of wrong tokens in the input, 0 to 1")

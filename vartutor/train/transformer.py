@@ -20,7 +20,6 @@ from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.condition import drop_labels
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
-from vartutor.transformer.prior import spacing
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
 
@@ -30,8 +29,8 @@ class Objective:
     """What the transformer is asked for, and what it sees meanwhile."""
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
-    soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
+    soft: float = 0.0  # of the cross entropy with softmax(-‖g - e‖² / (tau d²)), d the nearest code's distance from g
+    tau: float = 0.2  # near codes are nearly right: so much farther, as a share of d², costs a factor e
     expected: float = 0.0  # of the squared error of the expected code
     balance: float = 0.0  # 0: every token counts alike; 1: every map does, the single token and the finest map
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
@@ -88,7 +87,6 @@ class TransformerLoss:
 
     def __init__(self, model: PhotoTransformer, cache: FeatureCache, objective: Objective, bf16: bool = False):
         self.model, self.cache, self.objective, self.bf16 = model, cache, objective, bf16
-        self.tau = objective.tau * spacing(cache.tokenizer.quantizer.codes)
         squares = torch.tensor([p * p for p in model.config.patch_nums])
         shares = squares**-objective.balance
         self.shares = (shares / (shares * squares).sum()).repeat_interleave(squares)  # of every token, 1 in all
@@ -119,7 +117,8 @@ class TransformerLoss:
         entropy = -logp.gather(-1, targets[..., None])[..., 0]
         loss = w.hard * entropy
         if w.soft:
-            near = ((2 * goals @ codes.T - codes.square().sum(1)) / self.tau).softmax(-1)
+            far = torch.cdist(goals, codes).square()
+            near = (-far / (w.tau * far.amin(-1, keepdim=True).clamp(min=1e-6))).softmax(-1)
             loss = loss - w.soft * (near * logp).sum(-1)
         if w.expected:
             loss = loss + w.expected * (logp.exp() @ codes - goals).square().mean(-1)

@@ -135,9 +135,10 @@ def force(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Teacher forcing with slips: what the model shall say, and what it sees while it says it.
 
-    In generation, the model sees its own mistakes. So some tokens of the input are not the true ones, but those that
-    the degraded photo suggests; and what comes after aims at correcting them, since every target is the nearest code
-    to what the clean features lack *then*. (Han et al., 2024, do this with random flips: Infinity, section 3.4.)
+    In generation, the model sees its own mistakes. So some tokens of the input are not the true ones, but drawn from
+    around the degraded photo's rest r, as far from it as the goal g is: with chances ∝ exp(-‖r - e‖² / ‖r - g‖²). What
+    comes after aims at correcting them, since every target is the nearest code to what the clean features lack *then*.
+    (Han et al., 2024, do this with random flips: Infinity, section 3.4.)
 
     Args:
         clean, degraded: features of the clean photo and of the degraded one, for every scale group.
@@ -152,12 +153,21 @@ def force(
     targets, goals, inputs, rests = [], [], [], []
     for k in range(len(quantizer.patch_nums)):
         goal, rest = (quantizer.rest(f, f_hat, k) for f in (clean, degraded))
-        idx, guess = (quantizer.lookup(z.transpose(1, 2)[..., None]) for z in (goal, rest))
-        slipped = torch.rand(idx.shape, generator=generator) < share
+        said = idx = quantizer.lookup(goal.transpose(1, 2)[..., None])
+        if slip:
+            slipped = (torch.rand(idx.shape, generator=generator) < share).to(idx.device)
+            said = torch.where(slipped, _guess(quantizer.codes, rest, goal, generator), idx)
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
-        f_hat, following = quantizer.step(f_hat, torch.where(slipped.to(idx.device), guess, idx), k)
+        f_hat, following = quantizer.step(f_hat, said, k)
         targets.append(idx)
         goals.append(goal)
         rests.append(rest)
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
+
+
+def _guess(codes: Tensor, rest: Tensor, goal: Tensor, generator: Generator | None) -> Tensor:
+    """Codes around the rests (B, n, C) -> (B, n) int64."""
+    reach = (rest - goal).square().sum(-1).mean(1)[:, None, None].clamp(min=1e-6)  # one per image and map
+    chances = ((2 * rest @ codes.T - codes.square().sum(1)) / reach).softmax(-1)
+    return torch.multinomial(chances.flatten(0, 1).cpu(), 1, generator=generator).view(rest.shape[:2]).to(rest.device)
