@@ -336,7 +336,7 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config
     assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
     with raises_user_error(tmp_path / "t", "no convolutional"):
         find_cnn(str(tmp_path / "t"))
-    with raises_user_error(tmp_path / "c", "which model"):
+    with raises_user_error(tmp_path / "c", "holds a cnn"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
         find_cnn(str(tmp_path))
