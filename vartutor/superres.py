@@ -1,4 +1,4 @@
-"""Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles whose latents are blended."""
+"""Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles that are decoded and blended."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ from vartutor.transformer.photo import PhotoTransformer, restore_latents
 from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
 
 MAX_SIDE = 4096
-CELL = 4  # pixels of the degraded photo along a latent of the first group
-HALO = 8 * CELL  # how far a latent reaches in the decoder, in pixels of the degraded photo
+CELL = 4  # pixels of the degraded photo along a latent of the first group; bicubic enlargement reaches less far
 
 
 class SuperResolver:
     """Restores photos with a transformer and its tokenizer.
 
-    A photo is cut into tiles of the size that the model was trained on. Every tile becomes tokens; the latents of
-    overlapping tiles are averaged, with weights that fall towards a tile's border; the decoder then sees one seamless
-    map. Large photos are done block by block, with so much of their surroundings that the blocks fit exactly.
+    A photo is cut into tiles of the size that the model was trained on. Every tile becomes tokens, and these a picture;
+    overlapping pictures are averaged, with weights that fall towards a tile's border. (To average latents, and decode
+    them as one map, as VARSR does, needs tiles much larger than what a latent sees: ours at ×1 has 4 × 4 of them, so
+    all know of the tile's border, and without it the decoder goes wrong.) Large photos are done block by block.
 
     Args:
         model, tokenizer: in evaluation mode.
@@ -138,22 +138,21 @@ class SuperResolver:
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
         blocks = list(regions(*padded.shape[-2:], self.block))
-        halo = HALO + max(fix.margin for fix in fixes.values())
+        halo = CELL + max(fix.margin for fix in fixes.values())
         surroundings = [block.grown(halo, *padded.shape[-2:]) for block in blocks]
         plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
             canvases = {s: self._canvas(s, around) for s in scales}
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
-                for s, f_hats in self._latents(padded, part, seed, options).items():
-                    if s in canvases:
-                        self._lay(canvases[s], f_hats, part, s, around)
+                for s, images in self._restore(padded, part, scales, seed, fidelity, options).items():
+                    for t, picture in zip(part, images.cpu(), strict=True):
+                        canvases[s].add(picture, (t.top - around.top) * s, (t.left - around.left) * s)
                 done += len(part)
                 progress(done, total)
             for s, canvas in canvases.items():
                 seen = upscale_bicubic(padded[None, :, around.top : around.bottom, around.left : around.right], (s,))[s]
-                decoded = self._decode(canvas, seen, s, fidelity)
-                fixed = fixes[s].local(decoded, seen[0])
+                fixed = fixes[s].local(canvas.mean(), seen[0])
                 place, own = _places(block, around, s, out[s])
                 fixes[s].observe(fixed[own], seen[0][own])
                 out[s][place] = to_uint8(fixed[own])
@@ -162,27 +161,21 @@ class SuperResolver:
         return {s: _like(image, pixels) for s, pixels in out.items()}
 
     def _canvas(self, s: int, around: Region) -> Canvas:
-        channels = self.tokenizer.quantizer.codes.shape[1]
-        size, overlap = (side * s // CELL for side in (self.tile, self.overlap))
-        sides = ((end - begin) * s // CELL for begin, end in ((around.top, around.bottom), (around.left, around.right)))
-        return Canvas(channels, *sides, ramp(size, overlap))
+        height, width = (around.bottom - around.top) * s, (around.right - around.left) * s
+        return Canvas(3, height, width, ramp(self.tile * s, self.overlap * s))
 
-    def _latents(self, photo: Tensor, part: list[Tile], seed: int, options: dict) -> dict[int, Tensor]:
-        """f_hat of every tile at the end of every scale group: {s: (B, C, h_s, w_s)}."""
+    @torch.no_grad()
+    def _restore(
+        self, photo: Tensor, part: list[Tile], scales: Sequence[int], seed: int, w: float, options: dict
+    ) -> dict[int, Tensor]:
+        """Every tile's picture: {s: (B, 3, s tile, s tile)}."""
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
         tokens = self.model.config.tokens
         draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
         crops, draws = crops.to(self.device), draws.to(self.device)
-        return restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
-
-    def _lay(self, canvas: Canvas, f_hats: Tensor, part: list[Tile], s: int, around: Region) -> None:
-        for tile, f_hat in zip(part, f_hats.cpu(), strict=True):
-            canvas.add(f_hat, (tile.top - around.top) * s // CELL, (tile.left - around.left) * s // CELL)
-
-    @torch.no_grad()
-    def _decode(self, canvas: Canvas, seen: Tensor, s: int, w: float) -> Tensor:
-        f_hat = canvas.mean()[None].to(self.device)
-        return decode_faithfully(self.tokenizer, self.fidelity, f_hat, seen.to(self.device), s, w)[0].cpu()
+        f_hats = restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
+        seen = upscale_bicubic(crops, scales)
+        return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
 
 
 def _places(block: Region, around: Region, s: int, out: Tensor) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
