@@ -27,8 +27,9 @@ from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.launch import launch
 from vartutor.train.loop import Trainer
 from vartutor.train.processes import Process
-from vartutor.train.runs import trained_tokenizer, trained_transformer
+from vartutor.train.runs import trained_start, trained_tokenizer, trained_transformer
 from vartutor.train.sources import PhotoSource
+from vartutor.train.transformer import make_transformer
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16)
@@ -48,8 +49,12 @@ def frozen_tokenizer():
 
 
 def train(what, out, resume=False, **changes):
-    tokenizer = frozen_tokenizer() if what == "transformer" else None
-    return launch(what, settings(what, **changes), Path(out), tokenizer=tokenizer, resume=resume)
+    run, options = settings(what, **changes), {}
+    if what != "tokenizer":
+        options["tokenizer"] = frozen_tokenizer()
+    if what == "preference":
+        options["start"] = make_transformer(run.profile, options["tokenizer"], run.objective).requires_grad_(False)
+    return launch(what, run, Path(out), resume=resume, **options)
 
 
 def start(*args, **options):
@@ -77,7 +82,10 @@ with this_process() as process:
     torch.save(found, out / f"{{process.rank}}.pt")
 """
 
-NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-2", "transformer-fsdp-2")
+NAMES = (
+    "tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-2", "transformer-fsdp-2", "preference-ddp-1",
+    "preference-fsdp-1",
+)  # fmt: skip
 
 
 def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
@@ -100,6 +108,7 @@ def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
         assert all(torch.allclose(of[name]["averaged"][k], v, atol=1e-4) for k, v in alone["averaged"].items())
     assert trained_tokenizer(of["tokenizer-fsdp-1"]).quantizer.tokens == 85
     trained_transformer(of["transformer-fsdp-2"])
+    trained_start(of["preference-fsdp-1"])
 
 
 KILL = f"""

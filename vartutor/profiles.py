@@ -50,6 +50,7 @@ class Profile:
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
     bridge: int = 128  # hidden channels between the groups
     tokenizer_steps: int = 20000
+    tokenizer_lr: float = 2e-3
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
@@ -99,8 +100,9 @@ PROFILES = {
             codes=4096,
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
-            tokenizer_steps=25000,
-            full_batch=384,  # this, the tokenizer's steps and the transformer's (200 epochs) are the paper's
+            tokenizer_steps=25_000,
+            tokenizer_lr=2.5e-4,
+            full_batch=384,  # this, both step counts (the transformer's are 200 epochs) and both rates are the paper's
             lesson_steps=2000,
             draw_steps=2000,
             cnn_width=256,
@@ -115,11 +117,10 @@ PROFILES = {
                 prior=False,
                 checkpointing=True,
                 steps=13_000,
-                lr=1e-4,
+                lr=1e-3,
                 hard=1.0,
                 soft=0.0,
-                preference_steps=20_000,
-                preference_lr=2e-5,
+                preference_steps=1500,
             ),
         ),
     )

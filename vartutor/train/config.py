@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from vartutor.errors import UserError, first_line
 from vartutor.profiles import Profile
 from vartutor.train.loop import LoopConfig
+from vartutor.train.preference import Preference
 from vartutor.train.tokenizer import Losses
 from vartutor.train.transformer import Objective
 
@@ -23,6 +24,7 @@ class RunConfig:
     loop: LoopConfig
     losses: Losses = field(default_factory=Losses)  # of a tokenizer
     objective: Objective = field(default_factory=Objective)  # of a transformer
+    preference: Preference = field(default_factory=Preference)  # of fine-tuning one
     batch: int = 1  # images per step, over all processes
     accumulate: int = 1  # rounds of forward and backward per step
     strategy: str = "ddp"  # ddp: every process holds all weights; fsdp: each a share
@@ -37,12 +39,15 @@ class RunConfig:
 
     @classmethod
     def of(cls, what: str, profile: Profile) -> "RunConfig":
-        """The profile's settings for a ``tokenizer`` or a ``transformer``."""
+        """The profile's settings for a ``tokenizer``, a ``transformer`` or a ``preference``."""
         recipe, batch = profile.transformer, profile.full_batch or profile.batch_size
         if what == "tokenizer":
-            return cls(profile, LoopConfig(profile.tokenizer_steps, lr=2e-3), batch=batch)
+            return cls(profile, LoopConfig(profile.tokenizer_steps, profile.tokenizer_lr), batch=batch)
         objective = Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-        return cls(profile, LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05), objective=objective, batch=batch)
+        loop = LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05)
+        if what == "preference":
+            loop = replace(loop, steps=recipe.preference_steps, lr=recipe.preference_lr, log_every=10)
+        return cls(profile, loop, objective=objective, batch=batch)
 
     def check(self, processes: int) -> None:
         """Whether the settings fit each other and the number of processes.
