@@ -11,7 +11,7 @@ from vartutor.data.pairs import make_pairs, pyramid, upscale_bicubic
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
-from vartutor.superres import CELL, HALO
+from vartutor.superres import REACH
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.train.checkpoint import load_state
@@ -82,14 +82,14 @@ def test_an_output_sees_no_more_than_the_halo(tokenizer, trained):
     for gradient, cell in zip(seen, (1, 4), strict=True):
         rows = gradient.abs().sum((0, 1, 3)).nonzero().flatten() // cell
         reach = max(middle - rows.min().item(), rows.max().item() - middle)
-        assert 1 < reach <= HALO // CELL
+        assert 1 < reach <= REACH
 
 
 def test_a_part_of_a_canvas_decodes_as_the_whole(tokenizer, trained):
     f_hat, photo = torch.randn(1, 16, 30, 30), torch.rand(1, 3, 120, 120) * 2 - 1
     whole = decode_faithfully(tokenizer, trained, f_hat, photo, 4, 1.0)
     part = decode_faithfully(tokenizer, trained, f_hat[..., 5:, :21], photo[..., 20:, :84], 4, 1.0)
-    reach = HALO // CELL
+    reach = REACH
     inner = whole[..., 4 * (5 + reach) :, : 4 * (21 - reach)], part[..., 4 * reach :, : -4 * reach]
     assert torch.allclose(*inner, atol=1e-5)
 

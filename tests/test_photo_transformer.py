@@ -8,7 +8,7 @@ from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.transformer.attention import block_causal_mask, grid_angles
-from vartutor.transformer.condition import PhotoPrefix, drop_labels
+from vartutor.transformer.condition import Condition, PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents
@@ -175,3 +175,14 @@ def test_latents_at_the_end_of_every_group(tokenizer, photos):
 def test_widths_that_do_not_divide(raises_user_error):
     with raises_user_error("width 30", "4 heads"):
         NextScaleTransformer(TransformerConfig((1, 2), 8, 4, 30, 1, 4))
+
+
+def test_without_rotations_the_prefix_has_the_last_maps_places():
+    config = TransformerConfig((1, 2, 4), 32, 8, 32, 1, 2, rope=False)
+    body = NextScaleTransformer(config)
+    zero = Condition(torch.zeros(1, 32), torch.zeros(1, 16, 32), ((4, 4),))
+    places = body.embed_start(zero)[0, :16]
+    assert torch.equal(places, body.pos[0, -16:])
+    coarse = Condition(torch.zeros(1, 32), torch.zeros(1, 4, 32), ((2, 2),))
+    means = places.view(2, 2, 2, 2, 32).mean((1, 3)).flatten(0, 1)
+    assert torch.allclose(body.embed_start(coarse)[0, :4], means, atol=1e-6)

@@ -152,7 +152,7 @@ class NextScaleTransformer(nn.Module):
             start = start + self.prior.embed(rest)
         if condition.prefix is None:
             return start
-        return torch.cat([condition.prefix, start], 1)
+        return torch.cat([condition.prefix + self._prefix_position(condition.sizes), start], 1)
 
     def embed_inputs(self, inputs: Tensor, k: int, rest: Tensor | None = None) -> Tensor:
         """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape."""
@@ -164,6 +164,14 @@ class NextScaleTransformer(nn.Module):
             return 0.0
         begin = sum(p * p for p in self.config.patch_nums[:k])
         return self.pos[:, begin : begin + self.config.patch_nums[k] ** 2]
+
+    def _prefix_position(self, sizes: tuple[tuple[int, int], ...]) -> Tensor | float:
+        """The last map's table, shrunk to the prefix: so the paper places all its maps, by third-party notes."""
+        if self.config.rope:
+            return 0.0
+        side = self.config.patch_nums[-1]
+        table = self.pos[:, -(side**2) :].unflatten(1, (side, side)).movedim(-1, 1)
+        return torch.cat([F.interpolate(table, size=s, mode="bilinear").flatten(2).mT for s in sizes], 1)
 
     def angles(self, condition: Condition) -> Tensor | None:
         """(P + L, dim / 2) for the whole sequence, or None for learned positions."""
