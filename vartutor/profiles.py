@@ -1,6 +1,6 @@
 """Every size and step count of the course, in one place: ``smoke``, ``cpu`` and ``gpu``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vartutor.errors import UserError
 
@@ -136,3 +136,12 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def toy(profile: Profile) -> Profile:
+    """The profile with all its parts, at sizes that train in seconds: for dry runs."""
+    side = 64 // (16 if profile.autoencoder == "var" else 4)
+    groups = (side // 4,), (side // 2,), (side,)
+    recipe = replace(profile.transformer, width=64, depth=2, heads=2)
+    sizes = {"image_size": 64, "eval_crops": 1, "width": 32, "codes": 64, "channels": 8, "bridge": 8}
+    return replace(profile, **sizes, groups=groups, transformer=recipe)

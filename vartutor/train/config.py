@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from vartutor.errors import UserError, first_line
-from vartutor.profiles import Profile
+from vartutor.profiles import Profile, toy
 from vartutor.train.loop import LoopConfig
 from vartutor.train.preference import Preference
 from vartutor.train.tokenizer import Losses
 from vartutor.train.transformer import Objective
 
 STRATEGIES = ("ddp", "fsdp")
+DRY_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class RunConfig:
         if what == "preference":
             loop = replace(loop, steps=recipe.preference_steps, lr=recipe.preference_lr, log_every=10)
         return cls(profile, loop, objective=objective, batch=batch)
+
+    def dry(self, processes: int) -> "RunConfig":
+        """The same run at toy size, on the course's photos: a few steps that pass through everything.
+
+        The batch is the same for 1, 2 and 4 processes, so that such a run can go on with another number of them.
+        """
+        rounds = min(self.accumulate, 2)
+        loop = replace(self.loop, steps=DRY_STEPS, save_every=2, log_every=1)
+        sizes = {"profile": toy(self.profile), "loop": loop, "accumulate": rounds, "images_every": DRY_STEPS // 2}
+        batch = rounds * (4 if 4 % processes == 0 else processes)
+        return replace(self, **sizes, batch=batch, data="photos", workers=1, compile=False, tensorboard=False)
 
     def check(self, processes: int) -> None:
         """Whether the settings fit each other and the number of processes.

@@ -25,7 +25,7 @@ from vartutor.train.config import RunConfig
 from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.preference import PreferenceLoss
 from vartutor.train.processes import Process, this_process
-from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
+from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source, name_sets
 from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer
 from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
@@ -66,7 +66,7 @@ def launch(
             model, loss, more = _preference(run, process, seed, tokenizer, **options)
         else:
             model, loss, more = _transformer(run, process, seed, tokenizer, new=not resume, **options)
-        more["info"] |= {"seed": seed, "steps": run.loop.steps, **(origin or {})}
+        more["info"] |= {"seed": seed, "steps": run.loop.steps, "run": _record(run, process), **(origin or {})}
         trainer = DistributedTrainer(model, loss, run, out, process=process, seed=seed, **more)
         if resume:
             trainer.resume()
@@ -169,6 +169,13 @@ def _around(
         "groups": lambda module: decay_groups(module, run.loop.weight_decay),
         "sample": sample,
     }
+
+
+def _record(run: RunConfig, process: Process) -> dict:
+    """What the model's record says of how it was trained."""
+    names = "batch", "accumulate", "strategy", "bf16", "degradation"
+    data = {"data": name_sets(run.data), "image_size": run.profile.image_size, "processes": process.size}
+    return {name: getattr(run, name) for name in names} | data
 
 
 def make_source(run: RunConfig, process: Process, seed: int, degraded: bool) -> Source:
