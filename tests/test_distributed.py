@@ -147,6 +147,13 @@ def test_one_process_resumes_bit_for_bit(tmp_path):
     assert start("tokenizer", tmp_path / "cut", steps=8, resume=True) == whole
 
 
+def test_weights_that_no_scale_takes_do_not_stop_a_resumed_run(tmp_path):
+    short = replace(SMOKE, groups=((2,), (4,), (8,)))  # three maps, four φ
+    whole = start("tokenizer", tmp_path / "whole", steps=6, profile=short)
+    start("tokenizer", tmp_path / "cut", steps=6, profile=short, max_hours=1e-9)
+    assert start("tokenizer", tmp_path / "cut", steps=6, profile=short, resume=True) == whole
+
+
 def test_a_request_to_terminate_saves_first(tmp_path, monkeypatch):
     original = DistributedTrainer._step
 
