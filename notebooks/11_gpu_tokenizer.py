@@ -52,7 +52,8 @@ from vartutor.show.figures import image_grid, show, smooth
 from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
-work = Path(tempfile.mkdtemp())  # runs of this chapter go here
+room = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # runs of this chapter go here
+work = Path(room.name)
 print(session)
 
 # %% [markdown]
@@ -164,11 +165,13 @@ module = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # what
 
 def command(processes, *words):
     train = ["-m", "vartutor", "train", "tokenizer", "--profile", "gpu", "--config", str(config)]
-    print(f"torchrun --nproc-per-node {processes}", shlex.join(train).replace(str(config), config.name), *words[:1])
-    return [*module, "--nproc-per-node", str(processes), *train, *map(str, words)]
+    train += map(str, words)
+    shown = shlex.join(train).replace(str(config), config.name).replace(str(work), "runs")
+    print(f"torchrun --nproc-per-node {processes} {shown}")
+    return [*module, "--nproc-per-node", str(processes), *train]
 
 
-_ = command(8, "--out runs/tokenizer")
+_ = command(8, "--out", work / "tokenizer")
 
 # %% [markdown]
 # And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, shards read by worker processes, states written in shards, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest.
@@ -194,16 +197,18 @@ victim = psutil.Process(job.pid).children()[0]
 victim.kill()  # kill -9 of one of the two
 code = job.wait()
 states = sorted(path.name for path in out.glob("step-*") if (path / "extra.pt").is_file())
-print("torchrun failed, as it should:", code != 0, " complete states:", len(states))
-assert code != 0 and len(states) == 1
+print("torchrun failed, as it should:", code != 0, " a complete state is left:", bool(states))
+assert code != 0 and states
 
 # %% [markdown]
 # `torchrun` saw one process die, and stopped the other: a run with a missing process would wait for ever. On disk lies one complete state. A state gets its name only when it is complete, and only then does the one before go.
 #
+# (When this chapter was written, the run would *not* go on: weights that no scale takes never get a gradient, so the optimizer's state lacked them. The full ladder has no such weights; the toy one has. It is mended, and tested. That is what dry runs are for.)
+#
 # How is it saved? Each process wrote its own share of weights and averages, all at once. When they are read, they may be dealt out anew, to any number of processes. So the run goes on with **one** process, if that is all you have got left:
 
-# %%
-saved = int(states[0].split("-")[1])
+# %% tags=["nbval-ignore-output"]
+saved = int(states[-1].split("-")[1])
 words = ["--dry-run", "--resume", "--out", out, "--set", f"data={work / 'data'}", "--set", f"loop.steps={saved + 3}"]
 done = subprocess.run(command(1, *words), env=environment, capture_output=True, text=True)
 rows = np.genfromtxt(out / "log.csv", delimiter=",", names=True, deletechars="")
@@ -266,7 +271,7 @@ for s in (1, 2, 4):
     print(f"×{s}: the last eighth is {halves[1] - halves[0]:+.2f} dB above the one before")
 
 # %% [markdown]
-# Hardly anything: at this size, twice the steps would buy little. Do the same with your own log before you pay for a second run.
+# Still a few tenths of a decibel. So this run had not learnt all it could. But the learning rate falls in that stretch, and a falling rate always brings something: it is a hint that more steps would pay, not a proof. Do the same with your own log before you pay for a second run.
 #
 # ## What goes wrong, and what helps?
 #
@@ -280,7 +285,7 @@ for s in (1, 2, 4):
 # | all waits, nothing is printed | one process is gone, or its network | `NCCL_DEBUG=INFO`; kill all, `--resume` |
 # | each resumed run is slower | another machine with fewer cores | compare seconds per step in `log.csv` |
 #
-# The first two, and the third, were provoked on CPUs. The others are from experience with such runs in general, not with this one.
+# That a loss which is no number stops the run is tested; collapse was provoked in chapters 02 and 04. The other lines come from how these tools work in general, not from this run.
 #
 # ## What breaks if every process draws the same photos?
 #
@@ -343,7 +348,7 @@ for name, values in table.items():
 #
 # As *safetensors*: numbers, and nothing that runs when it is opened; a `.pth` file can execute code. Rounded to float16, with a checksum, and with a **model card**: what it is, what it was trained on, under which licence, how good, and what it cannot do. The command refuses weights that float16 cannot hold.
 #
-# `vartutor publish runs/tokenizer --profile gpu --out published --licence CC-BY-NC-4.0` writes all of it. The same, for the dry run:
+# `vartutor publish runs/tokenizer --profile gpu --out published --licence LICENCE` writes all of it. The same, for the dry run:
 
 # %%
 from vartutor.train.publish import publish

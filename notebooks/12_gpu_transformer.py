@@ -51,7 +51,8 @@ from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 gpu = get_profile("gpu")
-work = Path(tempfile.mkdtemp())  # runs of this chapter go here
+room = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # runs of this chapter go here
+work = Path(room.name)
 print(session)
 
 # %% [markdown]
@@ -272,7 +273,7 @@ with_places = moved(model)
 model.body._prefix_position = lambda sizes: 0.0  # as it was
 without = moved(model)
 print(f"shuffling the photo moves the logits by {with_places:.0e} with places, by {without:.0e} without")
-assert without < 1e-5 < 10 * without < with_places
+assert with_places > 1000 * without
 
 # %% [markdown]
 # **What you should see.** Without places, a shuffled photo gives the same answer, but for rounding. Such a model would have trained. Its loss would have fallen, for the *content* of the photo says much. After days it would have drawn a plausible photo with everything in the wrong spot, and somebody would have blamed the learning rate.
