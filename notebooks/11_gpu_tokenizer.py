@@ -233,10 +233,10 @@ print(len(log), "rows:", *log.dtype.names[:6], "…")
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
 axes[0].plot(log["step"], smooth(log["loss"], 10), color=COLORS["model"])
-axes[0].set(title="loss", yscale="log")
+axes[0].set(title="loss", ylim=(0.3, 1.1))
 for s, color in zip((1, 2, 4), (COLORS["rest"], COLORS["token"], COLORS["model"]), strict=True):
     axes[1].plot(log["step"], smooth(log[f"psnr{s}"], 10), color=color, label=f"×{s}")
-axes[1].set(title="PSNR of the batch (dB)", ylim=(22, 33))
+axes[1].set(title="PSNR of the batch (dB)", ylim=(22, 34))
 axes[1].legend()
 axes[2].plot(log["step"], smooth(coarse, 10), color=COLORS["token"], label="maps 2 to 5")
 axes[2].plot(log["step"], smooth(fine, 10), color=COLORS["other"], label="maps 6 to 8")
@@ -248,15 +248,15 @@ for ax in axes:
 show(
     figure,
     "The CPU-size run: what log.csv of a full run holds too.",
-    "Three panels over 20,000 steps: the loss falls steeply, then slowly; PSNR at three scales rises by several "
+    "Three panels over 20,000 steps: the loss falls steeply, then hovers; PSNR at three scales rises by several "
     "decibels and flattens; the codes used per batch by coarse and by fine maps stay well above zero to the end.",
 )
 
 # %% [markdown]
 # **What you should see.** Four signs of health.
 #
-# 1. The *loss* falls steeply, then slowly, and never jumps to another level.
-# 2. *All three* PSNR curves rise together. One that lags shows a group that is starved.
+# 1. The *loss* falls steeply in the first steps, then hovers. It holds the quantizer's term beside the pixels', and says little from then on, unless it jumps to another level.
+# 2. *All three* PSNR curves go on rising, together, long after the loss has stopped falling. One that lags shows a group that is starved.
 # 3. The *coarse maps keep using many codes*. Collapse begins there, and the loss hides it, since these maps have few tokens (chapters 02 and 04).
 # 4. The *sample images* in `samples/` look right. A bug in colours or borders has no curve.
 #

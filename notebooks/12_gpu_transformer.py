@@ -244,7 +244,7 @@ show(
 #
 # ## What breaks if the prefix has no places?
 #
-# This one is ours. Until this chapter was written, the profile of the published size had a fault that no test saw: the model uses learned positions, as VAR does, but the *prefix* had none. The course's small model, with rotations, was never affected.
+# This one is ours. Until shortly before this chapter was finished, the profile of the published size had a fault that no test saw: the model uses learned positions, as VAR does, but the *prefix* had none. The course's small model, with rotations, was never affected.
 #
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 
@@ -278,7 +278,7 @@ assert with_places > 1000 * without
 # %% [markdown]
 # **What you should see.** Without places, a shuffled photo gives the same answer, but for rounding. Such a model would have trained. Its loss would have fallen, for the *content* of the photo says much. After days it would have drawn a plausible photo with everything in the wrong spot, and somebody would have blamed the learning rate.
 #
-# Now the prefix takes the places of the last map, shrunk to its size; so does the paper, by third-party notes.
+# Now the prefix takes the places of the last map, at its own size (our choice; the notes say that the paper shrinks one table to all its maps).
 #
 # A dry run proves that a path can be *walked*. That it leads to the right place, only a question like this one can prove: change what must matter, and see whether it does.
 #

@@ -39,8 +39,10 @@ def settings(what, steps=20, **changes):
     run = RunConfig.of(what, SMOKE)
     loop = replace(run.loop, steps=steps, lr=3e-4, log_every=1, save_every=5)
     # What is drawn for every process on its own would differ from one process's draws.
-    losses = replace(run.losses, bypass=0.0, revive_every=0)
-    return replace(run, loop=loop, losses=losses, **{"batch": 4, "degradation": "course"} | changes)
+    losses, objective = replace(run.losses, bypass=0.0, revive_every=0), replace(run.objective, slip=0.0)
+    return replace(
+        run, loop=loop, losses=losses, objective=objective, **{"batch": 4, "degradation": "course"} | changes
+    )
 
 
 def frozen_tokenizer():

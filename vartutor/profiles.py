@@ -16,13 +16,15 @@ class Recipe:
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
-    steps: int = 5000
+    batch: int = 8  # photos per step on one machine; more steps teach more than larger ones
+    steps: int = 3600
     lr: float = 1e-3
-    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    hard: float = 0.0  # this and the next five: see vartutor.train.transformer.Objective
     soft: float = 1.0
-    tau: float = 0.1
+    tau: float = 0.2
     expected: float = 0.0
-    slip: float = 0.0
+    balance: float = 0.5
+    slip: float = 0.7
     fidelity_steps: int = 4000  # of the fidelity module, afterwards
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
     preference_lr: float = 2e-4
@@ -55,6 +57,8 @@ class Profile:
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
     draw_steps: int = 1000  # chapter 06: a transformer that draws
+    study_steps: int = 300  # chapter 07: transformers that are compared
+    study_size: tuple[int, int, int] = (128, 4, 4)  # their width, depth and heads
     cnn_width: int = 128  # the convolutional baseline of chapter 07
     cnn_blocks: int = 12
     baseline_steps: int = 20000
@@ -65,6 +69,10 @@ class Profile:
     def lr_size(self) -> int:
         """Side of the degraded photo in pixels."""
         return self.image_size // max(self.scales)
+
+    def batch_of(self, run: str) -> int:
+        """Photos per step of a ``tokenizer``, ``transformer`` or ``preference``, over all processes."""
+        return self.full_batch or (self.batch_size if run == "tokenizer" else self.transformer.batch)
 
 
 PROFILES = {
@@ -83,10 +91,12 @@ PROFILES = {
             rvq_steps=5,
             lesson_steps=3,
             draw_steps=3,
+            study_steps=2,
+            study_size=(32, 2, 2),
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
-            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5, preference_steps=5),
+            transformer=Recipe(width=32, depth=2, heads=2, batch=2, steps=5, fidelity_steps=5, preference_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -116,10 +126,13 @@ PROFILES = {
                 rope=False,
                 prior=False,
                 checkpointing=True,
+                batch=32,
                 steps=13_000,
                 lr=1e-3,
                 hard=1.0,
                 soft=0.0,
+                balance=0.0,
+                slip=0.0,
                 preference_steps=1500,
             ),
         ),

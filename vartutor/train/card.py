@@ -9,6 +9,7 @@ LIMITS = {
     "tokenizer": "It stores photographs with a loss: fine texture, small text and faces come back changed.",
     "transformer": "It draws what is likely, not what was there. Its photos prove nothing: do not identify people, "
     "read number plates or documents, or judge medical or forensic pictures by them.",
+    "cnn": "It is sure of what it can know and smooth elsewhere; damage that it was not trained on stays.",
     "fidelity": "It brings back what the degraded photo shows, its noise and blocks included.",
 }
 
@@ -21,7 +22,8 @@ def write_card(file: str, entry: dict) -> str:
         entry: of the manifest.
     """
     kind = file.split("_")[0]
-    rows = {key: entry[key] for key in ("sha256", "licence", "command", "commit", "seed", "steps", "seconds")}
+    kept = ("sha256", "licence", "command", "commit", "seed", "steps", "seconds")
+    rows = {key: entry[key] for key in kept if key in entry}
     over = {key: f"over {key} {entry[key]}" for key in ("tokenizer", "transformer") if isinstance(entry.get(key), str)}
     parts = [
         f"---\nlicense: {entry['licence'].lower()}\nlibrary_name: vartutor\npipeline_tag: image-to-image\n---",

@@ -41,14 +41,13 @@ class RunConfig:
     @classmethod
     def of(cls, what: str, profile: Profile) -> "RunConfig":
         """The profile's settings for a ``tokenizer``, a ``transformer`` or a ``preference``."""
-        recipe, batch = profile.transformer, profile.full_batch or profile.batch_size
+        recipe, batch = profile.transformer, profile.batch_of(what)
         if what == "tokenizer":
             return cls(profile, LoopConfig(profile.tokenizer_steps, profile.tokenizer_lr), batch=batch)
-        objective = Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
         loop = LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05)
         if what == "preference":
             loop = replace(loop, steps=recipe.preference_steps, lr=recipe.preference_lr, log_every=10)
-        return cls(profile, loop, objective=objective, batch=batch)
+        return cls(profile, loop, objective=Objective.of(recipe), batch=batch)
 
     def dry(self, processes: int) -> "RunConfig":
         """The same run at toy size, on the course's photos: a few steps that pass through everything.

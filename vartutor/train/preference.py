@@ -202,7 +202,7 @@ def train_preference(
     torch.manual_seed(seed)
     recipe = profile.transformer
     model = copy.deepcopy(start).requires_grad_(True)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.transformer.batch, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(
         steps=steps or recipe.preference_steps, lr=lr or recipe.preference_lr, weight_decay=0.05, log_every=10

@@ -11,13 +11,15 @@ from torch import nn
 
 from vartutor.checkpoints import checkpoint_name
 from vartutor.data.crops import eval_crops
+from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.baseline import trained_cnn
 from vartutor.train.card import write_card
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, score_restorer
+from vartutor.train.evaluate import DECODES, course_pairs, score_images, score_restorer
 from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
 from vartutor.train.tokenizer import evaluate_tokenizer
 
@@ -28,8 +30,10 @@ WHAT = {
     "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
+    "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-KEPT = ("command", "commit", "seed", "run", "config", "prefix", "prior", "losses", "objective", "preference", "start")
+KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
+KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
 @torch.no_grad()
@@ -45,13 +49,14 @@ def publish(
 ) -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``tokenizer_LADDER``, ``transformer_NAME`` or ``fidelity_NAME.safetensors``. What a model was trained
-    over must lie in the folder already; its checksum becomes part of the entry.
+    The file is ``tokenizer_LADDER``, ``transformer_NAME``, ``fidelity_NAME`` or ``cnn_NAME.safetensors``; the name of
+    a CNN without heads for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was
+    trained over must lie in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
         folder: of the checkpoints; the course's own if left out. Another one gets a model card too, ``NAME.md``.
-        name: of a transformer.
+        name: of a transformer, its fidelity module or a CNN.
         licence: of the weights, as SPDX names it.
 
     Returns:
@@ -117,7 +122,21 @@ def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
     )
 
 
-MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "preference": _transformer, "fidelity": _fidelity}
+def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    net, pairs = trained_cnn(state), course_pairs(profile)
+    heads = net.config.heads
+    own = name if set(heads) == set(SCALES) else name + "".join(f"_x{s}" for s in sorted(heads))
+    metrics = {"split": "test"} | score_images(net.restore(pairs.lr), pairs)
+    return checkpoint_name("cnn", own), net, WHAT["cnn"], {"metrics": metrics}
+
+
+MAKERS = {
+    "tokenizer": _tokenizer,
+    "transformer": _transformer,
+    "preference": _transformer,
+    "fidelity": _fidelity,
+    "cnn": _cnn,
+}
 
 
 def _same(folder: Path, file: str, model: nn.Module) -> str:
