@@ -18,6 +18,7 @@ from vartutor.data.images import read_image
 from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import sharded
@@ -354,3 +355,37 @@ def test_the_command_resumes_a_transformer_that_was_killed(tmp_path, capsys):
     assert main([*call, "--resume"]) == 0
     assert load_state(out / "state.pt")["step"] == 2
     assert "1e-09 hours are over; --resume goes on" in capsys.readouterr().err
+
+
+def test_a_dry_run_is_the_same_run_at_toy_size():
+    told = read_config(RunConfig.of("transformer", get_profile("gpu")), None, ["strategy=fsdp", "accumulate=6"])
+    dry = told.dry(2)
+    dry.check(1)
+    dry.check(2)
+    assert dry.batch == told.dry(1).batch  # so that it can go on with another number of processes
+    assert (dry.strategy, dry.accumulate, dry.objective) == ("fsdp", 2, told.objective)
+    kept = ("autoencoder", "scales", "full_batch")
+    assert all(getattr(dry.profile, name) == getattr(told.profile, name) for name in kept)
+    assert dry.profile.transformer == replace(told.profile.transformer, width=64, depth=2, heads=2)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "transformer", "preference"])
+def test_the_settings_that_the_course_ships_fit_eight_processes(name):
+    run = RunConfig.of(name, get_profile("gpu"))
+    told = read_config(run, assets() / "configs" / f"{name}.yaml")
+    told.check(8)
+    assert (told.loop.lr, told.loop.steps, told.batch) == (run.loop.lr, run.loop.steps, run.batch)
+
+
+def test_dry_runs_by_the_command(tmp_path, capsys):
+    call = ["--profile", "gpu", "--dry-run", "--set", "loop.steps=2", "--out"]
+    assert main(["train", "tokenizer", *call, str(tmp_path / "a")]) == 0
+    words = ["train", "transformer", "--tokenizer", str(tmp_path / "a"), "--init", "none.pth"]
+    assert main([*words, *call, str(tmp_path / "b")]) == 0  # no weights of the published size are read
+    words = ["train", "preference", "--model", str(tmp_path / "b")]
+    assert main([*words, *call, str(tmp_path / "c"), "--max-hours", "1e-9"]) == 0
+    assert load_state(tmp_path / "c" / "state.pt")["step"] == 1
+    assert main([*words, *call, str(tmp_path / "c"), "--resume"]) == 0
+    state = load_state(tmp_path / "c" / "state.pt")
+    assert (state["step"], state["info"]["kind"], len(state["rows"])) == (2, "preference", 2)
+    assert state["info"]["run"]["data"] == ["photos"]
