@@ -32,6 +32,8 @@ SEED = 0
 DEVICE = "cpu"
 
 # %%
+import contextlib
+import io
 import os
 import shlex
 import subprocess
@@ -141,8 +143,9 @@ from vartutor.cli import main
 
 tokenizer = work / "tokenizer"
 words = ["--profile", "gpu", "--dry-run", "--set", "loop.steps=2", "--out", str(tokenizer)]
-code = main(["train", "tokenizer", *words])
-assert code == 0
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    assert main(["train", "tokenizer", *words]) == 0
+print(said.getvalue().replace(str(work), "runs"))
 
 # %% tags=["nbval-ignore-output"]
 module = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -419,7 +422,7 @@ ch12.solution("pull")
 # ## In five lines
 #
 # 1. Transformer, preference and benchmark are three commands; each has a file or a line that says whose every setting is.
-# 2. The paper's learning rate is almost ten times what VAR's rule gives for the same weights: watch the warm-up.
+# 2. The paper's learning rate is several times what VAR's rule gives for the same weights: watch the warm-up.
 # 3. Numbers that are known in advance, such as log 2 at the first step, test a run before it costs anything.
 # 4. A dry run walks the path; whether it leads to the right place needs a test of what must matter.
 # 5. What was not run stays an empty cell.
