@@ -16,7 +16,7 @@ from vartutor.tiling import Canvas, cut, pad_to, ramp, starts
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +170,19 @@ def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
         resolver.upscale(torch.zeros(1, 3, 4, 4))
     with raises_user_error("overlap 6"):
         SuperResolver(resolver.model, resolver.tokenizer, overlap=6)
+
+
+def test_tiles_are_those_of_the_training_with_either_autoencoder(resolver):
+    assert (resolver.tile, resolver.overlap) == (16, 4)
+    groups = ((1, 2), (4,), (8,))
+    torch.manual_seed(0)
+    published = TokenizerConfig("hit", groups, codes=32, channels=8, width=32, autoencoder="var", bridge=8)
+    tokenizer = build_tokenizer(published).eval().requires_grad_(False)
+    config = TransformerConfig(tokenizer.quantizer.patch_nums, 32, 8, 32, 1, 2, rope=False)
+    model = PhotoTransformer(config, tokenizer.quantizer.codes, prior=False, patch=4).eval()
+    large = SuperResolver(model, tokenizer)
+    assert (large.tile, large.overlap) == (32, 0)
+    x = photo(32, 32)
+    expected = tokenizer.decode(restore_latents(model, tokenizer, x[None], top_k=1)[4])[0]
+    assert torch.allclose(large.upscale(x, top_k=1)[4], expected, atol=1 / 127)
+    assert large.upscale(photo(20, 40))[2].shape == (3, 40, 80)

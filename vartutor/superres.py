@@ -21,7 +21,6 @@ from vartutor.transformer.photo import PhotoTransformer, restore_latents
 from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
 
 MAX_SIDE = 4096
-CELL = 4  # pixels of the degraded photo along a latent of the first group; bicubic enlargement reaches less far
 
 
 class SuperResolver:
@@ -36,13 +35,13 @@ class SuperResolver:
         model, tokenizer: in evaluation mode.
         fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
         device: what everything is moved to; what is kept of the photo stays in main memory.
-        tile: side of a tile in pixels of the degraded photo.
-        overlap: of neighbouring tiles, a multiple of 4.
+        tile: side of a tile in pixels of the degraded photo; that of the training if left out.
+        overlap: of neighbouring tiles, a multiple of the pixels per latent, 4 or 16; a quarter if left out.
         batch: tiles at once.
         block: pixels a side that are decoded at once; bounds the memory.
 
     Raises:
-        UserError: an overlap that is no multiple of 4 or not smaller than the tile.
+        UserError: an overlap that is no multiple of the pixels per latent, or not smaller than the tile.
     """
 
     def __init__(
@@ -52,17 +51,21 @@ class SuperResolver:
         fidelity: Fidelity | None = None,
         *,
         device: torch.device | str = "cpu",
-        tile: int = 16,
-        overlap: int = 4,
+        tile: int | None = None,
+        overlap: int | None = None,
         batch: int = 32,
         block: int = 384,
     ):
-        if overlap % CELL or tile % CELL or not 0 <= overlap < tile:
-            raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {CELL}, the overlap the smaller")
+        cell = tokenizer.encoder.factor
+        tile = tokenizer.quantizer.groups[0][-1] * cell if tile is None else tile
+        overlap = tile // (4 * cell) * cell if overlap is None else overlap
+        if overlap % cell or tile % cell or not 0 <= overlap < tile:
+            raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {cell}, the overlap the smaller")
         self.device = torch.device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.fidelity = fidelity and fidelity.to(self.device)
-        self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
+        self.tile, self.overlap, self.batch, self.cell = tile, overlap, batch, cell
+        self.block = max(tile, block // cell * cell)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
@@ -127,7 +130,7 @@ class SuperResolver:
         height, width = photo.shape[-2:]
         if max(height, width) > MAX_SIDE:
             raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
-        padded = pad_to(photo, self.tile, CELL)
+        padded = pad_to(photo, self.tile, self.cell)
         options = {
             "temperature": temperature,
             "expected": expected,
@@ -138,7 +141,7 @@ class SuperResolver:
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
         blocks = list(regions(*padded.shape[-2:], self.block))
-        halo = CELL + max(fix.margin for fix in fixes.values())
+        halo = self.cell + max(fix.margin for fix in fixes.values())  # a cell: bicubic enlargement reaches less far
         surroundings = [block.grown(halo, *padded.shape[-2:]) for block in blocks]
         plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
         done, total = 0, sum(map(len, plans))
