@@ -96,10 +96,10 @@ class SuperResolver:
         image: Any,
         scales: Sequence[int] = (1, 2, 4),
         *,
-        fidelity: float = 0.0,
+        fidelity: float | None = None,
         color_fix: str = "none",
-        temperature: float = 1.0,
-        expected: bool = False,
+        temperature: float = 0.5,
+        expected: bool = True,
         top_k: int = 0,
         top_p: float = 0.0,
         guidance: float = 0.0,
@@ -111,9 +111,11 @@ class SuperResolver:
         Args:
             image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
             scales: of 1, 2 and 4.
-            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful).
+            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful); if left
+                out, 1 where the model has such a module.
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
-            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`.
+            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`; chapter 07
+                shows why the mean of the codes is the default.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -124,6 +126,7 @@ class SuperResolver:
             UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
                 that was trained without, an unreadable image, or one of more than 4096 pixels a side.
         """
+        fidelity = float(self.fidelity is not None) if fidelity is None else fidelity
         self.check(scales, fidelity, color_fix)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)

@@ -37,8 +37,9 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
 
     Args:
         temperature: 0 is greedy.
-        options: as for :meth:`SuperResolver.upscale`.
+        options: as for :meth:`SuperResolver.upscale`; if left out, codes are sampled, and fidelity is 0.
     """
+    options = {"expected": False, "fidelity": 0.0} | options
     options = {"top_k": 1} | options if temperature == 0 else {"temperature": temperature} | options
 
     def run(lr: Tensor, seed: int) -> dict[int, Tensor]:
