@@ -66,6 +66,8 @@ from vartutor.tokenizer import load_pretrained
 tokenizer = load_pretrained("hit").to(session.device)
 quantizer, codes = tokenizer.quantizer, tokenizer.quantizer.codes
 pairs = eval_pairs(COURSE, "val", 64, 3)
+
+# %%
 lr, hr = pairs.lr.to(session.device), {s: x.to(session.device) for s, x in pairs.hr.items()}
 with torch.no_grad():
     true = tokenizer.tokenize(hr[4])  # 8 maps, (N, p * p) each
@@ -78,7 +80,7 @@ rows = [lr, *hr.values(), ceiling[4]]
 figure = image_grid(
     [list(x[picks].cpu()) for x in rows],
     labels=["degraded", "clean ×1", "clean ×2", "clean ×4", "its tokens"],
-    height=1.1,
+    height=0.75,
 )
 show(
     figure,
@@ -144,6 +146,8 @@ from vartutor.transformer.photo import PhotoTransformer
 torch.manual_seed(SEED)
 config = TransformerConfig(quantizer.patch_nums, *codes.shape, width=96, depth=3, heads=3, rope=True)
 model = PhotoTransformer(config, codes).to(session.device).eval()
+
+# %%
 prior, h = model.body.prior, torch.zeros(1, 1, 96, device=session.device)
 alpha = prior.log_alpha[k].exp()
 by_hand = -alpha * (rest[:, :, None] - codes).square().sum(-1)
@@ -158,7 +162,6 @@ print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameter
 
 # %%
 from vartutor.transformer.photo import force, pair_features
-from vartutor.transformer.prior import spacing
 
 clean, degraded = pair_features(tokenizer, lr, hr[4])
 targets, goals, inputs, rests = force(tokenizer, clean, degraded)
@@ -167,7 +170,7 @@ ratio = (distances / distances[..., :1]).mean((0, 1)).sqrt()
 print("distance of the nearest codes, the first as unit:", *(f"{x:.2f}" for x in ratio))
 
 # %% [markdown]
-# The tenth code is not much farther than the first. To call nine of them wrong, as wrong as any other code, is a harsh way to teach. So let near codes be nearly right. With $g$ the vector that the token stands for, and $d$ the distance of the code nearest to it:
+# Even the tenth code is only half as far again as the first. To call nine of them wrong, as wrong as any other code, is a harsh way to teach. So let near codes be nearly right. With $g$ the vector that the token stands for, and $d$ the distance of the code nearest to it:
 #
 # $$ L = -\sum_j t_j \log p_j, \qquad t_j \propto \exp\!\left(-\frac{\lVert g - e_j \rVert^2}{\tau\, d^2}\right). $$
 #
@@ -202,6 +205,7 @@ def batches(seed):
     return FeatureCache(tokenizer, crops, COURSE, batches=16, epochs=4, seed=seed)
 
 
+# %%
 objective = Objective(hard=0.0, soft=1.0, tau=recipe.tau, balance=recipe.balance)  # no slips yet
 photo, clean, degraded = batches(SEED).batch()
 targets, goals, inputs, rests = force(tokenizer, clean, degraded)
@@ -225,7 +229,7 @@ changed = (slipped != targets).float().split(squares.tolist(), 1)
 print("new targets after slips, by map:", *(f"{100 * x.mean():.0f} %" for x in changed))
 
 # %% [markdown]
-# (Map 1 comes first, so its target stays. The targets of later maps change nearly all.)
+# (Map 1 comes first, so its target stays. Of the later ones, most change.)
 #
 # ## Train one for a minute
 #
@@ -271,6 +275,7 @@ def quality(images):
     return [psnr(images[s], hr[s], color="rgb").mean().item() for s in (1, 2, 4)]
 
 
+# %%
 calm = {"expected": True, "temperature": 0.5}
 before = restore(model, lr, **calm)
 log = train(model, profile.lesson_steps, SEED)
@@ -359,19 +364,23 @@ ways = {
     "expected, τ = 1": {"expected": True},
     "expected, τ = 0.5": {"expected": True, "temperature": 0.5},
 }
+
+# %%
 dice = torch.Generator(session.device).manual_seed(SEED)
 found = {"bicubic": upscale_bicubic(lr)}
 found |= {name: restore(model, lr, generator=dice, **options) for name, options in ways.items()}
 for name, images in found.items():
     far = perceptual_distance(images[4], hr[4]).mean().item()
-    print(f"{name:>18}:", *(f"×{s} {x:5.2f} dB " for s, x in zip((1, 2, 4), quality(images), strict=True)), f"{far:.3f}")
+    print(
+        f"{name:>18}:", *(f"×{s} {x:5.2f} dB " for s, x in zip((1, 2, 4), quality(images), strict=True)), f"{far:.3f}"
+    )
 
 # %% tags=["hide-input"]
 names = ["bicubic", "greedy", "sampled, τ = 1", "sampled, τ = 0.5", "expected, τ = 0.5"]
 figure = image_grid(
     [*([found[name][4][i].cpu() for i in picks] for name in names), [hr[4][i].cpu() for i in picks]],
-    labels=[*names, "clean"],
-    height=1.1,
+    labels=["bicubic", "greedy", "τ = 1", "τ = ½", "mean", "clean"],
+    height=0.75,
 )
 show(
     figure,
@@ -382,7 +391,8 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the numbers.)
+# **What you should see.** With the mean codes, PSNR rises above bicubic at every size. A draw at temperature one looks bold, like sandpaper: every token is drawn alone, and a small model spreads its chances widely. The likeliest codes lie in between.
+# Neither ruler prefers the draws. That is a fact about *this* model, not about drawing: a draw is only as good as the distribution, and on GPUs models draw fur. So the course's default is the mean of the codes, at temperature one half, which narrows the mean to the likelier codes.
 #
 # ## A second look at the photo
 #
@@ -413,6 +423,8 @@ looks = {
     w: {s: decode_faithfully(tokenizer, fidelity, latents[s], enlarged[s], s, w) for s in (1, 2, 4)}
     for w in (0.0, 0.5, 1.0)
 }
+
+# %%
 for w, images in looks.items():
     far = [perceptual_distance(images[s], hr[s]).mean().item() for s in (1, 2, 4)]
     print(f"w = {w}:", *(f"×{s} {x:5.2f} dB {y:.3f} " for s, x, y in zip((1, 2, 4), quality(images), far, strict=True)))
@@ -421,9 +433,13 @@ if PROFILE == "cpu":
 
 # %% tags=["hide-input"]
 figure = image_grid(
-    [[enlarged[4][i].cpu() for i in picks], *([looks[w][4][i].cpu() for i in picks] for w in looks), [hr[4][i].cpu() for i in picks]],
+    [
+        [enlarged[4][i].cpu() for i in picks],
+        *([looks[w][4][i].cpu() for i in picks] for w in looks),
+        [hr[4][i].cpu() for i in picks],
+    ],
     labels=["bicubic", *(f"w = {w:g}" for w in looks), "clean"],
-    height=1.1,
+    height=0.85,
 )
 show(
     figure,
@@ -434,7 +450,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the numbers.)
+# **What you should see.** At ×1 the look at the photo helps most; at ×2 and ×4 it changes little, for what is missing there is not in the photo. With it, the model is ahead of the degraded photo at ×1 too, so `upscale` uses $w = 1$ unless told otherwise.
 #
 # ## Whole photos
 #
@@ -460,7 +476,7 @@ pixels = pair.lr[0, 0].numel()
 print(f"{seconds:.1f} s for {pixels:,} pixels: {1e6 * seconds / pixels:.0f} µs per pixel in")
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 5, figsize=(7.2, 1.9))
+figure, axes = plt.subplots(1, 5, figsize=(6.6, 1.75))
 panels = {
     "degraded": pair.lr[0],
     **{f"×{s}": image for s, image in restored.items()},
@@ -516,7 +532,7 @@ explorer(
 # - a plain **CNN** in the manner of EDSR, as many parameters, the same pairs, the same training time. This is the honest line to beat.
 #
 # All of them restored the 20 test photos, three crops each; ours with three seeds where it draws. One command made the table, and everybody can run it:
-# `vartutor evaluate --temperatures 0 0.5 1 --expected --fidelity 0 1 --budget`.
+# `vartutor evaluate --temperatures 0 .5 1 --expected --fidelity 0 1`.
 # Intervals are over photos. Since photos differ much more than methods do, every method is compared with bicubic *on the same photo*.
 
 # %%
@@ -544,11 +560,16 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the numbers.)
+# **What you should see.** Read the defaults first: *fidelity 1, expected*, at the lower temperature. It is ahead of bicubic at all sizes in both rulers; at ×1 in PSNR only on average, the interval reaches below zero. It is ahead of the classical denoiser at ×2 and ×4.
+#
+# And the CNN? It wins in PSNR, at every size, clearly. In perceptual distance it wins at ×1, and the two are level at ×2 and ×4. So at this size, and for this training time, the honest answer is: **if you only want the cleanest photo, take the CNN.** It needs no codebook, no prior and no loop.
+# What the transformer has and the CNN lacks is the distribution: it can be asked for the mean, or for bolder guesses, and its likeliest codes make sharper pictures than the CNN does (the command's `summary.md` has that table). What that is worth when the model is large enough to draw *well*, only the full run can show.
+#
+# One warning. The fidelity module was trained with the perceptual distance as part of its loss, the CNN without; see `vartutor train baseline --perceptual`.
 #
 # ## Where does the error come from?
 #
-# Replace one part at a time by the truth, and measure again. What the *clean features* lose is the autoencoder's; what the *true tokens* lose beyond that is the quantizer's. The *photo's own tokens* are the untrained prior. And if the true maps are given up to ×1, or up to ×2, how much of the rest does the model get right?
+# Replace one part at a time by the truth, and measure again. What the *clean features* lose is the autoencoder's; what the *true tokens* lose beyond that is the quantizer's. The *photo's own tokens* are the untrained prior. And if the true maps are given up to ×1, or up to ×2, how much of the rest does the model get right? (Mean codes at temperature one half, no look at the photo: `vartutor evaluate --restorers bicubic --temperatures .5 --expected --budget`.)
 
 # %%
 budget = read_rows(assets() / "studies" / "superres_budget.csv")
@@ -571,7 +592,7 @@ maps = [f"map {k}" for k in range(8)]
 for part, color in (("teacher forced", "token"), ("free running", "model")):
     ax.plot(range(1, 9), [100 * mean_of(part, m, "top-1") for m in maps], "o-", color=COLORS[color], label=part)
     other.plot(range(1, 9), [mean_of(part, m, "cross entropy") for m in maps], "o-", color=COLORS[color], label=part)
-ax.plot(range(1, 9), [100 * x for x in right], "s--", color=COLORS["lr"], label="the photo's own")
+ax.plot(range(1, 9), [100 * x for x in right], "s--", color=COLORS["lr"], label="the photo's own (validation)")
 other.axhline(np.log(1024), color="black", linewidth=0.8, linestyle=":")
 ax.set(xlabel="map", ylabel="right tokens (%)", xticks=range(1, 9))
 other.set(xlabel="map", ylabel="cross entropy (nats)", xticks=range(1, 9))
@@ -584,7 +605,10 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the numbers.)
+# **What you should see.** *True tokens* are the tokenizer's ceiling, far above the model at ×2 and ×4: the tokenizer does not limit us there. At ×1 it nearly does.
+# Give the model the true maps of ×1, and ×2 gets only a little better. Give it those of ×2 as well, and ×4 gains two decibels, yet stays far below its ceiling. So most is lost in the maps where a size is *new*: their detail is not in the small photo, and must be guessed.
+#
+# In the token plot, the trained model is right more often than the photo itself, from map 3 on. But *free running* falls behind at maps 5, 7 and 8, the last of their sizes: what is lacking there are the model's own errors, and it has seen such sums only in the form of slips. Exposure bias is smaller than without slips (see the study below), not gone. And a cross entropy of five nats means 150 codes that are equally good: nobody knows, not even the model.
 #
 # ## What does it look at?
 #
@@ -641,7 +665,6 @@ show(
     "How much one token of map 8 (dot) hears the photo's patches and all maps; the darker, the more.",
     "One row of nine square maps per block, with an orange dot at the token's place: some blocks are dark around the dot "
     "in the photo and in the fine maps, others spread over the coarse maps.",
-    photo=True,
 )
 
 # %% tags=["widget", "nbval-ignore-output"]
@@ -653,7 +676,7 @@ explorer(
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the figure.)
+# **What you should see.** In our run the first block looks at the photo, at the patches where the token lies. The blocks in the middle compare neighbours in maps 6 to 8, and ask the coarse maps what is there as a whole. After the first block hardly anybody asks the photo again; the prior has already brought it to every token.
 #
 # ## One pass or three?
 #
@@ -672,24 +695,36 @@ for run in dict.fromkeys(name for name, *_ in versus):
     print(f"{run:>18}:", *gaps)
 
 # %% tags=["hide-input"]
-runs = [name for name in dict.fromkeys(name for name, *_ in versus) if (name, "4", "psnr_y") in versus]
-figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
-for ax, measure, title in zip(axes, ("psnr_y", "perceptual"), ("PSNR gained at ×4, dB", "perceptual distance added"), strict=True):
-    for i, name in enumerate(runs):
-        gap = versus[name, "4", measure]
-        ax.errorbar(gap.mean, i, xerr=[[gap.mean - gap.low], [gap.high - gap.mean]], fmt="o", color=COLORS["model"])
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set(xlabel=title, yticks=range(len(runs)), yticklabels=runs)
-axes[0].invert_yaxis()
+marks = {"1": "o", "2": "s", "4": "^"}
+runs = [name for name in dict.fromkeys(name for name, *_ in versus) if name not in ("no prior", "paper")]
+figure, ax = plt.subplots(figsize=(6.4, 3.6))
+for i, name in enumerate(runs):
+    for s, mark in marks.items():
+        if (gap := versus.get((name, s, "psnr_y"))) is not None:
+            reach = [[gap.mean - gap.low], [gap.high - gap.mean]]
+            ax.errorbar(gap.mean, i + 0.2 * (list(marks).index(s) - 1), xerr=reach, fmt=mark, color=COLORS["model"])
+for s, mark in marks.items():
+    ax.plot([], [], mark, color=COLORS["model"], label=f"×{s}")
+ax.axvline(0, color="black", linewidth=0.8)
+ax.set(xlabel="PSNR gained, dB", yticks=range(len(runs)), yticklabels=runs)
+ax.invert_yaxis()
+ax.legend(fontsize=8)
 show(
     figure,
-    "Short runs against the course's recipe (the line at 0), at ×4, with intervals over the test photos.",
-    "Two panels of dots with error bars, one row per run: those without a prior lie far to the left in PSNR; the others "
-    "are near the line.",
+    "Short runs against the course's recipe (the line at 0), with intervals over the test photos; those without the "
+    "prior are far off to the left.",
+    "Up to three marks with error bars per row: no slips and narrow lie left of the line, hard labels right of it at "
+    "times one, all tokens alike left of it at times one, and the others on it.",
 )
 
 # %% [markdown]
-# **What you should see.** (To be written on the numbers.)
+# **What you should see.** Read the printed lines from the end. Without the prior (*no prior*, and *paper*, which has hard labels and no slips besides) a run of this length restores nothing. Slips help at all sizes. A model of half the width loses a little, one of twice the depth gains nothing: this few steps do not fill it.
+#
+# Much else makes no difference: no prefix, a prefix added to the maps instead of put before them, learned positions. With the prior, the photo reaches every token anyhow.
+# *Hard* labels are a surprise. For mean codes at ×1 they are better than our soft ones; sampled at ×4 they are worse (change `"expected"` to `"sampled"`, and see). So this choice is not what makes the model work.
+#
+# And one pass or three? *Only 1*, *only 2*, *only 4* are models for one size each, with as many steps each as the one model for all. No difference beyond a tenth of a decibel: sharing costs nothing, and saves two models. (*Only 4* uses the plain tokenizer of chapter 04, whose ceiling at ×4 is higher.)
+# One seed, short runs: small differences here mean nothing.
 #
 # ## Where does it fail?
 #
@@ -717,7 +752,12 @@ for file in chosen.values():
     x = test.lr[i : i + 1].to(session.device)
     made = resolver.upscale(x[0].cpu(), (4,))[4]
     strips.append([upscale_bicubic(x.cpu(), (4,))[4][0], made, test.hr[4][i]])
-figure = image_grid([list(column) for column in zip(*strips, strict=True)], list(chosen), labels=["bicubic", "model", "clean"])
+figure = image_grid(
+    [list(column) for column in zip(*strips, strict=True)],
+    list(chosen),
+    labels=["bicubic", "model", "clean"],
+    height=0.95,
+)
 show(
     figure,
     "One crop of the test photo where the default gains most at ×4, a middle amount, and least.",
@@ -744,18 +784,18 @@ if PROFILE == "cpu":
 figure = image_grid(
     [[images[4][i].cpu() for i in picks] for images in (alone, after, hr | {4: hr[4]})],
     labels=["no prior", "with it", "clean"],
-    height=1.1,
+    height=0.85,
 )
 show(
     figure,
     "After the same training at ×4: without the prior, with it, and the clean photos.",
-    "Three rows of four small photos: above blurred patches in roughly the right colours, in the middle soft but "
-    "recognisable photos, below the clean ones.",
+    "Three rows of four small photos: above flat grey, in the middle soft but recognisable photos, below the clean ones.",
     photo=True,
 )
 
 # %% [markdown]
-# **What you should see.** Colours, roughly, where they belong, and little more. The loss falls nicely all the while. What is missing is not a better formula but time: on GPUs the same form learns to read photos by itself (chapter 12).
+# **What you should see.** Flat grey. The model has learnt how often each code is used, and nothing about any photo: the mean of that is grey. It has not even begun to read the prefix.
+# What is missing is not a better formula but time: on GPUs, and from VAR's weights, the same form learns to read photos by itself (chapter 12).
 #
 # ## Your turn
 #
@@ -823,7 +863,7 @@ ch07.solution("blend")
 # | loss | cross entropy with near codes, maps weighted | cross entropy with one code |
 # | decode | mean of the codes by default, drawn codes if asked | drawn codes |
 # | look at the photo | a knob, 0 to 1 | none |
-# | size | 4.3 million parameters, ×4 is 64 × 64 per tile | 310 million, ×4 is 512 × 512 |
+# | size | about four million parameters, ×4 is 64 × 64 per tile | 310 million, ×4 is 512 × 512 |
 #
 # ## References
 #

@@ -25,7 +25,7 @@ class Recipe:
     expected: float = 0.0
     balance: float = 0.5
     slip: float = 0.7
-    fidelity_steps: int = 4000  # of the fidelity module, afterwards
+    fidelity_steps: int = 1300  # of the fidelity module, afterwards
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
     preference_lr: float = 2e-4
 

@@ -13,7 +13,9 @@ def patches(photo, p):
 def _test_patches(answer) -> None:
     photo = torch.arange(2 * 3 * 4 * 8, dtype=torch.float32).view(2, 3, 4, 8)
     got, right = answer(photo, 2), patches(photo, 2)
-    require(getattr(got, "shape", None) == right.shape, f"return {tuple(right.shape)}: one row per patch of 2 × 2 pixels")
+    require(
+        getattr(got, "shape", None) == right.shape, f"return {tuple(right.shape)}: one row per patch of 2 × 2 pixels"
+    )
     require(
         torch.equal(got.sort(-1).values[:, :1], right.sort(-1).values[:, :1]),
         "the first row does not hold the pixels of the patch at the top left, in all three colours",
@@ -37,7 +39,7 @@ def _test_expected_code(answer) -> None:
     codes = torch.randn(12, 3, generator=generator) + 5
     got, right = answer(logits, codes, 0.5, 4), expected_code(logits, codes, 0.5, 4)
     require(getattr(got, "shape", None) == right.shape, "return one vector per row: (N, C)")
-    values, order = logits.topk(4, -1)
+    order = logits.topk(4, -1).indices
     mistakes = {
         "divide the logits by the temperature; they were multiplied": expected_code(logits, codes, 2.0, 4),
         "the temperature has no effect": expected_code(logits, codes, 1.0, 4),
@@ -100,8 +102,8 @@ sheet = Sheet(
         ),
         "expected_code": Exercise(
             2,
-            "logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] "
-            "is (N, top, C), and the rest is a weighted sum.",
+            "logits.topk gives the values and their places. Softmax the values divided by the temperature; "
+            "codes[places] is (N, top, C), and the rest is a weighted sum.",
             expected_code,
             _test_expected_code,
         ),
