@@ -38,7 +38,7 @@ def same(a, b):
 
 
 def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
-    for run in ("hit", "transformer", "fidelity"):
+    for run in ("hit", "transformer", "fidelity", "refiner"):
         entry = publish(tiny_runs / run, SMOKE, shelf)
         assert entry["steps"] == 2
         assert entry["command"].startswith("vartutor train ")
@@ -46,15 +46,19 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     for file in files:
         assert manifest()[file]["sha256"] == sha256_of(shelf / file)
     assert manifest()[files[2]]["tokenizer"] == manifest()[files[1]]["sha256"]
-    assert manifest()[files[0]]["transformer"] == manifest()[files[2]]["sha256"]
-    shipped = *load_pretrained_transformer(), load_pretrained_fidelity()
-    trained = find_restorer(str(tiny_runs / "fidelity"))
+    for file in (files[0], "refiner_course.safetensors"):
+        assert manifest()[file]["transformer"] == manifest()[files[2]]["sha256"]
+    shipped = find_restorer("course")
+    trained = *find_restorer(str(tiny_runs / "fidelity"))[:3], find_restorer(str(tiny_runs / "refiner")).refiner
     assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
     assert same(shipped[1], load_pretrained("hit"))
     assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
-    assert not torch.equal(resolver.upscale(x, (1,), fidelity=1.0)[1], resolver.upscale(x, (1,))[1])
+    plain = resolver.upscale(x)
+    assert not torch.equal(resolver.upscale(x, (1,), fidelity=1.0)[1], plain[1])
+    refined = resolver.upscale(x, refine=True)
+    assert [torch.equal(refined[s], plain[s]) for s in (1, 2, 4)] == [True, True, False]
 
 
 def test_the_record_of_a_transformer(tiny_runs, shelf):

@@ -17,8 +17,13 @@ from vartutor.errors import UserError
 from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.transformer.photo import PhotoTransformer, restore_latents
-from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.transformer.photo import NEGATIVES, PhotoTransformer, restore_latents
+from vartutor.transformer.pretrained import (
+    load_pretrained_fidelity,
+    load_pretrained_refiner,
+    load_pretrained_transformer,
+)
+from vartutor.transformer.refiner import Refiner
 
 MAX_SIDE = 4096
 CELL = 4  # pixels of the degraded photo along a latent of the first group
@@ -35,6 +40,7 @@ class SuperResolver:
     Args:
         model, tokenizer: in evaluation mode.
         fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
+        refiner: draws what the tokens of the largest photo leave unsaid, where ``upscale`` asks for it.
         device: what everything is moved to; what is kept of the photo stays in main memory.
         tile: side of a tile in pixels of the degraded photo.
         overlap: of neighbouring tiles, a multiple of 4.
@@ -50,6 +56,7 @@ class SuperResolver:
         model: PhotoTransformer,
         tokenizer: HierarchicalTokenizer,
         fidelity: Fidelity | None = None,
+        refiner: Refiner | None = None,
         *,
         device: torch.device | str = "cpu",
         tile: int = 16,
@@ -62,18 +69,29 @@ class SuperResolver:
         self.device = torch.device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.fidelity = fidelity and fidelity.to(self.device)
+        self.refiner = refiner and refiner.to(self.device)
         self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
-        """A resolver with the shipped weights, fidelity included where it is shipped; options as for the class.
+        """A resolver with the shipped weights, fidelity and refiner where they are; options as for the class.
 
         Raises:
             UserError: no such model, or a checkpoint that is missing or changed.
         """
-        return cls(*load_pretrained_transformer(name), load_pretrained_fidelity(name), **options)
+        additions = load_pretrained_fidelity(name), load_pretrained_refiner(name)
+        return cls(*load_pretrained_transformer(name), *additions, **options)
 
-    def check(self, scales: Sequence[int], fidelity: float, color_fix: str) -> None:
+    def check(
+        self,
+        scales: Sequence[int],
+        fidelity: float = 0.0,
+        color_fix: str = "none",
+        *,
+        refine: bool = False,
+        guidance: float = 0.0,
+        negative: str = "null",
+    ) -> None:
         """Whether this model can do what :meth:`upscale` would be asked for.
 
         Raises:
@@ -86,6 +104,12 @@ class SuperResolver:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:
             raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
+        if refine and self.refiner is None:
+            raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")
+        if negative not in NEGATIVES:
+            raise UserError(f"negative {negative!r}: choose {' or '.join(NEGATIVES)}")
+        if guidance and negative == "null":
+            self.model.check_null()
         find_fix(color_fix)
 
     def upscale(
@@ -100,6 +124,8 @@ class SuperResolver:
         top_k: int = 0,
         top_p: float = 0.0,
         guidance: float = 0.0,
+        negative: str = "null",
+        refine: bool = False,
         seed: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, Any]:
@@ -111,6 +137,8 @@ class SuperResolver:
             fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful).
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
             temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`.
+            negative: what guidance moves away from, ``null`` (no photo) or ``photo`` (a worse one).
+            refine: whether the refiner goes over the largest photo.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -118,10 +146,11 @@ class SuperResolver:
             {scale: image} in the kind that came in; for a path Pillow images.
 
         Raises:
-            UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
-                that was trained without, an unreadable image, or one of more than 4096 pixels a side.
+            UserError: an unknown scale, colour fix or negative, fidelity outside 0…1 or without its module, refine
+                without a refiner, guidance of a model that was trained without, an unreadable image, or one of more
+                than 4096 pixels a side.
         """
-        self.check(scales, fidelity, color_fix)
+        self.check(scales, fidelity, color_fix, refine=refine, guidance=guidance, negative=negative)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
@@ -134,6 +163,8 @@ class SuperResolver:
             "top_k": top_k,
             "top_p": top_p,
             "guidance": guidance,
+            "negative": negative,
+            "refiner": self.refiner if refine and max(self.tokenizer.scales) in scales else None,
         }
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
@@ -170,10 +201,14 @@ class SuperResolver:
     def _latents(self, photo: Tensor, part: list[Tile], seed: int, options: dict) -> dict[int, Tensor]:
         """f_hat of every tile at the end of every scale group: {s: (B, C, h_s, w_s)}."""
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
-        tokens = self.model.config.tokens
-        draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
-        crops, draws = crops.to(self.device), draws.to(self.device)
-        return restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
+        generators = [_generator(seed, t) for t in part]
+        draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
+        if options["refiner"] is not None:
+            positions = self.model.config.patch_nums[-1] ** 2
+            options = options | {"noise": torch.cat([self.refiner.draw(1, positions, own) for own in generators])}
+        return restore_latents(
+            self.model, self.tokenizer, crops.to(self.device), uniform=draws.to(self.device), **options
+        )
 
     def _lay(self, canvas: Canvas, f_hats: Tensor, part: list[Tile], s: int, around: Region) -> None:
         for tile, f_hat in zip(part, f_hats.cpu(), strict=True):

@@ -59,7 +59,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.largest < 64:
         raise UserError(f"--largest {args.largest}: give 64 pixels or more")
     words = args.restorers or default_restorers()
-    restorers = find_restorers(words, args.model, args.temperatures, args.expected, args.fidelity)
+    ways = {"fidelities": args.fidelity, "guidances": args.guidance, "negative": args.negative, "refine": args.refine}
+    restorers = find_restorers(words, args.model, args.temperatures, args.expected, **ways)
     names = [restorer.name for restorer in restorers]
     reference = args.reference or names[0]
     if reference not in names:
@@ -106,6 +107,11 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--fidelity", type=float, nargs="+", default=[0.0], metavar="W", help="the model at each, 0 to 1 (default 0)"
     )
+    sub.add_argument(
+        "--guidance", type=float, nargs="+", default=[0.0], metavar="C", help="the model at each (default 0)"
+    )
+    sub.add_argument("--negative", default="null", help="what guidance moves away from: null (default), or photo")
+    sub.add_argument("--refine", action="store_true", help="all of that also with the model's refiner")
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the model's draws (default 0 1 2)")
     sub.add_argument("--split", default="test", help="val or test (default)")
     sub.add_argument("--whole", action="store_true", help="whole photos instead of crops")

@@ -13,19 +13,29 @@ from vartutor.train.runs import Restorer
 from vartutor.transformer.photo import restore_latents
 
 DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
+REFINED = {"plain": {}, "refined": {"refine": True}}  # and a refiner
 
 
 @torch.no_grad()
 def restore_pairs(
-    restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, **options
+    restorer: Restorer,
+    pairs: Pairs,
+    *,
+    w: float = 0.0,
+    refine: bool = False,
+    seed: int = 0,
+    batch: int = 16,
+    **options,
 ) -> dict[int, Tensor]:
     """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}.
 
     Args:
         w: fidelity.
-        **options: as for :func:`vartutor.transformer.generate.iterate`.
+        refine: whether its refiner goes over the finest map.
+        **options: as for :func:`vartutor.transformer.photo.restore_latents`.
     """
-    model, tokenizer, fidelity = restorer
+    model, tokenizer, fidelity, refiner = restorer
+    options |= {"refiner": refiner if refine else None}
     generator, images = Generator().manual_seed(seed), {s: [] for s in pairs.hr}
     for photo in pairs.lr.split(batch):
         seen = upscale_bicubic(photo)

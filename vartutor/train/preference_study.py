@@ -19,6 +19,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.checkpoint import checksum
 from vartutor.train.evaluate import DECODES, restore_pairs
 from vartutor.train.preference import Preference, judge_preference, train_preference
+from vartutor.train.runs import Restorer
 from vartutor.train.studies import Row, choose, collect
 from vartutor.train.transformer import Objective
 from vartutor.transformer.photo import PhotoTransformer
@@ -53,7 +54,7 @@ def measure(
     crops, rows = profile.eval_crops, []
     files = pairs.files[::crops]
     for way, options in DECODES.items():
-        images = restore_pairs((model, tokenizer, None), pairs, seed=seed, **options)
+        images = restore_pairs(Restorer(model, tokenizer), pairs, seed=seed, **options)
         for s, image in images.items():
             for file, ours, clean in zip(files, image.split(crops), pairs.hr[s].split(crops), strict=True):
                 rows += [(f"{name} {s} {way}", file, value) for name, value in compare(ours, clean, s).items()]

@@ -16,8 +16,15 @@ from vartutor.paths import assets, whole
 from vartutor.profiles import Profile
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, score_restorer
-from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
+from vartutor.train.evaluate import DECODES, REFINED, score_restorer
+from vartutor.train.runs import (
+    Restorer,
+    kind_of,
+    trained_fidelity,
+    trained_restorer,
+    trained_tokenizer,
+    trained_transformer,
+)
 from vartutor.train.tokenizer import evaluate_tokenizer
 
 WHAT = {
@@ -27,6 +34,7 @@ WHAT = {
     "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
+    "refiner": "diffusion refiner of the finest token map, as VARSR has one",
 }
 KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective", "preference", "start")
 
@@ -42,8 +50,8 @@ def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test"
 def publish(run: Path, profile: Profile, folder: Path | None = None, name: str = "course") -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``tokenizer_LADDER``, ``transformer_NAME`` or ``fidelity_NAME.safetensors``. What a model was trained
-    over must lie in the folder already; its checksum becomes part of the entry.
+    The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer. What a model was trained over
+    must lie in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
@@ -90,7 +98,7 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = trained_transformer(state)
     needs = _same(folder, checkpoint_name("tokenizer", "hit"), tokenizer)
-    restorer = model, tokenizer, None
+    restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
     details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
     return checkpoint_name("transformer", name), model, WHAT[state["info"]["kind"]], details
@@ -100,7 +108,7 @@ def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
     model, tokenizer = trained_transformer(state)
     needs, fidelity = _same(folder, checkpoint_name("transformer", name), model), trained_fidelity(state)
     decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
-    scores = {f"w = {w}": score_restorer((model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
+    scores = {f"w = {w}": score_restorer(Restorer(model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
     return (
         checkpoint_name("fidelity", name),
         fidelity,
@@ -109,7 +117,22 @@ def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
     )
 
 
-MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "preference": _transformer, "fidelity": _fidelity}
+def _refiner(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    restorer = trained_restorer(state)
+    needs = _same(folder, checkpoint_name("transformer", name), restorer.model)
+    decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
+    scores = {way: score_restorer(restorer, profile, **options, **decode) for way, options in REFINED.items()}
+    details = {"transformer": needs, "metrics": {"split": "test"} | scores}
+    return checkpoint_name("refiner", name), restorer.refiner, WHAT["refiner"], details
+
+
+MAKERS = {
+    "tokenizer": _tokenizer,
+    "transformer": _transformer,
+    "preference": _transformer,
+    "fidelity": _fidelity,
+    "refiner": _refiner,
+}
 
 
 def _same(folder: Path, file: str, model: nn.Module) -> str:
