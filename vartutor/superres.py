@@ -88,7 +88,7 @@ class SuperResolver:
         fidelity: float = 0.0,
         color_fix: str = "none",
         *,
-        refine: bool = False,
+        refine: float | None = None,
         guidance: float = 0.0,
         negative: str = "null",
     ) -> None:
@@ -104,7 +104,9 @@ class SuperResolver:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:
             raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
-        if refine and self.refiner is None:
+        if refine is not None and refine < 0:
+            raise UserError(f"refine {refine:g}: give a temperature from 0 on")
+        if refine is not None and self.refiner is None:
             raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")
         if negative not in NEGATIVES:
             raise UserError(f"negative {negative!r}: choose {' or '.join(NEGATIVES)}")
@@ -125,7 +127,7 @@ class SuperResolver:
         top_p: float = 0.0,
         guidance: float = 0.0,
         negative: str = "null",
-        refine: bool = False,
+        refine: float | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, Any]:
@@ -138,7 +140,7 @@ class SuperResolver:
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
             temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`.
             negative: what guidance moves away from, ``null`` (no photo) or ``photo`` (a worse one).
-            refine: whether the refiner goes over the largest photo.
+            refine: the refiner goes over the largest photo, at this temperature; 0 is the surest, 1 as VARSR draws.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -164,7 +166,7 @@ class SuperResolver:
             "top_p": top_p,
             "guidance": guidance,
             "negative": negative,
-            "refiner": self.refiner if refine and max(self.tokenizer.scales) in scales else None,
+            "refine": refine if max(self.tokenizer.scales) in scales else None,
         }
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
@@ -203,9 +205,10 @@ class SuperResolver:
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
         generators = [_generator(seed, t) for t in part]
         draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
-        if options["refiner"] is not None:
+        if options["refine"] is not None:
             positions = self.model.config.patch_nums[-1] ** 2
-            options = options | {"noise": torch.cat([self.refiner.draw(1, positions, own) for own in generators])}
+            noise = torch.cat([self.refiner.draw(1, positions, own) for own in generators])
+            options = options | {"refiner": self.refiner, "noise": noise.to(self.device)}
         return restore_latents(
             self.model, self.tokenizer, crops.to(self.device), uniform=draws.to(self.device), **options
         )

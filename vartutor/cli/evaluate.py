@@ -111,7 +111,9 @@ def add(commands: Commands) -> None:
         "--guidance", type=float, nargs="+", default=[0.0], metavar="C", help="the model at each (default 0)"
     )
     sub.add_argument("--negative", default="null", help="what guidance moves away from: null (default), or photo")
-    sub.add_argument("--refine", action="store_true", help="all of that also with the model's refiner")
+    sub.add_argument(
+        "--refine", type=float, nargs="+", default=[], metavar="T", help="all of that also refined, at each temperature"
+    )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the model's draws (default 0 1 2)")
     sub.add_argument("--split", default="test", help="val or test (default)")
     sub.add_argument("--whole", action="store_true", help="whole photos instead of crops")

@@ -64,7 +64,9 @@ def add(commands: Commands) -> None:
     add_seed(sub)
     sub.add_argument("--temperature", type=float, default=1.0, help="below 1 surer, above 1 bolder (default 1)")
     sub.add_argument("--expected", action="store_true", help="mean codes: fewer errors, less sharp")
-    sub.add_argument("--refine", action="store_true", help="the refiner draws what the finest tokens leave unsaid")
+    sub.add_argument(
+        "--refine", type=float, nargs="?", const=0.0, metavar="T", help="draw what the finest tokens leave unsaid, at T"
+    )
     sub.add_argument("--guidance", type=float, default=0.0, metavar="C", help="away from the negative (default 0)")
     sub.add_argument("--negative", default="null", help="null (default): no photo; photo: a worse one")
     sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")

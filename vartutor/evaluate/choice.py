@@ -51,7 +51,7 @@ def find_restorers(
     fidelities: Sequence[float] = (0.0,),
     guidances: Sequence[float] = (0.0,),
     negative: str = "null",
-    refine: bool = False,
+    refine: Sequence[float] = (),
 ) -> list[Restorer]:
     """Restorers by their words.
 
@@ -62,7 +62,7 @@ def find_restorers(
         temperatures: each model at each of them; 0 is greedy.
         expected: also the mean codes, at those above 0.
         fidelities, guidances: all of that at each of them; ``negative`` is what guidance moves away from.
-        refine: all of that also with the refiner.
+        refine: all of that also with the refiner, at each of these temperatures.
 
     Raises:
         UserError: unknown words, a negative temperature, or a model that is not there.
@@ -80,10 +80,14 @@ def find_restorers(
             found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model)
-            for w, c, refined in product(fidelities, guidances, (False, True)[: 1 + refine]):
+            for w, c, refined in product(fidelities, guidances, (None, *refine)):
                 options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
                 resolver.check(resolver.tokenizer.scales, **options)
-                ways = f"fidelity {w:g}" * (w > 0), f"guidance {c:g}" * (c != 0), "refined" * refined
+                ways = (
+                    f"fidelity {w:g}" * (w > 0),
+                    f"guidance {c:g}" * (c != 0),
+                    "" if refined is None else f"refined at {refined:g}",
+                )
                 asked = ", ".join(filter(None, (word, *ways)))
                 found += [of_model(resolver, f"{asked}, temperature {t:g}", t, **options) for t in temperatures]
                 for t in temperatures if expected else ():

@@ -13,7 +13,7 @@ from vartutor.train.runs import Restorer
 from vartutor.transformer.photo import restore_latents
 
 DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
-REFINED = {"plain": {}, "refined": {"refine": True}}  # and a refiner
+REFINED = {"plain": {}} | {f"refined, temperature {t}": {"refine": t} for t in (0, 1)}  # and a refiner
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def restore_pairs(
     pairs: Pairs,
     *,
     w: float = 0.0,
-    refine: bool = False,
+    refine: float | None = None,
     seed: int = 0,
     batch: int = 16,
     **options,
@@ -31,14 +31,17 @@ def restore_pairs(
 
     Args:
         w: fidelity.
-        refine: whether its refiner goes over the finest map.
+        refine: the refiner goes over the finest map, at this temperature; it draws from a generator of its own, so
+            that the tokens are the same without it.
         **options: as for :func:`vartutor.transformer.photo.restore_latents`.
     """
     model, tokenizer, fidelity, refiner = restorer
-    options |= {"refiner": refiner if refine else None}
-    generator, images = Generator().manual_seed(seed), {s: [] for s in pairs.hr}
+    generator, draws, images = *(Generator().manual_seed(seed) for _ in range(2)), {s: [] for s in pairs.hr}
     for photo in pairs.lr.split(batch):
         seen = upscale_bicubic(photo)
+        if refine is not None:
+            noise = refiner.draw(len(photo), model.config.patch_nums[-1] ** 2, draws)
+            options |= {"refine": refine, "refiner": refiner, "noise": noise}
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
             images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
     return {s: torch.cat(parts) for s, parts in images.items()}

@@ -80,7 +80,9 @@ class Diffusion:
         return (noise - guess).square().mean(1), divergence.mean(1) / math.log(2)
 
     @torch.no_grad()
-    def sample(self, network: nn.Module, z: Tensor, noise: Tensor, guidance: float = 0.0) -> Tensor:
+    def sample(
+        self, network: nn.Module, z: Tensor, noise: Tensor, guidance: float = 0.0, temperature: float = 1.0
+    ) -> Tensor:
         """Walk all kept steps back.
 
         Args:
@@ -88,6 +90,7 @@ class Diffusion:
             z: (N, Z), or (2 N, Z) with conditions to move away from behind.
             noise: (S, N, C), one draw for the start and one for every step but the last.
             guidance: see :func:`guided`.
+            temperature: of the noise that a step adds, MAR's τ; 0 adds none.
 
         Returns:
             x (N, C), in [-1, 1] up to rounding.
@@ -98,7 +101,7 @@ class Diffusion:
             output = guided(network, x, t, z, guidance)
             x, log_variance, _ = self.predict(output, x, torch.full((len(x),), i, device=x.device))
             if i:
-                x = x + (log_variance / 2).exp() * noise[step]
+                x = x + temperature * (log_variance / 2).exp() * noise[step]
         return x
 
 

@@ -137,18 +137,18 @@ def restore_latents(
     *,
     guidance: float = 0.0,
     negative: str = "null",
+    refine: float | None = None,
     refiner: Refiner | None = None,
     noise: Tensor | None = None,
-    generator: Generator | None = None,
     **options,
 ) -> dict[int, Tensor]:
     """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.
 
     Args:
-        guidance, generator, **options: see :func:`vartutor.transformer.generate.iterate`.
+        guidance, **options: see :func:`vartutor.transformer.generate.iterate`.
         negative: see :func:`negative_condition`.
-        refiner: adds what the finest map leaves unsaid to the last f_hat.
-        noise: of the refiner, from its ``draw``, instead of the generator's.
+        refine: adds what the finest map leaves unsaid to the last f_hat, drawn at this temperature.
+        refiner, noise: for that, the latter from the refiner's ``draw``.
 
     Raises:
         UserError: guidance that the model cannot follow.
@@ -156,14 +156,11 @@ def restore_latents(
     features = photo_features(tokenizer, photo)
     null = negative_condition(model, tokenizer, photo, features, negative) if guidance else None
     condition = model.condition(photo, features)
-    guided = {"null": null, "guidance": guidance}
-    steps = list(iterate(model.body, tokenizer, condition, **guided, generator=generator, **options))
+    steps = list(iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options))
     f_hats = {s: steps[end - 1].f_hat for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
-    if refiner is not None:
+    if refine is not None:
         last, finest = steps[-1], tokenizer.scales[-1]
-        if noise is None:
-            noise = refiner.draw(len(photo), last.said.shape[1], generator)
-        rest = refiner(last.hidden, last.said, noise.to(photo.device), guidance)
+        rest = refiner(last.hidden, last.said, noise, guidance, refine)
         f_hats[finest] = f_hats[finest] + rest.transpose(1, 2).unflatten(2, f_hats[finest].shape[-2:])
     return f_hats
 

@@ -83,15 +83,17 @@ class Refiner(nn.Module):
         return torch.randn(count, self.steps, positions, len(self.unit), generator=generator)
 
     @torch.no_grad()
-    def forward(self, hidden: Tensor, said: Tensor, noise: Tensor, guidance: float = 0.0) -> Tensor:
+    def forward(
+        self, hidden: Tensor, said: Tensor, noise: Tensor, guidance: float = 0.0, temperature: float = 1.0
+    ) -> Tensor:
         """A residual for every position, (B, n, C).
 
         Args:
             hidden: (B, n, D), or (2 B, n, D) with a null branch behind, for guidance.
             said: (B, n, C).
             noise: (B, S, n, C), from :meth:`draw`.
-            guidance: c, see :func:`vartutor.transformer.diffusion.guided`.
+            guidance, temperature: see :meth:`vartutor.transformer.diffusion.Diffusion.sample`.
         """
         z = self.condition(hidden, said)
-        x = self.drawing.sample(self.network, z, noise.transpose(0, 1).flatten(1, 2), guidance)
+        x = self.drawing.sample(self.network, z, noise.transpose(0, 1).flatten(1, 2), guidance, temperature)
         return x.view(said.shape) * self.unit
