@@ -9,15 +9,23 @@ import pytest
 import torch
 
 from vartutor import checkpoints
+from vartutor.baselines.cnn import CnnConfig
+from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.checkpoints import load_checkpoint, manifest
 from vartutor.cli import main
+from vartutor.data.pairs import eval_pairs
+from vartutor.data.presets import COURSE
+from vartutor.evaluate.choice import find_cnn
+from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.pretrained import load_pretrained
-from vartutor.train.publish import publish
+from vartutor.train.baseline import train_baseline
+from vartutor.train.publish import KEPT, publish
 from vartutor.train.runs import find_restorer, find_tokenizer
-from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 SMOKE = get_profile("smoke")
 
@@ -72,6 +80,33 @@ def test_the_record_of_a_transformer(tiny_runs, shelf):
         assert set(entry["metrics"][way]["psnr_rgb"]) == {"1", "2", "4"}
     assert load_pretrained_fidelity("small") is None
     assert load_pretrained_transformer("small")[0].config.width == SMOKE.transformer.width
+
+
+def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
+    for name, heads in (("all", (1, 2, 4)), ("four", (4,))):
+        config = CnnConfig(4, 1, heads)
+        train_baseline(SMOKE, tmp_path / name, config=config, steps=2, perceptual=0.1, origin={"command": "c"})
+        entry = publish(tmp_path / name, SMOKE, shelf)
+        assert (entry["command"], entry["steps"], entry["perceptual"]) == ("c", 2, 0.1)
+        own, trained = "course" if name == "all" else "course_x4", find_cnn(str(tmp_path / name))
+        assert entry == manifest()[f"cnn_{own}.safetensors"]
+        assert same(load_pretrained_cnn(own), trained)
+        assert load_pretrained_cnn(own).config == config
+        pairs = eval_pairs(COURSE, "test", 64, SMOKE.eval_crops)
+        x, clean = trained.restore(pairs.lr)[4], pairs.hr[4]
+        assert entry["metrics"]["psnr_rgb"]["4"] == pytest.approx(psnr(x, clean, color="rgb").mean().item(), abs=0.01)
+        assert set(entry["metrics"]["perceptual"]) == {str(s) for s in heads}
+    assert checkpoints.shipped("cnn") == ["course", "course_x4"]
+
+
+def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):
+    model, tokenizer, *_ = find_restorer(str(tiny_runs / "transformer"))
+    codes = tokenizer.quantizer.codes
+    settings = PhotoTransformer(model.config, codes, prior=False, patch=4, added=True).settings
+    assert settings["added"]
+    assert settings["patch"] == 4
+    assert set(settings) <= set(KEPT)
+    assert build_transformer(settings, tokenizer).settings == settings
 
 
 def test_what_it_was_trained_over_must_be_there(tiny_runs, shelf, raises_user_error):

@@ -113,6 +113,11 @@ def test_soft_targets_and_expected_codes_by_hand(tokenizer, config):
     assert torch.allclose(weigh(hard=1.0), log3)
     assert torch.allclose(weigh(soft=1.0), log3)  # any target, against equal chances
     assert torch.allclose(weigh(expected=1.0), torch.tensor((4 / 3 - 0.9) ** 2))
+    logits[..., 2] = 1.0
+    near = torch.tensor([-0.81, -0.01, -4.41]).softmax(-1)  # the nearest code is 0.1 away, and 100 · 0.1² is 1
+    assert torch.allclose(weigh(soft=1.0, tau=100.0), -(near * logits[0, 0].log_softmax(-1)).sum(), rtol=1e-4)
+    sharp = -logits[0, 0].log_softmax(-1)[1]  # a small tau leaves the nearest code alone
+    assert torch.allclose(weigh(soft=1.0, tau=1e-3), sharp, rtol=1e-4)
 
 
 def test_which_parameters_decay_is_as_in_var():
@@ -141,7 +146,7 @@ def test_photos_are_dropped_at_the_given_rate(tokenizer, config, tmp_path, monke
     assert trainer.model.config.classes == 2
 
 
-def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
+def test_the_priors_pull_is_measured_in_the_codes_spacing():
     codes = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
     assert spacing(codes) == pytest.approx((9 + 9 + 16) / 3)
     small, large = LatentPrior(2, codes, 8), LatentPrior(2, 100 * codes, 8)
@@ -149,9 +154,6 @@ def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
     torch.nn.init.normal_(small.revise.weight)
     large.revise.load_state_dict(small.revise.state_dict())
     assert torch.allclose(small.logits(rest, 0, h), large.logits(100 * rest, 0, h), rtol=1e-4)
-    model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
-    loss = TransformerLoss(model, make_cache(tokenizer), Objective(tau=0.5))
-    assert loss.tau == pytest.approx(0.5 * spacing(tokenizer.quantizer.codes).item())
 
 
 def test_the_transformer_moves_the_priors_rest_and_sharpens_it():

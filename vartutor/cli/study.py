@@ -25,10 +25,26 @@ def _study(args: argparse.Namespace) -> int:
     check_steps(args.steps)
     if args.of == "tokenizer":
         print(run_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds))
-        return 0
-    if args.of != "preference":
-        raise UserError(f"no study of {args.of!r}: choose tokenizer or preference")
+    elif args.of == "transformer":
+        print(_transformers(args, profile, seeds))
+    elif args.of == "preference":
+        print(_preferences(args, profile, seeds))
+    else:
+        raise UserError(f"no study of {args.of!r}: choose tokenizer, transformer or preference")
+    return 0
 
+
+def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.evaluate.measures import measure
+    from vartutor.tokenizer.pretrained import load_pretrained
+    from vartutor.train.transformer_study import run_transformer_study
+
+    tokenizers, steps = map(load_pretrained, ("hit", "var")), args.steps or profile.study_steps
+    options = {"steps": steps, "seeds": seeds, "compare": measure}
+    return run_transformer_study(args.runs, profile, *tokenizers, args.out, **options)
+
+
+def _preferences(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
     from vartutor.evaluate.measures import measure
     from vartutor.train.preference_study import run_preference_study
     from vartutor.train.runs import find_start
@@ -37,21 +53,28 @@ def _study(args: argparse.Namespace) -> int:
     model, tokenizer, objective = find_start(args.start)
     start, steps = (model, tokenizer, Objective(**objective)), args.steps or profile.transformer.preference_steps
     options = {"steps": steps, "seeds": seeds, "compare": measure}
-    print(run_preference_study(args.runs, profile, *start, args.out, **options))
-    return 0
+    return run_preference_study(args.runs, profile, *start, args.out, **options)
 
 
 def add(commands: Commands) -> None:
     """Add these commands."""
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
+    sub.add_argument("--name", default="course", help="of a transformer, its fidelity module or a CNN (default course)")
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
-    sub = commands.add("study", _study, "short training runs that compare tokenizers or preferences, into one table")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'beta 2'; all if left out")
-    sub.add_argument("--of", default="tokenizer", help="what is compared: tokenizer (default) or preference")
+    sub = commands.add(
+        "study", _study, "short training runs that compare tokenizers, transformers or preferences, into one table"
+    )
+    sub.add_argument(
+        "runs", nargs="*", metavar="RUN", help="names, such as hit, 'no prior' or 'beta 2'; all if left out"
+    )
+    sub.add_argument(
+        "--of", default="tokenizer", help="what is compared: tokenizer (default), transformer or preference"
+    )
     sub.add_argument("--start", default="course", help="of preferences: the transformer to fine-tune (default course)")
     add_profile(sub)
-    sub.add_argument("--steps", type=int, help="of each run (default 600; of preferences the profile's)")
+    sub.add_argument(
+        "--steps", type=int, help="of each run (default 600; of transformers and preferences the profile's)"
+    )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")

@@ -183,13 +183,18 @@ def _run_options(args: argparse.Namespace) -> dict:
 def _baseline(args: argparse.Namespace) -> int:
     from vartutor.baselines.cnn import CnnConfig
     from vartutor.profiles import get_profile
-    from vartutor.train.baseline import train_baseline
+    from vartutor.train.baseline import train_baseline, trained_cnn
 
     profile, options = get_profile(args.profile), _run_options(args)
-    width = profile.cnn_width if args.width is None else args.width
-    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
-    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
-    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
+    settings = {"lr": args.lr, "perceptual": args.perceptual}
+    if args.resume:
+        net, info = _go_on(args, options, "cnn", trained_cnn)
+        config, settings = net.config, {name: info[name] for name in settings if name in info}
+    else:
+        width = profile.cnn_width if args.width is None else args.width
+        blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+        config, settings["seconds"] = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale), args.seconds
+    trainer = train_baseline(profile, args.out, config=config, **settings, **options)
     million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
     return 0
@@ -223,7 +228,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--no-prior", action="store_true", help="the photo's own latents do not pull the tokens")
     sub.add_argument("--hard", type=float, help="weight of the cross entropy with the nearest codes, the paper's loss")
     sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")
-    sub.add_argument("--tau", type=float, help="how far near reaches, in units of the codes' spacing")
+    sub.add_argument(
+        "--tau", type=float, help="how far near reaches, as a share of the nearest code's squared distance"
+    )
     sub.add_argument("--expected", type=float, help="weight of the squared error of the expected code")
     sub.add_argument("--balance", type=float, help="from every token counts alike, 0, to every map does, 1")
     sub.add_argument("--slip", type=float, help="largest share of wrong tokens in the input, 0 to 1")
@@ -267,6 +274,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
     sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
     sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")

@@ -11,12 +11,14 @@ from torch import nn
 
 from vartutor.checkpoints import checkpoint_name
 from vartutor.data.crops import eval_crops
+from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, whole
 from vartutor.profiles import Profile
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.baseline import trained_cnn
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, REFINED, score_restorer
+from vartutor.train.evaluate import DECODES, REFINED, course_pairs, score_images, score_restorer
 from vartutor.train.runs import (
     Restorer,
     kind_of,
@@ -35,8 +37,10 @@ WHAT = {
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
+    "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective", "preference", "start")
+KEPT = ("command", "commit", "seed", "config", "prefix", "patch", "added", "prior")
+KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
 @torch.no_grad()
@@ -50,13 +54,14 @@ def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test"
 def publish(run: Path, profile: Profile, folder: Path | None = None, name: str = "course") -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer. What a model was trained over
-    must lie in the folder already; its checksum becomes part of the entry.
+    The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer; the name of a CNN without heads
+    for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was trained over must lie
+    in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
         folder: of the checkpoints; the course's own if left out.
-        name: of a transformer.
+        name: of a transformer, its fidelity module or a CNN.
 
     Returns:
         the manifest's new entry; its metrics are those of the rounded weights on the test photos.
@@ -126,12 +131,21 @@ def _refiner(state: dict, profile: Profile, folder: Path, name: str) -> tuple[st
     return checkpoint_name("refiner", name), restorer.refiner, WHAT["refiner"], details
 
 
+def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    net, pairs = trained_cnn(state), course_pairs(profile)
+    heads = net.config.heads
+    own = name if set(heads) == set(SCALES) else name + "".join(f"_x{s}" for s in sorted(heads))
+    metrics = {"split": "test"} | score_images(net.restore(pairs.lr), pairs)
+    return checkpoint_name("cnn", own), net, WHAT["cnn"], {"metrics": metrics}
+
+
 MAKERS = {
     "tokenizer": _tokenizer,
     "transformer": _transformer,
     "preference": _transformer,
     "fidelity": _fidelity,
     "refiner": _refiner,
+    "cnn": _cnn,
 }
 
 

@@ -20,7 +20,6 @@ from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.condition import drop_labels
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
-from vartutor.transformer.prior import spacing
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
 
@@ -30,8 +29,8 @@ class Objective:
     """What the transformer is asked for, and what it sees meanwhile."""
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
-    soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
+    soft: float = 0.0  # of the cross entropy with softmax(-‖g - e‖² / (tau d²)), d the nearest code's distance from g
+    tau: float = 0.2  # near codes are nearly right: so much farther, as a share of d², costs a factor e
     expected: float = 0.0  # of the squared error of the expected code
     balance: float = 0.0  # 0: every token counts alike; 1: every map does, the single token and the finest map
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
@@ -88,7 +87,6 @@ class TransformerLoss:
 
     def __init__(self, model: PhotoTransformer, cache: FeatureCache, objective: Objective, bf16: bool = False):
         self.model, self.cache, self.objective, self.bf16 = model, cache, objective, bf16
-        self.tau = objective.tau * spacing(cache.tokenizer.quantizer.codes)
         squares = torch.tensor([p * p for p in model.config.patch_nums])
         shares = squares**-objective.balance
         self.shares = (shares / (shares * squares).sum()).repeat_interleave(squares)  # of every token, 1 in all
@@ -119,7 +117,8 @@ class TransformerLoss:
         entropy = -logp.gather(-1, targets[..., None])[..., 0]
         loss = w.hard * entropy
         if w.soft:
-            near = ((2 * goals @ codes.T - codes.square().sum(1)) / self.tau).softmax(-1)
+            far = torch.cdist(goals, codes).square()
+            near = (-far / (w.tau * far.amin(-1, keepdim=True).clamp(min=1e-6))).softmax(-1)
             loss = loss - w.soft * (near * logp).sum(-1)
         if w.expected:
             loss = loss + w.expected * (logp.exp() @ codes - goals).square().mean(-1)
@@ -143,6 +142,7 @@ def train_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
     objective: Objective | None = None,
     preset: Degradation = COURSE,
     lr: float | None = None,
@@ -160,7 +160,7 @@ def train_transformer(
     Args:
         tokenizer: from :func:`vartutor.tokenizer.build.build_tokenizer`, frozen.
         config, prior, objective, lr, steps: instead of the profile's.
-        prefix, prior: see :class:`PhotoTransformer`.
+        prefix, prior, added: see :class:`PhotoTransformer`.
         resume: go on from the state in ``out``, with its tokenizer and the same numbers as if never stopped.
         origin: kept with the state, such as the command and the commit.
         start: called with the untrained model of a new run, to give it weights.
@@ -172,7 +172,7 @@ def train_transformer(
     torch.manual_seed(seed)
     recipe = profile.transformer
     objective = objective or Objective.of(recipe)
-    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior)
+    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior, added=added)
     if not resume:
         start(model)
         _calibrate(model, tokenizer, profile, preset, seed)
@@ -221,6 +221,7 @@ def make_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
 ) -> PhotoTransformer:
     """An untrained transformer; what is left out is the profile's.
 
@@ -232,7 +233,8 @@ def make_transformer(
     if objective.drop and (not prefix or config.classes < 2):
         raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
-    return PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
+    options = {"prefix": prefix, "prior": prior, "patch": recipe.patch, "added": added}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:

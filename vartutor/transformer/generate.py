@@ -111,7 +111,7 @@ def iterate(
             caches = _make_caches(model, x, prefix + model.config.tokens)
         else:
             inputs = following.flatten(2).transpose(1, 2)
-            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled)
+            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled, both)
         turn = None if angles is None else angles[seen : seen + x.shape[1]]
         seen += x.shape[1]
         for block, m, cache in zip(model.blocks, modulations, caches, strict=True):

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vartutor.errors import UserError
 from vartutor.transformer.attention import Cache, SelfAttention, block_causal_mask, grid_angles
-from vartutor.transformer.condition import Condition
+from vartutor.transformer.condition import Condition, spread
 from vartutor.transformer.prior import LatentPrior
 
 
@@ -148,15 +148,23 @@ class NextScaleTransformer(nn.Module):
     def embed_start(self, condition: Condition, rest: Tensor | None = None) -> Tensor:
         """Prefix and start tokens: (B, P + p_1², D); ``rest`` as for :meth:`embed_inputs`."""
         start = condition.vector[:, None] + self.pos_start + self.level.weight[0] + self._position(0)
+        start = start + condition.added_to(self.config.patch_nums[0])
         if self.prior is not None:
             start = start + self.prior.embed(rest)
         if condition.prefix is None:
             return start
-        return torch.cat([condition.prefix, start], 1)
+        return torch.cat([condition.prefix + self._prefix_position(condition.sizes), start], 1)
 
-    def embed_inputs(self, inputs: Tensor, k: int, rest: Tensor | None = None) -> Tensor:
-        """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape."""
+    def embed_inputs(
+        self, inputs: Tensor, k: int, rest: Tensor | None = None, condition: Condition | None = None
+    ) -> Tensor:
+        """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape.
+
+        Of the condition, what is added to the map's inputs.
+        """
         x = self.word_embed(inputs) + self.level.weight[k] + self._position(k)
+        if condition is not None:
+            x = x + condition.added_to(self.config.patch_nums[k])
         return x if self.prior is None else x + self.prior.embed(rest)
 
     def _position(self, k: int) -> Tensor | float:
@@ -164,6 +172,14 @@ class NextScaleTransformer(nn.Module):
             return 0.0
         begin = sum(p * p for p in self.config.patch_nums[:k])
         return self.pos[:, begin : begin + self.config.patch_nums[k] ** 2]
+
+    def _prefix_position(self, sizes: Sequence[tuple[int, int]]) -> Tensor | float:
+        """Without rotary positions: the learned ones of the finest map, at the prefix's sizes (our choice)."""
+        if self.config.rope:
+            return 0.0
+        side = self.config.patch_nums[-1]
+        table = self.pos[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        return torch.cat([spread(table, size) for size in sizes], 1)
 
     def angles(self, condition: Condition) -> Tensor | None:
         """(P + L, dim / 2) for the whole sequence, or None for learned positions."""
@@ -210,7 +226,7 @@ class NextScaleTransformer(nn.Module):
         owns = [[None] * len(squares) if r is None else r.split(squares, dim=1) for _, r in sequences]
         start = self.embed_start(condition, owns[0][0])
         later = [
-            self.embed_inputs(inputs, k, own[k])
+            self.embed_inputs(inputs, k, own[k], condition)
             for (maps, _), own in zip(sequences, owns, strict=True)
             for k, inputs in enumerate(maps.split(squares[1:], dim=1), 1)
         ]
