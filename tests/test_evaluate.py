@@ -361,13 +361,13 @@ def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):
 
 
 def test_a_model_is_asked_at_every_fidelity(resolver, tokenizer, photos, monkeypatch, raises_user_error):
-    monkeypatch.setattr(choice, "find_model", lambda source: resolver)
+    monkeypatch.setattr(choice, "find_model", lambda source, device="cpu": resolver)
     with raises_user_error("no fidelity module"):
         find_restorers(["model"], fidelities=(0, 1))
     fidelity = Fidelity.of(tokenizer, hidden=8)
     torch.nn.init.normal_(fidelity.pixels.weight, std=0.1)
     faithful = SuperResolver(resolver.model, tokenizer, fidelity.eval())
-    monkeypatch.setattr(choice, "find_model", lambda source: faithful)
+    monkeypatch.setattr(choice, "find_model", lambda source, device="cpu": faithful)
     plain, asked = find_restorers(["model"], temperatures=(0,), fidelities=(0, 0.5))
     assert asked.name == "model, fidelity 0.5, temperature 0"
     images = [r.run(photos[0].lr[:1], 0)[4][0] for r in (plain, asked)]
@@ -376,11 +376,11 @@ def test_a_model_is_asked_at_every_fidelity(resolver, tokenizer, photos, monkeyp
 
 
 def test_a_model_is_asked_with_every_guidance_and_refined(resolver, tokenizer, photos, monkeypatch, raises_user_error):
-    monkeypatch.setattr(choice, "find_model", lambda source: resolver)
+    monkeypatch.setattr(choice, "find_model", lambda *_: resolver)
     with raises_user_error("no refiner"):
         find_restorers(["model"], refine=[0.0])
     refining = SuperResolver(resolver.model, tokenizer, None, Refiner.of(resolver.model.config, 16, 1).eval())
-    monkeypatch.setattr(choice, "find_model", lambda source: refining)
+    monkeypatch.setattr(choice, "find_model", lambda *_: refining)
     ways = {"guidances": (0, 2), "negative": "photo", "refine": [0.0, 1.0]}
     asked = find_restorers(["model"], temperatures=(0,), **ways)
     names = [restorer.name.removeprefix("model").removesuffix("temperature 0") for restorer in asked]

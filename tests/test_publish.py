@@ -63,9 +63,8 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
-    plain = resolver.upscale(x)
-    assert not torch.equal(resolver.upscale(x, (1,), fidelity=1.0)[1], plain[1])
-    refined = resolver.upscale(x, refine=0.0)
+    assert not torch.equal(resolver.upscale(x, (1,))[1], resolver.upscale(x, (1,), fidelity=0.0)[1])
+    plain, refined = resolver.upscale(x), resolver.upscale(x, refine=0.0)
     assert [torch.equal(refined[s], plain[s]) for s in (1, 2, 4)] == [True, True, False]
 
 
@@ -168,3 +167,35 @@ def test_the_command_publishes_and_prints_the_metrics(tiny_runs, shelf, monkeypa
     lines = capsys.readouterr().out.splitlines()
     assert ["codes_used" in lines[0], "'expected'" in lines[1], "'w = 1'" in lines[2]] == [True] * 3
     assert {"transformer_tiny.safetensors", "fidelity_tiny.safetensors"} <= set(manifest())
+
+
+def test_a_folder_of_your_own_gets_model_cards(tiny_runs, tmp_path, raises_user_error):
+    """Weights, record and card agree; the course's own folder has no cards."""
+    folder, photos = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(tiny_runs / "hit", photos)
+    state = torch.load(photos / "state.pt", weights_only=True)
+    state["info"]["run"] = {"data": ["div2k", "holiday"], "image_size": 64, "batch": 4, "degradation": "varsr"}
+    torch.save(state, photos / "state.pt")
+    call = ["publish", str(photos), "--profile", "smoke", "--out", str(folder), "--licence", "CC-BY-NC-4.0"]
+    assert main(call) == 0
+    names = ["manifest.json", "tokenizer_hit.md", "tokenizer_hit.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    card = (folder / "tokenizer_hit.md").read_text()
+    assert sha256_of(folder / "tokenizer_hit.safetensors") in card
+    for words in ("license: cc-by-nc-4.0", "academic research only", "- holiday", "psnr_rgb", "64 pixels", "## Limits"):
+        assert words in card
+    state["averaged"]["post_quant_conv.bias"][0] = 1e6
+    torch.save(state, photos / "state.pt")
+    before = (folder / "manifest.json").read_bytes()
+    with raises_user_error("post_quant_conv.bias", "float16", "nothing is published"):
+        publish(photos, SMOKE, folder)
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_the_card_of_a_transformer_warns(tiny_runs, shelf):
+    publish(tiny_runs / "hit", SMOKE, shelf)
+    publish(tiny_runs / "transformer", SMOKE, shelf)
+    card = (shelf / "transformer_course.md").read_text()
+    assert manifest()["tokenizer_hit.safetensors"]["sha256"] in card
+    assert "what is likely, not what was there" in card
+    assert "CC0 or public domain" in card

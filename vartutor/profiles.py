@@ -1,6 +1,6 @@
 """Every size and step count of the course, in one place: ``smoke``, ``cpu`` and ``gpu``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vartutor.errors import UserError
 
@@ -55,6 +55,7 @@ class Profile:
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
     bridge: int = 128  # hidden channels between the groups
     tokenizer_steps: int = 20000
+    tokenizer_lr: float = 2e-3
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
@@ -73,7 +74,7 @@ class Profile:
         return self.image_size // max(self.scales)
 
     def batch_of(self, run: str) -> int:
-        """Photos per step of a ``tokenizer`` or a ``transformer``, over all processes."""
+        """Photos per step of a ``tokenizer``, ``transformer`` or ``preference``, over all processes."""
         return self.full_batch or (self.batch_size if run == "tokenizer" else self.transformer.batch)
 
 
@@ -122,8 +123,9 @@ PROFILES = {
             codes=4096,
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
-            tokenizer_steps=25000,
-            full_batch=384,  # this, the tokenizer's steps and the transformer's (200 epochs) are the paper's
+            tokenizer_steps=25_000,
+            tokenizer_lr=2.5e-4,
+            full_batch=384,  # this, both step counts (the transformer's are 200 epochs) and both rates are the paper's
             lesson_steps=2000,
             draw_steps=2000,
             cnn_width=256,
@@ -139,15 +141,14 @@ PROFILES = {
                 checkpointing=True,
                 batch=32,
                 steps=13_000,
-                lr=1e-4,
+                lr=1e-3,
                 hard=1.0,
                 soft=0.0,
                 balance=0.0,
                 slip=0.0,
                 refiner_width=1024,  # VARSR's
                 refiner_blocks=6,
-                preference_steps=20_000,
-                preference_lr=2e-5,
+                preference_steps=1500,
             ),
         ),
     )
@@ -163,3 +164,12 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def toy(profile: Profile) -> Profile:
+    """The profile with all its parts, at sizes that train in seconds: for dry runs."""
+    side = 64 // (16 if profile.autoencoder == "var" else 4)
+    groups = (side // 4,), (side // 2,), (side,)
+    recipe = replace(profile.transformer, width=64, depth=2, heads=2)
+    sizes = {"image_size": 64, "eval_crops": 1, "width": 32, "codes": 64, "channels": 8, "bridge": 8}
+    return replace(profile, **sizes, groups=groups, transformer=recipe)

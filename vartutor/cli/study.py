@@ -8,10 +8,11 @@ from vartutor.errors import UserError
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
+    from vartutor.profiles import get_profile, toy
     from vartutor.train.publish import publish
 
-    entry = publish(args.run, get_profile(args.profile), name=args.name)
+    profile = toy(get_profile(args.profile)) if args.dry_run else get_profile(args.profile)
+    entry = publish(args.run, profile, args.out, args.name, args.licence)
     print(f"{entry['what']}: {entry['metrics']}")
     return 0
 
@@ -60,8 +61,13 @@ def add(commands: Commands) -> None:
     """Add these commands."""
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer, its fidelity module or a CNN (default course)")
+    sub.add_argument(
+        "--name", default="course", help="of a transformer and what is trained over it, or a CNN (default course)"
+    )
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
+    sub.add_argument("--dry-run", action="store_true", help="the run was a dry one")
+    sub.add_argument("--out", type=Path, help="a folder of your own, with a model card, instead of the course's")
+    sub.add_argument("--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
     sub = commands.add(
         "study", _study, "short training runs that compare tokenizers, transformers or preferences, into one table"
     )

@@ -56,7 +56,8 @@ def _transformer(args: argparse.Namespace) -> int:
         "tokenizer": tokenizer or find_tokenizer(args.tokenizer),
         "prefix": prefix,
         "prior": prior,
-        "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
+        # VAR's weights do not fit the toy sizes of a dry run.
+        "start": lambda model: args.init and not args.dry_run and print(init_from_var(model, args.init), flush=True),
     }
     if is_full_run(args):
         profile = full_run(args, "transformer", options, {"objective": objective}, lr, **shape)
@@ -68,6 +69,7 @@ def _transformer(args: argparse.Namespace) -> int:
 
 
 def _preference(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.train.evaluate import DECODES
     from vartutor.train.preference import Preference, train_preference
@@ -82,17 +84,13 @@ def _preference(args: argparse.Namespace) -> int:
         objective = info["objective"]
     else:
         model, tokenizer, objective = find_start(source)
-    train_preference(
-        profile,
-        model,
-        tokenizer,
-        args.out,
-        objective=Objective(**objective),
-        preference=preference,
-        source=source,
-        lr=lr,
-        **options,
-    )
+    asked = {"objective": Objective(**objective), "preference": preference}
+    if is_full_run(args):
+        profile = full_run(args, "preference", options, asked, lr, tokenizer=tokenizer, start=model, source=source)
+        if profile is None:
+            return 0
+    else:
+        train_preference(profile, model, tokenizer, args.out, **asked, source=source, lr=lr, **options)
     return _report(args, profile, DECODES)
 
 
@@ -137,7 +135,7 @@ def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[
     from vartutor.train.runs import open_run
     from vartutor.train.sharded import read_extra
 
-    if kind == "transformer" and is_full_run(args):
+    if kind in ("transformer", "preference") and is_full_run(args):
         state = read_extra(args.out)[1]
         models, info = build(state), state["info"]
     else:
@@ -251,6 +249,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--lr", type=float, help="peak learning rate instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/preference")
+    _add_settings(sub)
     sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
@@ -295,3 +294,4 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
         "--set", action="append", metavar="KEY=VALUE", help="one setting, such as loop.lr=0.001; repeat it"
     )
     sub.add_argument("--max-hours", type=float, help="save and stop after this time")
+    sub.add_argument("--dry-run", action="store_true", help="the same at toy size, a few steps on the shipped photos")

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+import torch
+
 from vartutor.baselines.cnn import CnnSuperResolver, separate
 from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.checkpoints import shipped
@@ -29,13 +31,13 @@ def find_cnn(source: str) -> CnnSuperResolver:
         raise UserError(f"{source}: {error}") from None
 
 
-def find_model(source: str) -> SuperResolver:
+def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver:
     """A transformer with its tokenizer, and the fidelity module where there is one.
 
     Raises:
         UserError: no such name, or a folder without the state of either.
     """
-    return SuperResolver(*find_restorer(source))
+    return SuperResolver(*find_restorer(source), device=device)
 
 
 def default_restorers() -> list[str]:
@@ -52,6 +54,7 @@ def find_restorers(
     guidances: Sequence[float] = (0.0,),
     negative: str = "null",
     refine: Sequence[float] = (),
+    device: torch.device | str = "cpu",
 ) -> list[Restorer]:
     """Restorers by their words.
 
@@ -63,6 +66,7 @@ def find_restorers(
         expected: also the mean codes, at those above 0.
         fidelities, guidances: all of that at each of them; ``negative`` is what guidance moves away from.
         refine: all of that also with the refiner, at each of these temperatures.
+        device: of the models; the baselines stay on the CPU.
 
     Raises:
         UserError: unknown words, a negative temperature, or a model that is not there.
@@ -79,7 +83,7 @@ def find_restorers(
         elif kind == "cnn":
             found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
-            resolver = find_model(source or model)
+            resolver = find_model(source or model, device)
             for w, c, refined in product(fidelities, guidances, (None, *refine)):
                 options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
                 resolver.check(resolver.tokenizer.scales, **options)

@@ -99,7 +99,7 @@ def _sides(model: nn.Module, image_size: int) -> list[int]:
 
 def encode_flops(tokenizer: nn.Module, image_size: int) -> int:
     """Features of a photo at every scale of the tokenizer."""
-    factor = 16 if isinstance(tokenizer.encoder, Encoder) else 4
+    factor = tokenizer.encoder.factor
     return sum(
         encoder_flops(tokenizer.encoder, side) + dense(tokenizer.quant_conv, (side // factor) ** 2)
         for side in _sides(tokenizer, image_size)
@@ -108,7 +108,7 @@ def encode_flops(tokenizer: nn.Module, image_size: int) -> int:
 
 def decode_flops(tokenizer: nn.Module, image_size: int) -> int:
     """An image from the features, at every scale of the tokenizer."""
-    factor = 16 if isinstance(tokenizer.encoder, Encoder) else 4
+    factor = tokenizer.encoder.factor
     return sum(
         decoder_flops(tokenizer.decoder, side) + dense(tokenizer.post_quant_conv, (side // factor) ** 2)
         for side in _sides(tokenizer, image_size)

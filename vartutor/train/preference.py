@@ -217,15 +217,7 @@ def train_preference(
         **(origin or {}),
     }
     groups = decay_groups(model, schedule.weight_decay)
-    loss = PreferenceLoss(
-        model,
-        start,
-        cache,
-        objective,
-        preference,
-        bf16,
-        due=lambda step: (step + 1) % schedule.log_every == 0 or step + 1 == schedule.steps,
-    )
+    loss = PreferenceLoss(model, start, cache, objective, preference, bf16, due=schedule.is_logged)
     parts = {"tokenizer": tokenizer, "start": start, "cache": cache}  # in this order: the first fills the last
     trainer = Trainer(model, loss, schedule, out, [], info, parts, groups)
     if resume:

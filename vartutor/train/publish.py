@@ -13,10 +13,11 @@ from vartutor.checkpoints import checkpoint_name
 from vartutor.data.crops import eval_crops
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
-from vartutor.paths import assets, whole
+from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.baseline import trained_cnn
+from vartutor.train.card import write_card
 from vartutor.train.checkpoint import load_state, packed
 from vartutor.train.evaluate import DECODES, REFINED, course_pairs, score_images, score_restorer
 from vartutor.train.runs import (
@@ -39,7 +40,7 @@ WHAT = {
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
     "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-KEPT = ("command", "commit", "seed", "config", "prefix", "patch", "added", "prior")
+KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
@@ -51,7 +52,9 @@ def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test"
     return len(torch.cat(indices).unique()) / len(model.quantizer.codes)
 
 
-def publish(run: Path, profile: Profile, folder: Path | None = None, name: str = "course") -> dict:
+def publish(
+    run: Path, profile: Profile, folder: Path | None = None, name: str = "course", licence: str = "Apache-2.0"
+) -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
     The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer; the name of a CNN without heads
@@ -60,25 +63,29 @@ def publish(run: Path, profile: Profile, folder: Path | None = None, name: str =
 
     Args:
         run: folder of a finished training run.
-        folder: of the checkpoints; the course's own if left out.
-        name: of a transformer, its fidelity module or a CNN.
+        folder: of the checkpoints; the course's own if left out. Another one gets a model card too, ``NAME.md``.
+        name: of a transformer, its fidelity module or refiner, or a CNN.
+        licence: of the weights, as SPDX names it.
 
     Returns:
         the manifest's new entry; its metrics are those of the rounded weights on the test photos.
 
     Raises:
-        UserError: no training state, or one that does not say what it trained; the folder holds another tokenizer, or
-            another transformer, than the run was trained over; no space.
+        UserError: no training state, or one that does not say what it trained; weights that float16 cannot hold; the
+            folder holds another tokenizer, or another transformer, than the run was trained over; no space.
     """
-    folder = folder or assets() / "checkpoints"
+    own, folder = folder is None, folder or assets() / "checkpoints"
+    make_folder(folder)
     path = run / "state.pt"
     state = load_state(path)
     file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
+    if bad := [key for key, value in model.state_dict().items() if not value.half().isfinite().all()]:
+        raise UserError(f"{path}: not finite in float16: {', '.join(bad[:3])}; nothing is published")
     info, data = state["info"], packed(model)
     entry = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "what": f"{what}, averaged weights, fp16",
-        "licence": "Apache-2.0",
+        "licence": licence,
         **{key: info[key] for key in KEPT if key in info},
         "steps": state["step"],
         "seconds": round(state["seconds"]),
@@ -86,7 +93,8 @@ def publish(run: Path, profile: Profile, folder: Path | None = None, name: str =
     }
     listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    _replace({folder / "manifest.json": text.encode(), folder / file: data})
+    card = {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry).encode()}
+    _replace({folder / "manifest.json": text.encode(), **card, folder / file: data})
     return entry
 
 

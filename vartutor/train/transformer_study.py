@@ -53,10 +53,10 @@ RUNS = {
     "no prefix": Run(prefix=False),
     "added": Run(added=True),
     "no prior": Run({"prior": False}),
-    "paper": Run({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0}),  # its form: prefix, hard labels
+    "paper": Run({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),  # prefix, hard labels
     "hard": Run({"hard": 1.0, "soft": 0.0}),
     "tokens alike": Run({"balance": 0.0}),
-    "slips": Run({"slip": 0.5}),
+    "no slips": Run({"slip": 0.0}),
     "learned positions": Run({"rope": False}),
     "narrow": Run(wider=0.5),
     "shallow": Run(deeper=0.5),
