@@ -95,38 +95,34 @@ def _preference(args: argparse.Namespace) -> int:
 
 
 def _fidelity(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
-    from vartutor.train.runs import find_restorer, trained_transformer
 
-    profile, options = get_profile(args.profile), _run_options(args)
     objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
-    if args.resume:
-        (model, tokenizer), info = _go_on(args, options, "fidelity", trained_transformer)
-        objective = FidelityObjective(**info["objective"])
-    else:
-        model, tokenizer, *_ = find_restorer(args.model)
-    train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
-    decode = {"temperature": objective.temperature, "expected": objective.expected}
-    return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
+    return _addition(args, "fidelity", train_fidelity, objective, {f"fidelity {w}": {"w": w} for w in (0, 1)})
 
 
 def _refiner(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
     from vartutor.train.evaluate import REFINED
     from vartutor.train.refiner import RefinerObjective, train_refiner
+
+    objective = RefinerObjective(args.forced, args.temperature, args.expected)
+    return _addition(args, "refiner", train_refiner, objective, REFINED)
+
+
+def _addition(args: argparse.Namespace, kind: str, train: Callable, objective: Any, ways: dict[str, dict]) -> int:
+    """What is trained beside a frozen transformer, and judged in these ways."""
+    from vartutor.profiles import get_profile
     from vartutor.train.runs import find_restorer, trained_transformer
 
     profile, options = get_profile(args.profile), _run_options(args)
-    objective = RefinerObjective(args.forced, args.temperature, args.expected)
     if args.resume:
-        (model, tokenizer), info = _go_on(args, options, "refiner", trained_transformer)
-        objective = RefinerObjective(**info["objective"])
+        (model, tokenizer), info = _go_on(args, options, kind, trained_transformer)
+        objective = type(objective)(**info["objective"])
     else:
         model, tokenizer, *_ = find_restorer(args.model)
-    train_refiner(profile, model, tokenizer, args.out, objective=objective, **options)
+    train(profile, model, tokenizer, args.out, objective=objective, **options)
     decode = {"temperature": objective.temperature, "expected": objective.expected}
-    return _report(args, profile, {way: asked | decode for way, asked in REFINED.items()})
+    return _report(args, profile, {way: asked | decode for way, asked in ways.items()})
 
 
 def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:

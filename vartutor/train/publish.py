@@ -23,7 +23,6 @@ from vartutor.train.evaluate import DECODES, REFINED, course_pairs, score_images
 from vartutor.train.runs import (
     Restorer,
     kind_of,
-    trained_fidelity,
     trained_restorer,
     trained_tokenizer,
     trained_transformer,
@@ -40,6 +39,7 @@ WHAT = {
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
     "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
+ADDED = {"fidelity": {f"w = {w}": {"w": w} for w in (0, 1)}, "refiner": REFINED}  # the ways they are judged in
 KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
@@ -117,26 +117,14 @@ def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tupl
     return checkpoint_name("transformer", name), model, WHAT[state["info"]["kind"]], details
 
 
-def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    model, tokenizer = trained_transformer(state)
-    needs, fidelity = _same(folder, checkpoint_name("transformer", name), model), trained_fidelity(state)
-    decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
-    scores = {f"w = {w}": score_restorer(Restorer(model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
-    return (
-        checkpoint_name("fidelity", name),
-        fidelity,
-        WHAT["fidelity"],
-        {"transformer": needs, "metrics": {"split": "test"} | scores},
-    )
-
-
-def _refiner(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    restorer = trained_restorer(state)
+def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    """What stands beside a transformer."""
+    kind, objective, restorer = state["info"]["kind"], state["info"]["objective"], trained_restorer(state)
     needs = _same(folder, checkpoint_name("transformer", name), restorer.model)
-    decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
-    scores = {way: score_restorer(restorer, profile, **options, **decode) for way, options in REFINED.items()}
+    decode = {key: objective[key] for key in ("temperature", "expected")}
+    scores = {way: score_restorer(restorer, profile, **options, **decode) for way, options in ADDED[kind].items()}
     details = {"transformer": needs, "metrics": {"split": "test"} | scores}
-    return checkpoint_name("refiner", name), restorer.refiner, WHAT["refiner"], details
+    return checkpoint_name(kind, name), getattr(restorer, kind), WHAT[kind], details
 
 
 def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
@@ -151,8 +139,8 @@ MAKERS = {
     "tokenizer": _tokenizer,
     "transformer": _transformer,
     "preference": _transformer,
-    "fidelity": _fidelity,
-    "refiner": _refiner,
+    "fidelity": _addition,
+    "refiner": _addition,
     "cnn": _cnn,
 }
 

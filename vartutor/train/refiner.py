@@ -1,6 +1,6 @@
 """Train the diffusion refiner: transformer, tokenizer and so all tokens stay frozen."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from vartutor.data.presets import COURSE
 from vartutor.errors import UserError
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.addition import train_addition
 from vartutor.train.cache import BatchCache
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.generate import iterate
@@ -124,20 +125,6 @@ def train_refiner(
     if not resume:
         refiner.calibrate(cache.batch()[2])
     schedule = LoopConfig(steps=steps or recipe.refiner_steps, lr=lr)
-    info = {
-        "kind": "refiner",
-        "tokenizer": tokenizer.config.to_json(),
-        "transformer": model.settings,
-        "config": refiner.settings,
-        "objective": asdict(objective),
-        "seed": seed,
-        "steps": schedule.steps,
-        **(origin or {}),
-    }
-    parts = {"tokenizer": tokenizer, "transformer": model, "cache": cache}  # in this order: the first two fill the last
-    loss = RefinerLoss(refiner, cache, generator, bf16)
-    trainer = Trainer(refiner, loss, schedule, out, [generator], info, parts)
-    if resume:
-        trainer.resume()
-    trainer.fit()
-    return trainer
+    loss, frozen = RefinerLoss(refiner, cache, generator, bf16), (model, tokenizer)
+    more = {"objective": objective, "generators": [generator], "seed": seed, "resume": resume, "origin": origin}
+    return train_addition("refiner", refiner, loss, cache, *frozen, out, schedule, **more)
