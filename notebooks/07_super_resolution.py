@@ -409,7 +409,7 @@ z_tokens = restore_latents(model, tokenizer, lr, **ways["expected, τ = 0.5"])[1
 photo1 = upscale_bicubic(lr)[1]
 with torch.no_grad():
     features = tokenizer.decoder.conv_in(tokenizer.post_quant_conv(z_tokens))
-    seen = fidelity.block(fidelity.stem(F.pixel_unshuffle(photo1, 4)) + fidelity.scale_bias.weight[0][:, None, None])
+    _, seen = fidelity.look(photo1, 1)
     scale, shift = fidelity.mix[0](torch.cat([features, seen], 1)).chunk(2, dim=1)
     assert torch.equal(features + 0.5 * (scale * features + shift), fidelity._steer(features, seen, 0, 0.5))
 print(f"{sum(p.numel() for p in fidelity.parameters()) / 1e6:.2f} million parameters")

@@ -3,9 +3,9 @@
 CodeFormer's controllable feature transformation (Zhou et al., 2022, section 3.3), also StableSR's feature wrapping
 (Wang et al., 2023): beside a frozen decoder, a small network turns the photo, enlarged to the output's size, into a
 scale α and a shift β for the decoder's features, F' = F + w (α ⊙ F + β). w = 0 is the decode of the tokens alone, w = 1
-is faithful. Ours: the photo's pixels may also add to the output's, w times, on the decoder's space-to-depth grid, for
-at ×1 a mildly degraded photo is better than any decode. The module stands in this room since it needs a decoder and a
-photo, and nothing of how the latents came to be.
+is faithful. Ours: the photo's pixels, and what a small network makes of them, may also add to the output's, w times,
+for at ×1 a mildly degraded photo is better than any decode. The module stands in this room since it needs a decoder and
+a photo, and nothing of how the latents came to be.
 """
 
 import torch
@@ -21,33 +21,34 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 class Fidelity(nn.Module):
     """The controllable skip around a :class:`SmallDecoder`; one serves all scales.
 
-    Neighbours are mixed in the photo's own features, in the decoder and beside its last layer, but not in between. The
-    last layers start at zero: untrained, the module changes nothing.
+    The photo is looked at pixel by pixel: its features lie on its own grid, s times coarser than the output, and are
+    then gathered on the decoder's. The last layers start at zero: untrained, the module changes nothing.
 
     Args:
         width, blocks: of the decoder.
         hidden: channels of the photo's features.
-        depth: residual blocks that make these features; they see 8 pixels farther each way per block.
-        scales: factors of the images that are decoded.
+        depth: residual blocks that make these features.
+        scales: factors of the images that are decoded, each a divisor of 4.
     """
 
     def __init__(
-        self, width: int = 128, blocks: int = 2, hidden: int = 96, depth: int = 4, scales: tuple[int, ...] = SCALES
+        self, width: int = 128, blocks: int = 2, hidden: int = 64, depth: int = 6, scales: tuple[int, ...] = SCALES
     ):
         super().__init__()
         self.scales = tuple(scales)
-        self.stem = nn.Conv2d(3 * 16, hidden, 3, padding=1)
-        self.scale_bias = nn.Embedding(len(scales), hidden)
+        self.stems = nn.ModuleList(nn.Conv2d(3 * s * s, hidden, 3, padding=1) for s in scales)
         self.block = nn.Sequential(*(ResnetBlock(hidden, hidden, ChannelNorm) for _ in range(depth)))
+        self.heads = nn.ModuleList(nn.Conv2d(hidden, 3 * s * s, 3, padding=1) for s in scales)
+        self.gather = nn.ModuleList(nn.Conv2d(hidden * (4 // s) ** 2, hidden, 1) for s in scales)
         self.mix = nn.ModuleList(_mix(width, hidden) for _ in range(1 + blocks))
         self.pixels = nn.Conv2d(width + hidden + 3 * 16, 3 * 16, 3, padding=1)
-        for last in (*(mix[-1] for mix in self.mix), self.pixels):
+        for last in (*self.heads, *(mix[-1] for mix in self.mix), self.pixels):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 96, depth: int = 4) -> "Fidelity":
+    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6) -> "Fidelity":
         """An untrained one for a tokenizer's decoder.
 
         Raises:
@@ -61,7 +62,7 @@ class Fidelity(nn.Module):
     @property
     def settings(self) -> dict:
         """The arguments that make another one of the same shape, in words that JSON can hold."""
-        hidden, width = self.stem.out_channels, self.mix[0][-1].out_channels // 2
+        hidden, width = self.stems[0].out_channels, self.mix[0][-1].out_channels // 2
         shape = {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "depth": len(self.block)}
         return shape | {"scales": list(self.scales)}
 
@@ -77,14 +78,26 @@ class Fidelity(nn.Module):
         Returns:
             (B, 3, 4 h, 4 w), not clamped.
         """
-        patches = F.pixel_unshuffle(photo, 4)
-        bias = self.scale_bias.weight[self.scales.index(s)]
-        seen = self.block(self.stem(patches) + bias[:, None, None])
+        fine, seen = self.look(photo, s)
         h = self._steer(decoder.conv_in(z), seen, 0, w)
-        for i, block in enumerate(decoder.block, 1):
-            h = self._steer(block(h), seen, i, w)
-        added = self.pixels(torch.cat([h, seen, patches], 1))
-        return F.pixel_shuffle(decoder.conv_out(h) + w * added, 4)
+        for k, block in enumerate(decoder.block, 1):
+            h = self._steer(block(h), seen, k, w)
+        coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, 4)], 1))
+        added = F.pixel_shuffle(coarse, 4) + F.pixel_shuffle(self.heads[self.scales.index(s)](fine), s)
+        return F.pixel_shuffle(decoder.conv_out(h), 4) + w * added
+
+    def look(self, photo: Tensor, s: int) -> tuple[Tensor, Tensor]:
+        """The enlarged photo's features, for every degraded pixel and for every position of the decoder.
+
+        Args:
+            photo, s: as for :meth:`forward`.
+
+        Returns:
+            (B, hidden, 4 h / s, 4 w / s) and (B, hidden, h, w).
+        """
+        i = self.scales.index(s)
+        fine = self.block(self.stems[i](F.pixel_unshuffle(photo, s)))
+        return fine, self.gather[i](F.pixel_unshuffle(fine, 4 // s))
 
     def _steer(self, h: Tensor, seen: Tensor, i: int, w: float) -> Tensor:
         alpha, beta = self.mix[i](torch.cat([h, seen], 1)).chunk(2, dim=1)
