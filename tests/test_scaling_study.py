@@ -79,3 +79,11 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "study.csv")
     assert main([*command, "width 65, 4 steps"]) == 2
     assert "no run 'width 65, 4 steps'" in capsys.readouterr().err
+
+
+def test_the_shipped_study_is_complete():
+    study = load_study("scaling")
+    runs = {run for run, _ in study}
+    shortest = min(study[run, "steps"][0][""] for run in runs)
+    assert runs == set(name_runs(int(shortest)))
+    assert all(len(study[run, "ce"][0]) == 12 for run in runs)
