@@ -9,12 +9,15 @@ from vartutor.baselines.classical import METHODS, Denoiser, noise_level
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver, separate
 from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.cli import main
+from vartutor.data.crops import RandomCrops
 from vartutor.data.degradation import gaussian_noise
-from vartutor.data.pairs import eval_pairs, upscale_bicubic
+from vartutor.data.pairs import eval_pairs, make_pairs, upscale_bicubic
+from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.metrics import psnr
+from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
-from vartutor.train.baseline import train_baseline, trained_cnn
+from vartutor.train.baseline import BaselineLoss, train_baseline, trained_cnn
 from vartutor.train.checkpoint import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
@@ -166,6 +169,20 @@ def train_state(folder, **options):
     return load_state(folder / "state.pt")
 
 
+def test_the_perceptual_distance_joins_the_loss(tmp_path, monkeypatch, raises_user_error):
+    net = random_net()
+    losses = [
+        BaselineLoss(net, RandomCrops(load_pixels("val"), batch_size=2), COURSE, perceptual=weight)(0)[0]
+        for weight in (0.0, 1.0, 2.0)
+    ]
+    pairs = make_pairs(RandomCrops(load_pixels("val"), batch_size=2).batch(), COURSE, torch.Generator().manual_seed(0))
+    distances = [perceptual_distance(image, pairs.hr[s]).mean() for s, image in net(pairs.lr).items()]
+    assert losses[1] - losses[0] == pytest.approx(sum(distances).item() / 3, rel=1e-4)
+    assert losses[2] - losses[0] == pytest.approx(2 * sum(distances).item() / 3, rel=1e-4)
+    with raises_user_error("perceptual -1"):
+        train_baseline(SMOKE, tmp_path, config=TINY, steps=1, perceptual=-1.0)
+
+
 def test_a_budget_of_seconds_becomes_a_number_of_steps(tmp_path, monkeypatch, raises_user_error):
     ticks = iter(range(0, 1000, 3))
     monkeypatch.setattr("vartutor.train.baseline.time.perf_counter", lambda: next(ticks))
@@ -199,6 +216,22 @@ def test_the_command_trains_and_reports(tmp_path, capsys):
     assert info["config"] == {"width": 8, "blocks": 2, "heads": [4], "residual_scale": 1.0}
     assert (info["kind"], info["preset"], info["seed"]) == ("cnn", "course", 3)
     assert info["command"].startswith("vartutor train baseline --profile smoke")
+    assert info["perceptual"] == 0
     assert main(["train", "baseline", "--steps", "0"]) == 2
     assert main(["train", "baseline", "--heads", "3"]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_run_goes_on_with_nothing_but_its_folder(tmp_path, interrupted):
+    call = ["train", "baseline", "--profile", "smoke"]
+    settings = ["--heads", "2", "--width", "4", "--blocks", "1", "--lr", "0.002", "--perceptual", "0.1", "--seed", "3"]
+    whole, part = ([*call, "--out", str(tmp_path / name)] for name in ("whole", "part"))
+    assert main([*whole, *settings]) == 0
+    with interrupted(1):
+        assert main([*part, *settings]) == 130
+    assert main([*part, "--resume"]) == 0
+    a, b = (load_state(tmp_path / name / "state.pt") for name in ("whole", "part"))
+    assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
+    assert b["info"] == a["info"] | {"command": b["info"]["command"]}
+    assert (b["info"]["perceptual"], b["info"]["lr"]) == (0.1, 0.002)
+    assert "--heads 2" in b["info"]["command"]

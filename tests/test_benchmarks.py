@@ -3,9 +3,13 @@
 import pytest
 import torch
 
+from vartutor import metrics_extra
+from vartutor.cli import main
 from vartutor.data.benchmarks import Benchmark
 from vartutor.data.images import resize, write_image
 from vartutor.data.presets import BICUBIC
+from vartutor.evaluate.extras import EXTRA_MEASURES
+from vartutor.evaluate.table import read_rows
 
 
 def photo(height, width, seed=0):
@@ -106,3 +110,57 @@ def test_wrong_folders_and_photos_get_one_line(tmp_path, raises_user_error):
     write(tmp_path / "b" / "gt" / "x.png", photo(100, 130))
     with raises_user_error("x.png", "not 4 times"):
         Benchmark("realsr", tmp_path / "b")[0]
+
+
+class Frechet:
+    """Stands in for torchmetrics': says how many images of each kind it saw."""
+
+    def __init__(self, **_):
+        self.seen = {True: 0, False: 0}
+
+    def to(self, _):
+        return self
+
+    def update(self, images, real):
+        assert images.dtype == torch.uint8
+        self.seen[real] += len(images)
+
+    def compute(self):
+        return torch.tensor(self.seen[False] + 100.0 * self.seen[True])
+
+
+def test_the_command_measures_a_benchmark(tmp_path, monkeypatch, capsys):
+    networks = {name: lambda _: lambda x, y: (x - y).abs().mean((1, 2, 3)) for name in ("lpips", "dists")}
+    networks |= {name: lambda _: lambda x, y: x.mean((1, 2, 3)) for name in metrics_extra.NO_REFERENCE}
+    monkeypatch.setattr(metrics_extra, "BUILDERS", metrics_extra.BUILDERS | networks)
+    fid = type("Module", (), {"FrechetInceptionDistance": Frechet})
+    monkeypatch.setattr(metrics_extra, "import_module", lambda name: fid)
+    for name in ("0801", "0802"):
+        write(tmp_path / "set" / f"{name}.png", photo(512, 530, int(name)))
+    call = ["evaluate", "--benchmark", "div2k-val", "--photos", str(tmp_path / "set"), "--restorers", "bicubic"]
+    out = ["--out", str(tmp_path / "out")]
+    assert main([*call, "--crops", "3", "--extra", *EXTRA_MEASURES, *out]) == 0
+    printed = capsys.readouterr().out
+    assert "2 photos of div2k-val" in printed
+    assert "or with `varsr`" in printed
+    rows = read_rows(tmp_path / "out" / "results.csv")
+    assert {row.photo for row in rows} == {"0801", "0802", "all photos"}
+    assert {row.scale for row in rows if row.measure in EXTRA_MEASURES} == {"4"}
+    assert {row.scale for row in rows if row.measure == "psnr_y"} == {"1", "2", "4"}
+    assert [row.value for row in rows if row.measure == "fid"] == [303.0]  # three crops of each kind
+    assert all(f"**{measure.title}**" in printed for measure in EXTRA_MEASURES.values())
+
+
+def test_real_pairs_are_measured_as_they_come(tmp_path, capsys):
+    pair(tmp_path / "Canon" / "Test" / "4" / "a_LR4.png", tmp_path / "Canon" / "Test" / "4" / "a_HR.png")
+    call = ["evaluate", "--benchmark", "realsr", "--photos", str(tmp_path), "--restorers", "bicubic"]
+    assert main([*call, "--out", str(tmp_path / "out")]) == 0
+    values = {row.measure: row.value for row in read_rows(tmp_path / "out" / "results.csv") if row.scale == "4"}
+    assert values["psnr_y"] > 40  # the smooth photo shrunk and enlarged
+    for words, line in (
+        (["--photos", str(tmp_path), "--extra", "vmaf"], "unknown metric 'vmaf'"),
+        (["--photos", str(tmp_path), "--crops", "0"], "--crops 0"),
+        ([], "give its folder with --photos"),
+    ):
+        assert main(["evaluate", "--benchmark", "realsr", "--restorers", "bicubic", *words]) == 2
+        assert line in capsys.readouterr().err

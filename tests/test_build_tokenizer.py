@@ -9,7 +9,7 @@ from vartutor.checkpoints import checkpoint_name, manifest
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
 from vartutor.tokenizer import load_pretrained
-from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, parse_groups
+from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group, parse_groups
 from vartutor.train.tokenizer import evaluate_tokenizer
 
 SMOKE = get_profile("smoke")
@@ -43,6 +43,31 @@ def test_a_single_map_is_plain_vector_quantization():
     (idx,) = model.tokenize(x)
     (f_hat,) = model.latents([idx])
     assert torch.equal(f_hat.flatten(2).transpose(1, 2), model.quantizer.codes[idx])
+
+
+def test_the_first_groups_are_built_again_from_their_settings():
+    whole = build_tokenizer(TokenizerConfig.of(SMOKE)).eval()
+    cut = first_groups(whole, 2)
+    config = TokenizerConfig.from_json(json.loads(json.dumps(cut.config.to_json())))
+    assert config.kept == 2
+    again = build_tokenizer(config).eval()
+    again.load_state_dict(cut.state_dict())
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert again.scales == (1, 2)
+    assert all(map(torch.equal, again.tokenize(x), whole.tokenize(x)[:7]))
+    assert whole.config.kept is None
+
+
+def test_a_plain_tokenizer_as_one_group():
+    plain = build_tokenizer(TokenizerConfig.of(SMOKE, "var")).eval()
+    hit = one_group(plain, 4)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    idx = plain.tokenize(x)
+    assert all(map(torch.equal, hit.tokenize(x), idx))
+    assert torch.equal(hit.decode_scales(idx)[4], plain.reconstruct(x))
+    again = build_tokenizer(hit.config)
+    again.load_state_dict(plain.state_dict())
+    assert (again.scales, again.quantizer.groups) == ((4,), ((1, 2, 4, 4, 4, 8, 8, 16),))
 
 
 def test_unknown_ladders(raises_user_error):

@@ -18,6 +18,7 @@ from vartutor.data.images import read_image
 from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import sharded
@@ -27,8 +28,9 @@ from vartutor.train.distributed import DistributedTrainer
 from vartutor.train.launch import launch
 from vartutor.train.loop import Trainer
 from vartutor.train.processes import Process
-from vartutor.train.runs import trained_tokenizer, trained_transformer
+from vartutor.train.runs import trained_start, trained_tokenizer, trained_transformer
 from vartutor.train.sources import PhotoSource
+from vartutor.train.transformer import make_transformer
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16)
@@ -38,8 +40,10 @@ def settings(what, steps=20, **changes):
     run = RunConfig.of(what, SMOKE)
     loop = replace(run.loop, steps=steps, lr=3e-4, log_every=1, save_every=5)
     # What is drawn for every process on its own would differ from one process's draws.
-    losses = replace(run.losses, bypass=0.0, revive_every=0)
-    return replace(run, loop=loop, losses=losses, **{"batch": 4, "degradation": "course"} | changes)
+    losses, objective = replace(run.losses, bypass=0.0, revive_every=0), replace(run.objective, slip=0.0)
+    return replace(
+        run, loop=loop, losses=losses, objective=objective, **{"batch": 4, "degradation": "course"} | changes
+    )
 
 
 def frozen_tokenizer():
@@ -48,8 +52,12 @@ def frozen_tokenizer():
 
 
 def train(what, out, resume=False, **changes):
-    tokenizer = frozen_tokenizer() if what == "transformer" else None
-    return launch(what, settings(what, **changes), Path(out), tokenizer=tokenizer, resume=resume)
+    run, options = settings(what, **changes), {}
+    if what != "tokenizer":
+        options["tokenizer"] = frozen_tokenizer()
+    if what == "preference":
+        options["start"] = make_transformer(run.profile, options["tokenizer"], run.objective).requires_grad_(False)
+    return launch(what, run, Path(out), resume=resume, **options)
 
 
 def start(*args, **options):
@@ -77,7 +85,10 @@ with this_process() as process:
     torch.save(found, out / f"{{process.rank}}.pt")
 """
 
-NAMES = ("tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-2", "transformer-fsdp-2")
+NAMES = (
+    "tokenizer-ddp-1", "tokenizer-fsdp-1", "transformer-ddp-2", "transformer-fsdp-2", "preference-ddp-1",
+    "preference-fsdp-1",
+)  # fmt: skip
 
 
 def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
@@ -100,6 +111,7 @@ def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
         assert all(torch.allclose(of[name]["averaged"][k], v, atol=1e-4) for k, v in alone["averaged"].items())
     assert trained_tokenizer(of["tokenizer-fsdp-1"]).quantizer.tokens == 85
     trained_transformer(of["transformer-fsdp-2"])
+    trained_start(of["preference-fsdp-1"])
 
 
 KILL = f"""
@@ -136,6 +148,13 @@ def test_one_process_resumes_bit_for_bit(tmp_path):
     whole = start("tokenizer", tmp_path / "whole", steps=8)
     start("tokenizer", tmp_path / "cut", steps=8, max_hours=1e-9)
     assert start("tokenizer", tmp_path / "cut", steps=8, resume=True) == whole
+
+
+def test_weights_that_no_scale_takes_do_not_stop_a_resumed_run(tmp_path):
+    short = replace(SMOKE, groups=((2,), (4,), (8,)))  # three maps, four φ
+    whole = start("tokenizer", tmp_path / "whole", steps=6, profile=short)
+    start("tokenizer", tmp_path / "cut", steps=6, profile=short, max_hours=1e-9)
+    assert start("tokenizer", tmp_path / "cut", steps=6, profile=short, resume=True) == whole
 
 
 def test_a_request_to_terminate_saves_first(tmp_path, monkeypatch):
@@ -336,3 +355,37 @@ def test_the_command_resumes_a_transformer_that_was_killed(tmp_path, capsys):
     assert main([*call, "--resume"]) == 0
     assert load_state(out / "state.pt")["step"] == 2
     assert "1e-09 hours are over; --resume goes on" in capsys.readouterr().err
+
+
+def test_a_dry_run_is_the_same_run_at_toy_size():
+    told = read_config(RunConfig.of("transformer", get_profile("gpu")), None, ["strategy=fsdp", "accumulate=6"])
+    dry = told.dry(2)
+    dry.check(1)
+    dry.check(2)
+    assert dry.batch == told.dry(1).batch  # so that it can go on with another number of processes
+    assert (dry.strategy, dry.accumulate, dry.objective) == ("fsdp", 2, told.objective)
+    kept = ("autoencoder", "scales", "full_batch")
+    assert all(getattr(dry.profile, name) == getattr(told.profile, name) for name in kept)
+    assert dry.profile.transformer == replace(told.profile.transformer, width=64, depth=2, heads=2)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "transformer", "preference"])
+def test_the_settings_that_the_course_ships_fit_eight_processes(name):
+    run = RunConfig.of(name, get_profile("gpu"))
+    told = read_config(run, assets() / "configs" / f"{name}.yaml")
+    told.check(8)
+    assert (told.loop.lr, told.loop.steps, told.batch) == (run.loop.lr, run.loop.steps, run.batch)
+
+
+def test_dry_runs_by_the_command(tmp_path, capsys):
+    call = ["--profile", "gpu", "--dry-run", "--set", "loop.steps=2", "--out"]
+    assert main(["train", "tokenizer", *call, str(tmp_path / "a")]) == 0
+    words = ["train", "transformer", "--tokenizer", str(tmp_path / "a"), "--init", "none.pth"]
+    assert main([*words, *call, str(tmp_path / "b")]) == 0  # no weights of the published size are read
+    words = ["train", "preference", "--model", str(tmp_path / "b")]
+    assert main([*words, *call, str(tmp_path / "c"), "--max-hours", "1e-9"]) == 0
+    assert load_state(tmp_path / "c" / "state.pt")["step"] == 1
+    assert main([*words, *call, str(tmp_path / "c"), "--resume"]) == 0
+    state = load_state(tmp_path / "c" / "state.pt")
+    assert (state["step"], state["info"]["kind"], len(state["rows"])) == (2, "preference", 2)
+    assert state["info"]["run"]["data"] == ["photos"]

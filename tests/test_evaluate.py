@@ -280,8 +280,8 @@ def test_an_oracle_says_the_true_tokens(config, tokenizer, photos, monkeypatch):
     """A model that knows the answer: right everywhere, and its photos are those of the true tokens."""
     true = tokenizer.tokenize(photos[0].hr[4])
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prior=False).eval()
-    answers = iter([torch.cat(true, 1), *true * 3])  # teacher forcing asks for all maps at once
-    monkeypatch.setattr(model.body, "run_head", lambda x, vector: 50.0 * F.one_hot(next(answers), 64).float())
+    answers = iter(true * 4)
+    monkeypatch.setattr(model.body, "run_head", lambda x, vector, k, rest: 50.0 * F.one_hot(next(answers), 64).float())
     found = table(ErrorBudget(model, tokenizer, top_k=1).rows(photos[:1]))
     for k in range(len(true)):
         for part in ("teacher forced", "free running"):
@@ -294,7 +294,8 @@ def test_an_oracle_says_the_true_tokens(config, tokenizer, photos, monkeypatch):
 
 
 def test_the_untrained_model_decodes_the_photos_own_tokens(resolver, tokenizer, photos, monkeypatch):
-    monkeypatch.setattr(resolver.model.body, "run_head", lambda x, vector: torch.zeros(*x.shape[:2], 64))
+    body = resolver.model.body
+    monkeypatch.setattr(body, "run_head", lambda x, vector, k, rest: body.prior.logits(rest, k, torch.zeros_like(x)))
     found = table(ErrorBudget(resolver.model, tokenizer, top_k=1).rows(photos[:1]))
     for s in "124":
         own = found["photo's own tokens", s, "psnr_y"]
@@ -335,7 +336,7 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config
     assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
     with raises_user_error(tmp_path / "t", "no convolutional"):
         find_cnn(str(tmp_path / "t"))
-    with raises_user_error(tmp_path / "c", "which model"):
+    with raises_user_error(tmp_path / "c", "holds a cnn"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
         find_cnn(str(tmp_path))
@@ -358,13 +359,13 @@ def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):
 
 
 def test_a_model_is_asked_at_every_fidelity(resolver, tokenizer, photos, monkeypatch, raises_user_error):
-    monkeypatch.setattr(choice, "find_model", lambda source: resolver)
+    monkeypatch.setattr(choice, "find_model", lambda source, device="cpu": resolver)
     with raises_user_error("no fidelity module"):
         find_restorers(["model"], fidelities=(0, 1))
     fidelity = Fidelity.of(tokenizer, hidden=8)
     torch.nn.init.normal_(fidelity.pixels.weight, std=0.1)
     faithful = SuperResolver(resolver.model, tokenizer, fidelity.eval())
-    monkeypatch.setattr(choice, "find_model", lambda source: faithful)
+    monkeypatch.setattr(choice, "find_model", lambda source, device="cpu": faithful)
     plain, asked = find_restorers(["model"], temperatures=(0,), fidelities=(0, 0.5))
     assert asked.name == "model, fidelity 0.5, temperature 0"
     images = [r.run(photos[0].lr[:1], 0)[4][0] for r in (plain, asked)]

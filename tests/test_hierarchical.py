@@ -117,6 +117,29 @@ def test_decode_scales_gives_the_complete_groups(tokenizer):
         assert all(image.abs().max() <= 1 for image in images.values())
 
 
+def test_the_first_groups_alone_say_the_same(tokenizer):
+    for p in tokenizer.quantizer.bridge.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        idx, features = tokenizer.tokenize(x), tokenizer.encode(x)
+        images, inputs = tokenizer.decode_scales(idx), tokenizer.next_inputs(idx)
+        for groups, maps, tokens in ((1, 4, 37), (2, 6, 126), (3, 7, 382)):
+            cut = tokenizer.first(groups)
+            assert (cut.scales, cut.factor) == ((1, 2, 4)[:groups], 4)
+            assert (cut.quantizer.patch_nums, cut.quantizer.tokens) == ((1, 2, 4, 4, 5, 8, 16)[:maps], tokens)
+            own = cut.tokenize(x)
+            assert all(torch.equal(a, b) for a, b in zip(own, idx[:maps], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(cut.encode(x), features[:groups], strict=True))
+            assert torch.equal(cut.next_inputs(own), inputs[:, : tokens - 1])
+            decoded = cut.decode_scales(own)
+            assert list(decoded) == [1, 2, 4][:groups]
+            assert all(torch.equal(image, images[s]) for s, image in decoded.items())
+    assert tokenizer.scales == (1, 2, 4)
+    assert tokenizer.quantizer.patch_nums == (1, 2, 4, 4, 5, 8, 16)
+    assert tokenizer.first(1).quantizer.codes is tokenizer.quantizer.codes
+
+
 def test_photos_that_are_not_square(tokenizer):
     x = torch.rand(1, 3, 64, 96) * 2 - 1
     sizes = [(p, p * 3 // 2 or 1) for p in (1, 2, 4, 4, 5, 8, 16)]
@@ -148,6 +171,10 @@ def test_mistakes_are_one_clear_line(quantizer, raises_user_error):
         quantizer.tokenize(f[:2])
     with raises_user_error("their group ends at (8, 8)"):
         quantizer.tokenize([f[0], f[0], f[2]])
+    whole = HierarchicalTokenizer(quantizer, SmallEncoder(32, 8), SmallDecoder(32, 8))
+    for groups in (0, 4):
+        with raises_user_error(f"the first {groups} of 3 scale groups"):
+            whole.first(groups)
     with raises_user_error("every scale group"):
         HierarchicalQuantizer(((1, 2), ()))
     with raises_user_error("2 image scales for 3"):

@@ -1,5 +1,7 @@
 """The course's model: prefix, prior, teacher forcing with slips, and generation that equals it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from vartutor.transformer.attention import block_causal_mask, grid_angles
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents
+from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,11 @@ def make(tokenizer, seed=0, **options):
     return PhotoTransformer(config, quantizer.codes, **options).eval()
 
 
-@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("shown", [{}, {"prefix": False}, {"added": True}], ids=str)
 @pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("rope", [True, False])
-def test_generation_equals_teacher_forcing(tokenizer, photos, prefix, prior, rope):
-    model = make(tokenizer, prefix=prefix, prior=prior, rope=rope)
+def test_generation_equals_teacher_forcing(tokenizer, photos, shown, prior, rope):
+    model = make(tokenizer, prior=prior, rope=rope, **shown)
     features = photo_features(tokenizer, photos[1])
     with torch.no_grad():
         condition = model.condition(photos[1], features)
@@ -62,6 +64,27 @@ def test_a_prediction_depends_on_earlier_maps_only(tokenizer, photos):
     reached = gradient.abs().sum((0, 2)) > 0
     assert reached[: ends[4] - 1].all()
     assert not reached[ends[4] - 1 :].any()
+
+
+@pytest.mark.parametrize("rope", [True, False])
+def test_it_matters_where_the_photo_shows_something(tokenizer, photos, rope):
+    model = make(tokenizer, prior=False, rope=rope)
+    for weight in model.parameters():  # untrained blocks do next to nothing
+        torch.nn.init.normal_(weight, std=0.3)
+    condition, inputs = model.condition(photos[1], ()), torch.zeros(3, 436, 16)
+    moved = replace(condition, prefix=condition.prefix.flip(1))
+    with torch.no_grad():
+        a, b = (model.body(c, inputs) for c in (condition, moved))
+    assert (a - b).abs().max() > 1e-3 * a.abs().max()
+
+
+def test_learned_positions_of_the_photo_are_those_of_the_tokens_over_it(tokenizer, photos):
+    model = make(tokenizer, prior=False, rope=False)
+    condition = model.condition(photos[1], ())
+    marks = model.body.embed_start(condition)[:, :-1] - condition.prefix
+    finest = model.body.pos[0, -256:].view(16, 16, 32)
+    assert torch.allclose(marks[0, 0], finest[:2, :2].mean((0, 1)), atol=1e-6)
+    assert torch.allclose(marks[2, -1], finest[-2:, -2:].mean((0, 1)), atol=1e-6)
 
 
 def test_the_untrained_model_tokenises_the_degraded_photo(tokenizer, photos):
@@ -94,6 +117,19 @@ def test_after_a_slip_the_targets_correct_it(tokenizer, photos):
     f_hat = inputs[:, 436 - 256 :].transpose(1, 2).unflatten(2, (16, 16))  # what map 8 starts from
     lacking = (clean[2] - f_hat).flatten(2).transpose(1, 2)
     assert torch.allclose(goals[:, -256:], lacking, atol=1e-5)
+
+
+def test_slips_lie_around_the_degraded_photos_rest(tokenizer, photos):
+    codes = tokenizer.quantizer.codes
+    goal = codes[torch.randint(64, (2, 300))]
+    near = goal + 0.01 * torch.randn_like(goal)
+    assert (_guess(codes, near, goal, None) == tokenizer.quantizer.lookup(near.mT[..., None])).all()
+    far = goal + 100 * codes.std() * torch.randn_like(goal)  # a hopeless photo: any code
+    assert len(_guess(codes, far, goal, None).unique()) > 32
+    clean, degraded = tuple(tokenizer.encode(photos[0])), photo_features(tokenizer, photos[1])
+    draws = [force(tokenizer, clean, degraded, 1.0, torch.Generator().manual_seed(seed))[2] for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_expected_vectors_take_the_place_of_tokens(tokenizer, photos):
@@ -159,6 +195,26 @@ def test_a_photo_that_is_not_shown_leaves_an_empty_prefix_and_the_prior(tokenize
     assert make(tokenizer).condition(photos[1], features, torch.zeros(3, dtype=torch.long)).prefix.any()
     with raises_user_error("no null class", "--drop"):
         make(tokenizer).null_condition(photos[1], features)
+
+
+def test_tokens_of_the_photo_are_added_at_the_size_of_every_map(tokenizer, photos, raises_user_error):
+    model = make(tokenizer, prior=False, added=True)
+    condition = model.condition(photos[1], ())
+    tokens, (_, w) = model.prefix(photos[1])
+    assert condition.prefix is None
+    assert torch.equal(condition.added.flatten(2).transpose(1, 2), tokens)
+    assert torch.equal(condition.added_to(8), tokens)
+    assert torch.allclose(condition.added_to(1), tokens.mean(1, keepdim=True), atol=1e-6)
+    assert torch.allclose(condition.added_to(4)[:, 0], tokens[:, [0, 1, w, w + 1]].mean(1), atol=1e-6)
+    assert torch.allclose(condition.added_to(16)[:, 0], tokens[:, 0], atol=1e-6)  # the corner
+    inputs = torch.randn(3, 256, 16)
+    bare, told = (model.body.embed_inputs(inputs, 7, condition=c) for c in (None, condition))
+    assert torch.allclose(told - bare, condition.added_to(16), atol=1e-5)
+    assert model.body.embed_start(condition).shape == (3, 1, 32)
+    joined = condition.joined(condition)
+    assert joined.added_to(4).shape == (6, 16, 32)
+    with raises_user_error("no prefix"):
+        make(tokenizer, prefix=False, added=True)
 
 
 def test_latents_at_the_end_of_every_group(tokenizer, photos):

@@ -58,7 +58,7 @@ def test_an_interrupted_run_goes_on(start, tmp_path, monkeypatch):
 def test_starts_are_not_mixed(start, tmp_path, raises_user_error):
     model, tokenizer, objective = start
     (tmp_path / "start.txt").write_text("5 steps from elsewhere")
-    with raises_user_error("from another transformer"):
+    with raises_user_error("began in another way", "start.txt"):
         options = {"steps": 5, "seeds": [0], "compare": compare}
         run_preference_study(["start"], SMOKE, model, tokenizer, objective, tmp_path, **options)
 

@@ -9,15 +9,23 @@ import pytest
 import torch
 
 from vartutor import checkpoints
+from vartutor.baselines.cnn import CnnConfig
+from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.checkpoints import load_checkpoint, manifest
 from vartutor.cli import main
+from vartutor.data.pairs import eval_pairs
+from vartutor.data.presets import COURSE
+from vartutor.evaluate.choice import find_cnn
+from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.pretrained import load_pretrained
-from vartutor.train.publish import publish
+from vartutor.train.baseline import train_baseline
+from vartutor.train.publish import KEPT, publish
 from vartutor.train.runs import find_restorer, find_tokenizer
-from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 SMOKE = get_profile("smoke")
 
@@ -54,7 +62,7 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
-    assert not torch.equal(resolver.upscale(x, (1,), fidelity=1.0)[1], resolver.upscale(x, (1,))[1])
+    assert not torch.equal(resolver.upscale(x, (1,))[1], resolver.upscale(x, (1,), fidelity=0.0)[1])
 
 
 def test_the_record_of_a_transformer(tiny_runs, shelf):
@@ -68,6 +76,33 @@ def test_the_record_of_a_transformer(tiny_runs, shelf):
         assert set(entry["metrics"][way]["psnr_rgb"]) == {"1", "2", "4"}
     assert load_pretrained_fidelity("small") is None
     assert load_pretrained_transformer("small")[0].config.width == SMOKE.transformer.width
+
+
+def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
+    for name, heads in (("all", (1, 2, 4)), ("four", (4,))):
+        config = CnnConfig(4, 1, heads)
+        train_baseline(SMOKE, tmp_path / name, config=config, steps=2, perceptual=0.1, origin={"command": "c"})
+        entry = publish(tmp_path / name, SMOKE, shelf)
+        assert (entry["command"], entry["steps"], entry["perceptual"]) == ("c", 2, 0.1)
+        own, trained = "course" if name == "all" else "course_x4", find_cnn(str(tmp_path / name))
+        assert entry == manifest()[f"cnn_{own}.safetensors"]
+        assert same(load_pretrained_cnn(own), trained)
+        assert load_pretrained_cnn(own).config == config
+        pairs = eval_pairs(COURSE, "test", 64, SMOKE.eval_crops)
+        x, clean = trained.restore(pairs.lr)[4], pairs.hr[4]
+        assert entry["metrics"]["psnr_rgb"]["4"] == pytest.approx(psnr(x, clean, color="rgb").mean().item(), abs=0.01)
+        assert set(entry["metrics"]["perceptual"]) == {str(s) for s in heads}
+    assert checkpoints.shipped("cnn") == ["course", "course_x4"]
+
+
+def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):
+    model, tokenizer, _ = find_restorer(str(tiny_runs / "transformer"))
+    codes = tokenizer.quantizer.codes
+    settings = PhotoTransformer(model.config, codes, prior=False, patch=4, added=True).settings
+    assert settings["added"]
+    assert settings["patch"] == 4
+    assert set(settings) <= set(KEPT)
+    assert build_transformer(settings, tokenizer).settings == settings
 
 
 def test_what_it_was_trained_over_must_be_there(tiny_runs, shelf, raises_user_error):
@@ -129,3 +164,35 @@ def test_the_command_publishes_and_prints_the_metrics(tiny_runs, shelf, monkeypa
     lines = capsys.readouterr().out.splitlines()
     assert ["codes_used" in lines[0], "'expected'" in lines[1], "'w = 1'" in lines[2]] == [True] * 3
     assert {"transformer_tiny.safetensors", "fidelity_tiny.safetensors"} <= set(manifest())
+
+
+def test_a_folder_of_your_own_gets_model_cards(tiny_runs, tmp_path, raises_user_error):
+    """Weights, record and card agree; the course's own folder has no cards."""
+    folder, photos = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(tiny_runs / "hit", photos)
+    state = torch.load(photos / "state.pt", weights_only=True)
+    state["info"]["run"] = {"data": ["div2k", "holiday"], "image_size": 64, "batch": 4, "degradation": "varsr"}
+    torch.save(state, photos / "state.pt")
+    call = ["publish", str(photos), "--profile", "smoke", "--out", str(folder), "--licence", "CC-BY-NC-4.0"]
+    assert main(call) == 0
+    names = ["manifest.json", "tokenizer_hit.md", "tokenizer_hit.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    card = (folder / "tokenizer_hit.md").read_text()
+    assert sha256_of(folder / "tokenizer_hit.safetensors") in card
+    for words in ("license: cc-by-nc-4.0", "academic research only", "- holiday", "psnr_rgb", "64 pixels", "## Limits"):
+        assert words in card
+    state["averaged"]["post_quant_conv.bias"][0] = 1e6
+    torch.save(state, photos / "state.pt")
+    before = (folder / "manifest.json").read_bytes()
+    with raises_user_error("post_quant_conv.bias", "float16", "nothing is published"):
+        publish(photos, SMOKE, folder)
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_the_card_of_a_transformer_warns(tiny_runs, shelf):
+    publish(tiny_runs / "hit", SMOKE, shelf)
+    publish(tiny_runs / "transformer", SMOKE, shelf)
+    card = (shelf / "transformer_course.md").read_text()
+    assert manifest()["tokenizer_hit.safetensors"]["sha256"] in card
+    assert "what is likely, not what was there" in card
+    assert "CC0 or public domain" in card

@@ -16,7 +16,7 @@ from vartutor.tiling import Canvas, cut, pad_to, ramp, starts
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_kinds_of_images(resolver, tmp_path):
     ("fidelity", "color_fix"), [(0.0, "none"), (1.0, "none"), (0.5, "mean"), (0.0, "wavelet"), (1.0, "wavelet")]
 )
 def test_batch_and_block_change_nothing(resolver, fidelity, color_fix):
-    x, options = photo(28, 100), {"seed": 3, "fidelity": fidelity, "color_fix": color_fix}
+    x, options = photo(28, 100), {"seed": 3, "expected": False, "fidelity": fidelity, "color_fix": color_fix}
     whole = resolver.upscale(x, **options)
     small = SuperResolver(resolver.model, resolver.tokenizer, resolver.fidelity, batch=3, block=24)
     parts = small.upscale(x, **options)
@@ -89,23 +89,21 @@ def test_batch_and_block_change_nothing(resolver, fidelity, color_fix):
 
 def test_a_block_needs_memory_for_itself_alone(resolver, monkeypatch):
     seen = []
-    original = SuperResolver._decode
-    monkeypatch.setattr(
-        SuperResolver, "_decode", lambda *args: seen.append(args[1].sum.shape) or original(*args), raising=True
-    )
+    original = SuperResolver._canvas
+    monkeypatch.setattr(SuperResolver, "_canvas", lambda *args: seen.append(original(*args)) or seen[-1])
     small = SuperResolver(resolver.model, resolver.tokenizer, resolver.fidelity, block=16)
     small.upscale(photo(16, 240), (1,), fidelity=1.0, color_fix="wavelet")
     assert len(seen) == 15
-    assert max(shape[-1] for shape in seen) == (16 + 2 * (32 + 8)) // 4  # the block, and halo and wavelet's reach
+    assert max(canvas.sum.shape[-1] for canvas in seen) == 16 + 2 * (4 + 8)  # the block, and what the fix looks at
 
 
 def test_the_seed_decides(resolver):
     x = photo(20, 20)
-    first, again, other = (resolver.upscale(x, (4,), seed=seed)[4] for seed in (1, 1, 2))
+    first, again, other = (resolver.upscale(x, (4,), expected=False, seed=seed)[4] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    greedy = [resolver.upscale(x, (4,), seed=seed, top_k=1)[4] for seed in (1, 2)]
-    assert torch.equal(*greedy)
+    for way in ({"top_k": 1, "expected": False}, {"expected": True}):  # these draw nothing
+        assert torch.equal(*(resolver.upscale(x, (4,), seed=seed, **way)[4] for seed in (1, 2)))
 
 
 def test_progress_is_told(resolver):
@@ -119,7 +117,7 @@ def test_no_seams(resolver, fidelity):
     x = photo(16 + 12 * 5, 16 + 12 * 5)
     image = resolver.upscale(x, (4,), expected=True, fidelity=fidelity)[4]
     steps = (image[..., 1:] - image[..., :-1]).abs().mean((0, 1))
-    borders = [4 * begin - 1 for begin in starts(76, 16, 12)[1:]]
+    borders = [4 * place - 1 for begin in starts(76, 16, 12) for place in (begin, begin + 16) if 0 < place < 76]
     elsewhere = torch.ones(len(steps), dtype=torch.bool)
     elsewhere[borders] = False
     lattice = torch.arange(3, len(steps), 4)  # where cells of latents meet, in any tile
@@ -137,7 +135,9 @@ def test_fidelity_looks_at_the_photo_and_zero_does_not_need_it(resolver):
 
 def test_colour_fixes_give_the_photos_colours(resolver):
     x = photo(60, 84, seed=5)
-    plain, mean, wavelet = (resolver.upscale(x, (1, 4), color_fix=fix) for fix in ("none", "mean", "wavelet"))
+    plain, mean, wavelet = (
+        resolver.upscale(x, (1, 4), fidelity=0.0, color_fix=fix) for fix in ("none", "mean", "wavelet")
+    )
     for s in (1, 4):
         goal = upscale_bicubic(x[None], (s,))[s][0]
         far, near = ((image[s] - goal).mean((1, 2)).abs().max() for image in (plain, mean))
@@ -172,3 +172,19 @@ def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
         resolver.upscale(torch.zeros(1, 3, 4, 4))
     with raises_user_error("overlap 6"):
         SuperResolver(resolver.model, resolver.tokenizer, overlap=6)
+
+
+def test_tiles_are_those_of_the_training_with_either_autoencoder(resolver):
+    assert (resolver.tile, resolver.overlap) == (16, 4)
+    groups = ((1, 2), (4,), (8,))
+    torch.manual_seed(0)
+    published = TokenizerConfig("hit", groups, codes=32, channels=8, width=32, autoencoder="var", bridge=8)
+    tokenizer = build_tokenizer(published).eval().requires_grad_(False)
+    config = TransformerConfig(tokenizer.quantizer.patch_nums, 32, 8, 32, 1, 2, rope=False)
+    model = PhotoTransformer(config, tokenizer.quantizer.codes, prior=False, patch=4).eval()
+    large = SuperResolver(model, tokenizer)
+    assert (large.tile, large.overlap) == (32, 0)
+    x = photo(32, 32)
+    expected = tokenizer.decode(restore_latents(model, tokenizer, x[None], top_k=1)[4])[0]
+    assert torch.allclose(large.upscale(x, top_k=1)[4], expected, atol=1 / 127)
+    assert large.upscale(photo(20, 40))[2].shape == (3, 40, 80)

@@ -102,8 +102,8 @@ def test_training_learns(tokenizer, config, tmp_path):
 def test_soft_targets_and_expected_codes_by_hand(tokenizer, config):
     model = PhotoTransformer(config, tokenizer.quantizer.codes)
     codes = torch.tensor([[0.0], [1.0], [3.0]])
-    goals, logits = torch.tensor([[[0.9]]]), torch.zeros(1, 1, 3)
-    targets = torch.tensor([[1]])
+    goals, logits = torch.full((1, config.tokens, 1), 0.9), torch.zeros(1, config.tokens, 3)
+    targets = torch.ones(1, config.tokens, dtype=torch.long)
     log3 = torch.tensor(3.0).log()
 
     def weigh(**weights):
@@ -113,6 +113,11 @@ def test_soft_targets_and_expected_codes_by_hand(tokenizer, config):
     assert torch.allclose(weigh(hard=1.0), log3)
     assert torch.allclose(weigh(soft=1.0), log3)  # any target, against equal chances
     assert torch.allclose(weigh(expected=1.0), torch.tensor((4 / 3 - 0.9) ** 2))
+    logits[..., 2] = 1.0
+    near = torch.tensor([-0.81, -0.01, -4.41]).softmax(-1)  # the nearest code is 0.1 away, and 100 · 0.1² is 1
+    assert torch.allclose(weigh(soft=1.0, tau=100.0), -(near * logits[0, 0].log_softmax(-1)).sum(), rtol=1e-4)
+    sharp = -logits[0, 0].log_softmax(-1)[1]  # a small tau leaves the nearest code alone
+    assert torch.allclose(weigh(soft=1.0, tau=1e-3), sharp, rtol=1e-4)
 
 
 def test_which_parameters_decay_is_as_in_var():
@@ -141,15 +146,28 @@ def test_photos_are_dropped_at_the_given_rate(tokenizer, config, tmp_path, monke
     assert trainer.model.config.classes == 2
 
 
-def test_near_and_the_priors_pull_are_measured_in_the_codes_spacing(tokenizer):
+def test_the_priors_pull_is_measured_in_the_codes_spacing():
     codes = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
     assert spacing(codes) == pytest.approx((9 + 9 + 16) / 3)
     small, large = LatentPrior(2, codes, 8), LatentPrior(2, 100 * codes, 8)
-    rest = torch.randn(1, 5, 2)
-    assert torch.allclose(small.logits(rest, 0), large.logits(100 * rest, 0), rtol=1e-4)
-    model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
-    loss = TransformerLoss(model, make_cache(tokenizer), Objective(tau=0.5))
-    assert loss.tau == pytest.approx(0.5 * spacing(tokenizer.quantizer.codes).item())
+    rest, h = torch.randn(1, 5, 2), torch.randn(1, 5, 8)
+    torch.nn.init.normal_(small.revise.weight)
+    large.revise.load_state_dict(small.revise.state_dict())
+    assert torch.allclose(small.logits(rest, 0, h), large.logits(100 * rest, 0, h), rtol=1e-4)
+
+
+def test_the_transformer_moves_the_priors_rest_and_sharpens_it():
+    codes = torch.randn(32, 4)
+    prior, rest, h = LatentPrior(2, codes, 8), torch.randn(1, 5, 4), torch.zeros(1, 5, 8)
+    closeness = -torch.cdist(rest[0], codes).square()[None]
+    before = prior.logits(rest, 1, h).softmax(-1)
+    assert torch.allclose(before, (prior.log_alpha[1].exp() * closeness).softmax(-1), atol=1e-5)
+    shift = torch.tensor([1.0, -2.0, 0.0, 0.5])
+    with torch.no_grad():
+        prior.revise.bias.copy_(torch.cat([shift, torch.tensor([0.7])]))
+    moved = -torch.cdist(rest[0] + prior.unit * shift, codes).square()[None]
+    expected = ((prior.log_alpha[1] + 0.7).exp() * moved).softmax(-1)
+    assert torch.allclose(prior.logits(rest, 1, h).softmax(-1), expected, atol=1e-5)
 
 
 def test_calibration_finds_the_pull_that_was_there(tokenizer):
@@ -200,7 +218,8 @@ def train(*words):
 
 
 def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
-    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1", "--slip", "0.2"]
+    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1"]
+    switches += ["--balance", "0.3", "--slip", "0.2"]
     call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 2, "--seed", 7, "--bf16", "--drop", "0.1"]
     assert train(*call, *switches) == 0
     sampled, expected, where = capsys.readouterr().out.splitlines()
@@ -208,7 +227,7 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
     assert expected.startswith("validation, expected: ×1 ")
     assert str(tmp_path) in where
     info = load_state(tmp_path / "state.pt")["info"]
-    weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "slip": 0.2, "drop": 0.1}
+    weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "balance": 0.3, "slip": 0.2, "drop": 0.1}
     assert info["objective"] == weights
     assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
     assert info["config"]["width"] == SMOKE.transformer.width
@@ -286,3 +305,13 @@ def test_the_profiles_sizes_are_possible():
             tokenizer = build_tokenizer(TokenizerConfig.of(profile))
             model = PhotoTransformer(make_config(profile, tokenizer), tokenizer.quantizer.codes)
         assert largest / 2 < sum(p.numel() for p in model.parameters()) < largest
+
+
+def test_balance_lets_every_map_count_alike(tokenizer):
+    model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
+    squares = [p * p for p in model.config.patch_nums]
+    for balance, first in ((0.0, 1 / sum(squares)), (1.0, 1 / len(squares))):
+        shares = TransformerLoss(model, make_cache(tokenizer), Objective(balance=balance)).shares.split(squares)
+        assert sum(part.sum() for part in shares) == pytest.approx(1)
+        assert shares[0].sum() == pytest.approx(first)
+    assert shares[-1].sum() == pytest.approx(1 / len(squares))

@@ -44,9 +44,9 @@ def test_the_options_reach_the_model(photos, tiny_runs, tmp_path):
     options = {"fidelity": 0.5, "seed": 3, "temperature": 0.7, "color_fix": "wavelet"}
     expected = resolver.upscale(photos / "a.png", (2,), **options)[2]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a_x2.png")), np.asarray(expected))
-    assert upscale(photos / "a.png", "--out", tmp_path / "mean", "--model", model, "--expected", "--scales", "2") == 0
-    expected = resolver.upscale(photos / "a.png", (2,), expected=True)[2]
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "mean" / "a_x2.png")), np.asarray(expected))
+    assert upscale(photos / "a.png", "--out", tmp_path / "drawn", "--model", model, "--sample", "--scales", "2") == 0
+    expected = resolver.upscale(photos / "a.png", (2,), expected=False)[2]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "drawn" / "a_x2.png")), np.asarray(expected))
 
 
 def test_a_bad_file_is_named_at_the_end_and_the_others_are_done(photos, tiny_runs, tmp_path, capsys):

@@ -8,6 +8,7 @@ those of pyiqa, whose licence (PolyForm Noncommercial) forbids commercial use: i
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from vartutor.data.images import to_uint8
 from vartutor.errors import UserError, first_line
 
 Metric = Callable[[Tensor, Tensor | None], Tensor]
+Made = TypeVar("Made")
 
 EXTRA = "pip install 'vartutor[metrics]'"
 PYIQA = "pip install pyiqa (licence PolyForm Noncommercial: no commercial use)"
@@ -37,18 +39,45 @@ def _dists(device: torch.device) -> Metric:
     return lambda x, y: network(_unit(x), _unit(y))
 
 
+class Fid:
+    """FID of two sets that come in parts, so that no set must fit into memory."""
+
+    def __init__(self, device: torch.device):
+        self._fid = import_module("torchmetrics.image.fid").FrechetInceptionDistance(feature=2048).to(device)
+        self._device, self._counts = device, [0, 0]
+
+    @torch.no_grad()
+    def add(self, images: Tensor, references: Tensor) -> None:
+        """(N, 3, H, W) and (M, 3, H, W) in [-1, 1]."""
+        for i, (x, real) in enumerate(((images, False), (references, True))):
+            self._counts[i] += len(x)
+            for part in x.split(32):
+                # With normalize=True torchmetrics would cut the fraction off instead of rounding: hand over 8 bits.
+                self._fid.update(to_uint8(part).to(self._device), real=real)
+
+    def value(self) -> Tensor:
+        """The distance of all that was added.
+
+        Raises:
+            UserError: fewer than two images in a set.
+        """
+        if min(self._counts) < 2:
+            raise UserError("fid compares sets of at least 2 images, got {} and {}".format(*self._counts))
+        return self._fid.compute()
+
+    def reset(self) -> None:
+        """Forget both sets."""
+        self._fid.reset()
+        self._counts = [0, 0]
+
+
 def _fid(device: torch.device) -> Metric:
-    # With normalize=True torchmetrics would cut the fraction off instead of rounding: hand over 8 bits.
-    fid = import_module("torchmetrics.image.fid").FrechetInceptionDistance(feature=2048).to(device)
+    fid = Fid(device)
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
-        if min(len(x), len(y)) < 2:
-            raise UserError(f"fid compares sets of at least 2 images, got {len(x)} and {len(y)}")
         fid.reset()
-        for images, real in ((x, False), (y, True)):
-            for part in images.split(32):
-                fid.update(to_uint8(part), real=real)
-        return fid.compute()
+        fid.add(x, y)
+        return fid.value()
 
     return distance
 
@@ -80,15 +109,7 @@ def extra_metric(name: str, device: str | torch.device = "cpu") -> Metric:
     """
     if name not in BUILDERS:
         raise UserError(f"unknown metric {name!r}: choose one of {', '.join(BUILDERS)}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torchvision, about the old names that these packages use
-            metric = BUILDERS[name](torch.device(device))
-    except ImportError as error:
-        hint = PYIQA if name in NO_REFERENCE else EXTRA
-        raise UserError(f"metric {name!r}: no package {error.name or 'for it'}: {hint}") from None
-    except OSError as error:
-        raise UserError(f"metric {name!r}: no weights; the first use needs a network ({first_line(error)})") from None
+    metric = make(name, BUILDERS[name], device)
 
     @torch.no_grad()
     def measure(images: Tensor, references: Tensor | None = None) -> Tensor:
@@ -101,6 +122,23 @@ def extra_metric(name: str, device: str | torch.device = "cpu") -> Metric:
         return value.detach().cpu() if name == "fid" else value.detach().cpu().reshape(len(images))
 
     return measure
+
+
+def make(name: str, build: Callable[[torch.device], Made], device: str | torch.device = "cpu") -> Made:
+    """What ``build`` makes, which imports a package and may download weights.
+
+    Raises:
+        UserError: package or weights missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torchvision, about the old names that these packages use
+            return build(torch.device(device))
+    except ImportError as error:
+        hint = PYIQA if name in NO_REFERENCE else EXTRA
+        raise UserError(f"metric {name!r}: no package {error.name or 'for it'}: {hint}") from None
+    except OSError as error:
+        raise UserError(f"metric {name!r}: no weights; the first use needs a network ({first_line(error)})") from None
 
 
 def _check(name: str, x: Tensor, y: Tensor | None) -> None:

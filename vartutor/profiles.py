@@ -1,6 +1,6 @@
 """Every size and step count of the course, in one place: ``smoke``, ``cpu`` and ``gpu``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vartutor.errors import UserError
 
@@ -16,13 +16,15 @@ class Recipe:
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
     prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
     checkpointing: bool = False
-    steps: int = 5000
+    batch: int = 8  # photos per step on one machine; more steps teach more than larger ones
+    steps: int = 3600
     lr: float = 1e-3
-    hard: float = 0.0  # this and the next four: see vartutor.train.transformer.Objective
+    hard: float = 0.0  # this and the next five: see vartutor.train.transformer.Objective
     soft: float = 1.0
-    tau: float = 0.1
+    tau: float = 0.2
     expected: float = 0.0
-    slip: float = 0.0
+    balance: float = 0.5
+    slip: float = 0.7
     fidelity_steps: int = 4000  # of the fidelity module, afterwards
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
     preference_lr: float = 2e-4
@@ -50,10 +52,13 @@ class Profile:
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
     bridge: int = 128  # hidden channels between the groups
     tokenizer_steps: int = 20000
+    tokenizer_lr: float = 2e-3
     vq_steps: int = 250  # chapter 02: a small VQ-VAE, once per cure
     rvq_steps: int = 600  # chapter 03: codebooks of a residual quantizer
     lesson_steps: int = 250  # chapters 04 and 05: a tokenizer from nothing, while you wait
     draw_steps: int = 1000  # chapter 06: a transformer that draws
+    study_steps: int = 300  # chapter 07: transformers that are compared
+    study_size: tuple[int, int, int] = (128, 4, 4)  # their width, depth and heads
     cnn_width: int = 128  # the convolutional baseline of chapter 07
     cnn_blocks: int = 12
     baseline_steps: int = 20000
@@ -64,6 +69,10 @@ class Profile:
     def lr_size(self) -> int:
         """Side of the degraded photo in pixels."""
         return self.image_size // max(self.scales)
+
+    def batch_of(self, run: str) -> int:
+        """Photos per step of a ``tokenizer``, ``transformer`` or ``preference``, over all processes."""
+        return self.full_batch or (self.batch_size if run == "tokenizer" else self.transformer.batch)
 
 
 PROFILES = {
@@ -82,10 +91,12 @@ PROFILES = {
             rvq_steps=5,
             lesson_steps=3,
             draw_steps=3,
+            study_steps=2,
+            study_size=(32, 2, 2),
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
-            transformer=Recipe(width=32, depth=2, heads=2, steps=5, fidelity_steps=5, preference_steps=5),
+            transformer=Recipe(width=32, depth=2, heads=2, batch=2, steps=5, fidelity_steps=5, preference_steps=5),
         ),
         Profile("cpu"),
         Profile(
@@ -99,8 +110,9 @@ PROFILES = {
             codes=4096,
             channels=32,
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
-            tokenizer_steps=25000,
-            full_batch=384,  # this, the tokenizer's steps and the transformer's (200 epochs) are the paper's
+            tokenizer_steps=25_000,
+            tokenizer_lr=2.5e-4,
+            full_batch=384,  # this, both step counts (the transformer's are 200 epochs) and both rates are the paper's
             lesson_steps=2000,
             draw_steps=2000,
             cnn_width=256,
@@ -114,12 +126,14 @@ PROFILES = {
                 rope=False,
                 prior=False,
                 checkpointing=True,
+                batch=32,
                 steps=13_000,
-                lr=1e-4,
+                lr=1e-3,
                 hard=1.0,
                 soft=0.0,
-                preference_steps=20_000,
-                preference_lr=2e-5,
+                balance=0.0,
+                slip=0.0,
+                preference_steps=1500,
             ),
         ),
     )
@@ -135,3 +149,12 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def toy(profile: Profile) -> Profile:
+    """The profile with all its parts, at sizes that train in seconds: for dry runs."""
+    side = 64 // (16 if profile.autoencoder == "var" else 4)
+    groups = (side // 4,), (side // 2,), (side,)
+    recipe = replace(profile.transformer, width=64, depth=2, heads=2)
+    sizes = {"image_size": 64, "eval_crops": 1, "width": 32, "codes": 64, "channels": 8, "bridge": 8}
+    return replace(profile, **sizes, groups=groups, transformer=recipe)

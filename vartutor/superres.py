@@ -1,4 +1,4 @@
-"""Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles whose latents are blended."""
+"""Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles that are decoded and blended."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,28 +21,27 @@ from vartutor.transformer.photo import PhotoTransformer, restore_latents
 from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
 
 MAX_SIDE = 4096
-CELL = 4  # pixels of the degraded photo along a latent of the first group
-HALO = 8 * CELL  # how far a latent reaches in the decoder, in pixels of the degraded photo
 
 
 class SuperResolver:
     """Restores photos with a transformer and its tokenizer.
 
-    A photo is cut into tiles of the size that the model was trained on. Every tile becomes tokens; the latents of
-    overlapping tiles are averaged, with weights that fall towards a tile's border; the decoder then sees one seamless
-    map. Large photos are done block by block, with so much of their surroundings that the blocks fit exactly.
+    A photo is cut into tiles of the size that the model was trained on. Every tile becomes tokens, and these a picture;
+    overlapping pictures are averaged, with weights that fall towards a tile's border. (To average latents, and decode
+    them as one map, as VARSR does, needs tiles much larger than what a latent sees: ours at ×1 has 4 × 4 of them, so
+    all know of the tile's border, and without it the decoder goes wrong.) Large photos are done block by block.
 
     Args:
         model, tokenizer: in evaluation mode.
         fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
         device: what everything is moved to; what is kept of the photo stays in main memory.
-        tile: side of a tile in pixels of the degraded photo.
-        overlap: of neighbouring tiles, a multiple of 4.
+        tile: side of a tile in pixels of the degraded photo; that of the training if left out.
+        overlap: of neighbouring tiles, a multiple of the pixels per latent, 4 or 16; a quarter if left out.
         batch: tiles at once.
         block: pixels a side that are decoded at once; bounds the memory.
 
     Raises:
-        UserError: an overlap that is no multiple of 4 or not smaller than the tile.
+        UserError: an overlap that is no multiple of the pixels per latent, or not smaller than the tile.
     """
 
     def __init__(
@@ -52,17 +51,21 @@ class SuperResolver:
         fidelity: Fidelity | None = None,
         *,
         device: torch.device | str = "cpu",
-        tile: int = 16,
-        overlap: int = 4,
+        tile: int | None = None,
+        overlap: int | None = None,
         batch: int = 32,
         block: int = 384,
     ):
-        if overlap % CELL or tile % CELL or not 0 <= overlap < tile:
-            raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {CELL}, the overlap the smaller")
+        cell = tokenizer.encoder.factor
+        tile = tokenizer.quantizer.groups[0][-1] * cell if tile is None else tile
+        overlap = tile // (4 * cell) * cell if overlap is None else overlap
+        if overlap % cell or tile % cell or not 0 <= overlap < tile:
+            raise UserError(f"overlap {overlap} of tiles of {tile}: give multiples of {cell}, the overlap the smaller")
         self.device = torch.device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.fidelity = fidelity and fidelity.to(self.device)
-        self.tile, self.overlap, self.batch, self.block = tile, overlap, batch, max(tile, block // CELL * CELL)
+        self.tile, self.overlap, self.batch, self.cell = tile, overlap, batch, cell
+        self.block = max(tile, block // cell * cell)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
@@ -93,10 +96,10 @@ class SuperResolver:
         image: Any,
         scales: Sequence[int] = (1, 2, 4),
         *,
-        fidelity: float = 0.0,
+        fidelity: float | None = None,
         color_fix: str = "none",
-        temperature: float = 1.0,
-        expected: bool = False,
+        temperature: float = 0.5,
+        expected: bool = True,
         top_k: int = 0,
         top_p: float = 0.0,
         guidance: float = 0.0,
@@ -108,9 +111,11 @@ class SuperResolver:
         Args:
             image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
             scales: of 1, 2 and 4.
-            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful).
+            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful); if left
+                out, 1 where the model has such a module.
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
-            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`.
+            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`; chapter 07
+                shows why the mean of the codes is the default.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -121,13 +126,14 @@ class SuperResolver:
             UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
                 that was trained without, an unreadable image, or one of more than 4096 pixels a side.
         """
+        fidelity = float(self.fidelity is not None) if fidelity is None else fidelity
         self.check(scales, fidelity, color_fix)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
         if max(height, width) > MAX_SIDE:
             raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
-        padded = pad_to(photo, self.tile, CELL)
+        padded = pad_to(photo, self.tile, self.cell)
         options = {
             "temperature": temperature,
             "expected": expected,
@@ -138,22 +144,21 @@ class SuperResolver:
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
         blocks = list(regions(*padded.shape[-2:], self.block))
-        halo = HALO + max(fix.margin for fix in fixes.values())
+        halo = self.cell + max(fix.margin for fix in fixes.values())  # a cell: bicubic enlargement reaches less far
         surroundings = [block.grown(halo, *padded.shape[-2:]) for block in blocks]
         plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
             canvases = {s: self._canvas(s, around) for s in scales}
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
-                for s, f_hats in self._latents(padded, part, seed, options).items():
-                    if s in canvases:
-                        self._lay(canvases[s], f_hats, part, s, around)
+                for s, images in self._restore(padded, part, scales, seed, fidelity, options).items():
+                    for t, picture in zip(part, images.cpu(), strict=True):
+                        canvases[s].add(picture, (t.top - around.top) * s, (t.left - around.left) * s)
                 done += len(part)
                 progress(done, total)
             for s, canvas in canvases.items():
                 seen = upscale_bicubic(padded[None, :, around.top : around.bottom, around.left : around.right], (s,))[s]
-                decoded = self._decode(canvas, seen, s, fidelity)
-                fixed = fixes[s].local(decoded, seen[0])
+                fixed = fixes[s].local(canvas.mean(), seen[0])
                 place, own = _places(block, around, s, out[s])
                 fixes[s].observe(fixed[own], seen[0][own])
                 out[s][place] = to_uint8(fixed[own])
@@ -162,27 +167,21 @@ class SuperResolver:
         return {s: _like(image, pixels) for s, pixels in out.items()}
 
     def _canvas(self, s: int, around: Region) -> Canvas:
-        channels = self.tokenizer.quantizer.codes.shape[1]
-        size, overlap = (side * s // CELL for side in (self.tile, self.overlap))
-        sides = ((end - begin) * s // CELL for begin, end in ((around.top, around.bottom), (around.left, around.right)))
-        return Canvas(channels, *sides, ramp(size, overlap))
+        height, width = (around.bottom - around.top) * s, (around.right - around.left) * s
+        return Canvas(3, height, width, ramp(self.tile * s, self.overlap * s))
 
-    def _latents(self, photo: Tensor, part: list[Tile], seed: int, options: dict) -> dict[int, Tensor]:
-        """f_hat of every tile at the end of every scale group: {s: (B, C, h_s, w_s)}."""
+    @torch.no_grad()
+    def _restore(
+        self, photo: Tensor, part: list[Tile], scales: Sequence[int], seed: int, w: float, options: dict
+    ) -> dict[int, Tensor]:
+        """Every tile's picture: {s: (B, 3, s tile, s tile)}."""
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
         tokens = self.model.config.tokens
         draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
         crops, draws = crops.to(self.device), draws.to(self.device)
-        return restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
-
-    def _lay(self, canvas: Canvas, f_hats: Tensor, part: list[Tile], s: int, around: Region) -> None:
-        for tile, f_hat in zip(part, f_hats.cpu(), strict=True):
-            canvas.add(f_hat, (tile.top - around.top) * s // CELL, (tile.left - around.left) * s // CELL)
-
-    @torch.no_grad()
-    def _decode(self, canvas: Canvas, seen: Tensor, s: int, w: float) -> Tensor:
-        f_hat = canvas.mean()[None].to(self.device)
-        return decode_faithfully(self.tokenizer, self.fidelity, f_hat, seen.to(self.device), s, w)[0].cpu()
+        f_hats = restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
+        seen = upscale_bicubic(crops, scales)
+        return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
 
 
 def _places(block: Region, around: Region, s: int, out: Tensor) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

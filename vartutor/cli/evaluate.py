@@ -10,26 +10,29 @@ from vartutor.errors import UserError
 
 
 def _photos(args: argparse.Namespace):
+    from vartutor.data.benchmarks import Benchmark
     from vartutor.data.presets import get_preset
-    from vartutor.evaluate.photos import crops, own_photos, split_photos
+    from vartutor.evaluate.photos import BenchmarkPhotos, crops, own_photos, split_photos
 
     preset = get_preset(args.degradation)
+    if args.benchmark:
+        return BenchmarkPhotos(Benchmark(args.benchmark, args.photos, count=args.crops, preset=preset))
     if args.photos:
         return own_photos(args.photos, preset, largest=args.largest)
     return split_photos(preset, args.split, largest=args.largest) if args.whole else crops(preset, args.split)
 
 
-def _measure(args: argparse.Namespace, restorers: list, photos, seeds: list[int]) -> list:
+def _measure(args: argparse.Namespace, restorers: list, photos, seeds: list[int], extras) -> list:
     from tqdm import tqdm
 
     from vartutor.evaluate.report import write_rows
-    from vartutor.evaluate.restorers import evaluate
+    from vartutor.evaluate.restorers import evaluate, judge
 
     rows = []
     for photo in tqdm(photos, unit="photo", disable=not sys.stderr.isatty()):
-        rows += evaluate(restorers, [photo], seeds)
+        rows += evaluate(restorers, [photo], seeds, (judge, extras))
         write_rows(args.out / "results.csv", rows)  # what is measured is not lost
-    return rows
+    return [*rows, *extras.of_the_set()]
 
 
 def _budget(args: argparse.Namespace, resolver, seeds: list[int], command: str) -> None:
@@ -48,8 +51,9 @@ def _budget(args: argparse.Namespace, resolver, seeds: list[int], command: str) 
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed
+    from vartutor.chapter import check_seed, find_device
     from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
+    from vartutor.evaluate.extras import Extras
     from vartutor.evaluate.report import write_results
     from vartutor.paths import commit, make_folder
     from vartutor.show.figures import render
@@ -58,8 +62,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     seeds = [check_seed(seed) for seed in args.seeds]
     if args.largest < 64:
         raise UserError(f"--largest {args.largest}: give 64 pixels or more")
-    words = args.restorers or default_restorers()
-    restorers = find_restorers(words, args.model, args.temperatures, args.expected, args.fidelity)
+    if args.benchmark and not args.photos:
+        raise UserError(f"--benchmark {args.benchmark}: give its folder with --photos")
+    if args.crops < 1:
+        raise UserError(f"--crops {args.crops}: give a whole number from 1 on")
+    args.degradation = args.degradation or ("varsr" if args.benchmark else "course")
+    words, device = args.restorers or default_restorers(), find_device(args.device)
+    restorers = find_restorers(words, args.model, args.temperatures, args.expected, args.fidelity, device)
+    extras = Extras(args.extra, device)
     names = [restorer.name for restorer in restorers]
     reference = args.reference or names[0]
     if reference not in names:
@@ -68,8 +78,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     photos = _photos(args)
     make_folder(args.out)
     command = f"`{shlex.join(['vartutor', *args.words])}`, commit {commit() or 'unknown'}"
-    rows = _measure(args, restorers, photos, seeds)
-    what = f"{len(photos)} {_what(args)}, degraded with `{args.degradation}`."
+    rows = _measure(args, restorers, photos, seeds, extras)
+    what = f"{len(photos)} {_what(args)} `{args.degradation}`."
     differences = write_results(args.out, rows, [command, what], reference)
     if differences:
         (args.out / "tradeoff.png").write_bytes(render(draw_tradeoff(differences, reference)))
@@ -81,9 +91,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _what(args: argparse.Namespace) -> str:
+    if args.benchmark:
+        return f"photos of {args.benchmark} in {args.photos}, crops of 512 pixels, degraded as they come, or with"
     if args.photos:
-        return f"photos of {args.photos}, at most {args.largest} pixels a side"
-    return f"{args.split} photos, " + (f"at most {args.largest} pixels a side" if args.whole else "three crops of each")
+        return f"photos of {args.photos}, at most {args.largest} pixels a side, degraded with"
+    size = f"at most {args.largest} pixels a side" if args.whole else "three crops of each"
+    return f"{args.split} photos, {size}, degraded with"
 
 
 def add(commands: Commands) -> None:
@@ -110,14 +123,23 @@ def add(commands: Commands) -> None:
     sub.add_argument("--split", default="test", help="val or test (default)")
     sub.add_argument("--whole", action="store_true", help="whole photos instead of crops")
     sub.add_argument("--photos", type=Path, metavar="FOLDER", help="your own clean photos instead of the shipped ones")
+    sub.add_argument("--benchmark", metavar="NAME", help="--photos holds div2k-val, realsr or drealsr, as they come")
+    sub.add_argument("--crops", type=int, default=3000, help="in all, of div2k-val's clean photos (default 3000)")
+    sub.add_argument(
+        "--extra",
+        nargs="+",
+        default=[],
+        metavar="METRIC",
+        help="of lpips, dists, fid, niqe, musiq, maniqa, clipiqa: at the largest scale; they need packages and weights",
+    )
     sub.add_argument(
         "--largest", type=int, default=1024, help="of larger photos, the middle of this size (default 1024)"
     )
     sub.add_argument(
         "--degradation",
-        default="course",
-        help="course (default), bicubic, varsr; never trained on: impulse, speckle, motion, jpeg",
+        help="course (default), bicubic, varsr (of benchmarks); never trained on: impulse, speckle, motion, jpeg",
     )
     sub.add_argument("--reference", help="name of the restorer that the others are compared with (default: the first)")
     sub.add_argument("--budget", action="store_true", help="also the model's error budget, part by part")
+    sub.add_argument("--device", default="cpu", help="of the models: cpu (default), cuda, mps or auto")
     sub.add_argument("--out", type=Path, default=Path("build/evaluate"), help="folder for tables and figure")

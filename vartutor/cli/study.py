@@ -8,10 +8,11 @@ from vartutor.errors import UserError
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
+    from vartutor.profiles import get_profile, toy
     from vartutor.train.publish import publish
 
-    entry = publish(args.run, get_profile(args.profile), name=args.name)
+    profile = toy(get_profile(args.profile)) if args.dry_run else get_profile(args.profile)
+    entry = publish(args.run, profile, args.out, args.name, args.licence)
     print(f"{entry['what']}: {entry['metrics']}")
     return 0
 
@@ -25,17 +26,36 @@ def _study(args: argparse.Namespace) -> int:
     check_steps(args.steps)
     if args.of == "tokenizer":
         print(run_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds))
-        return 0
-    if args.of == "scaling":
-        from vartutor.tokenizer import load_pretrained
-        from vartutor.train.scaling_study import run_scaling_study
+    elif args.of == "transformer":
+        print(_transformers(args, profile, seeds))
+    elif args.of == "preference":
+        print(_preferences(args, profile, seeds))
+    elif args.of == "scaling":
+        print(_scaling(args, profile, seeds))
+    else:
+        raise UserError(f"no study of {args.of!r}: choose tokenizer, transformer, preference or scaling")
+    return 0
 
-        options = {"steps": args.steps or 100, "seeds": seeds}
-        print(run_scaling_study(args.runs, profile, load_pretrained("hit"), args.out, **options))
-        return 0
-    if args.of != "preference":
-        raise UserError(f"no study of {args.of!r}: choose tokenizer, preference or scaling")
 
+def _scaling(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.tokenizer.pretrained import load_pretrained
+    from vartutor.train.scaling_study import run_scaling_study
+
+    options = {"steps": args.steps or 100, "seeds": seeds}
+    return run_scaling_study(args.runs, profile, load_pretrained("hit"), args.out, **options)
+
+
+def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.evaluate.measures import measure
+    from vartutor.tokenizer.pretrained import load_pretrained
+    from vartutor.train.transformer_study import run_transformer_study
+
+    tokenizers, steps = map(load_pretrained, ("hit", "var")), args.steps or profile.study_steps
+    options = {"steps": steps, "seeds": seeds, "compare": measure}
+    return run_transformer_study(args.runs, profile, *tokenizers, args.out, **options)
+
+
+def _preferences(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
     from vartutor.evaluate.measures import measure
     from vartutor.train.preference_study import run_preference_study
     from vartutor.train.runs import find_start
@@ -44,27 +64,33 @@ def _study(args: argparse.Namespace) -> int:
     model, tokenizer, objective = find_start(args.start)
     start, steps = (model, tokenizer, Objective(**objective)), args.steps or profile.transformer.preference_steps
     options = {"steps": steps, "seeds": seeds, "compare": measure}
-    print(run_preference_study(args.runs, profile, *start, args.out, **options))
-    return 0
+    return run_preference_study(args.runs, profile, *start, args.out, **options)
 
 
 def add(commands: Commands) -> None:
     """Add these commands."""
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer and its fidelity module (default course)")
+    sub.add_argument("--name", default="course", help="of a transformer, its fidelity module or a CNN (default course)")
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
+    sub.add_argument("--dry-run", action="store_true", help="the run was a dry one")
+    sub.add_argument("--out", type=Path, help="a folder of your own, with a model card, instead of the course's")
+    sub.add_argument("--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
     sub = commands.add(
-        "study", _study, "short training runs that compare tokenizers, preferences or sizes, into one table"
+        "study", _study, "short training runs that compare tokenizers, transformers, preferences or sizes: one table"
     )
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="names, such as hit or 'beta 2'; all if left out")
-    sub.add_argument("--of", default="tokenizer", help="what is compared: tokenizer (default), preference or scaling")
+    sub.add_argument(
+        "runs", nargs="*", metavar="RUN", help="names, such as hit, 'no prior' or 'beta 2'; all if left out"
+    )
+    sub.add_argument(
+        "--of", default="tokenizer", help="what is compared: tokenizer (default), transformer, preference or scaling"
+    )
     sub.add_argument("--start", default="course", help="of preferences: the transformer to fine-tune (default course)")
     add_profile(sub)
     sub.add_argument(
         "--steps",
         type=int,
-        help="of each run (default 600; of preferences the profile's; of scaling the shortest, 100)",
+        help="of each run (default 600; of transformers and preferences the profile's; the shortest of scaling, 100)",
     )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")

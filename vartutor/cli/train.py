@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def _transformer(args: argparse.Namespace) -> int:
     from vartutor.transformer.official import init_from_var
 
     profile, options = get_profile(args.profile), _run_options(args)
-    asked = {name: getattr(args, name) for name in ("hard", "soft", "tau", "expected", "slip", "drop")}
-    recipe = {name: getattr(profile.transformer, name, 0.0) for name in asked}
+    recipe = asdict(Objective.of(profile.transformer))
+    asked = {name: getattr(args, name) for name in recipe}
     prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
     if args.resume:
         tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
@@ -55,7 +56,8 @@ def _transformer(args: argparse.Namespace) -> int:
         "tokenizer": tokenizer or find_tokenizer(args.tokenizer),
         "prefix": prefix,
         "prior": prior,
-        "start": lambda model: args.init and print(init_from_var(model, args.init), flush=True),
+        # VAR's weights do not fit the toy sizes of a dry run.
+        "start": lambda model: args.init and not args.dry_run and print(init_from_var(model, args.init), flush=True),
     }
     if is_full_run(args):
         profile = full_run(args, "transformer", options, {"objective": objective}, lr, **shape)
@@ -67,6 +69,7 @@ def _transformer(args: argparse.Namespace) -> int:
 
 
 def _preference(args: argparse.Namespace) -> int:
+    from vartutor.cli.launch import full_run, is_full_run
     from vartutor.profiles import get_profile
     from vartutor.train.evaluate import DECODES
     from vartutor.train.preference import Preference, train_preference
@@ -81,17 +84,13 @@ def _preference(args: argparse.Namespace) -> int:
         objective = info["objective"]
     else:
         model, tokenizer, objective = find_start(source)
-    train_preference(
-        profile,
-        model,
-        tokenizer,
-        args.out,
-        objective=Objective(**objective),
-        preference=preference,
-        source=source,
-        lr=lr,
-        **options,
-    )
+    asked = {"objective": Objective(**objective), "preference": preference}
+    if is_full_run(args):
+        profile = full_run(args, "preference", options, asked, lr, tokenizer=tokenizer, start=model, source=source)
+        if profile is None:
+            return 0
+    else:
+        train_preference(profile, model, tokenizer, args.out, **asked, source=source, lr=lr, **options)
     return _report(args, profile, DECODES)
 
 
@@ -118,7 +117,7 @@ def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[
     from vartutor.train.runs import open_run
     from vartutor.train.sharded import read_extra
 
-    if kind == "transformer" and is_full_run(args):
+    if kind in ("transformer", "preference") and is_full_run(args):
         state = read_extra(args.out)[1]
         models, info = build(state), state["info"]
     else:
@@ -164,13 +163,18 @@ def _run_options(args: argparse.Namespace) -> dict:
 def _baseline(args: argparse.Namespace) -> int:
     from vartutor.baselines.cnn import CnnConfig
     from vartutor.profiles import get_profile
-    from vartutor.train.baseline import train_baseline
+    from vartutor.train.baseline import train_baseline, trained_cnn
 
     profile, options = get_profile(args.profile), _run_options(args)
-    width = profile.cnn_width if args.width is None else args.width
-    blocks = profile.cnn_blocks if args.blocks is None else args.blocks
-    config = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale)
-    trainer = train_baseline(profile, args.out, config=config, lr=args.lr, seconds=args.seconds, **options)
+    settings = {"lr": args.lr, "perceptual": args.perceptual}
+    if args.resume:
+        net, info = _go_on(args, options, "cnn", trained_cnn)
+        config, settings = net.config, {name: info[name] for name in settings if name in info}
+    else:
+        width = profile.cnn_width if args.width is None else args.width
+        blocks = profile.cnn_blocks if args.blocks is None else args.blocks
+        config, settings["seconds"] = CnnConfig(width, blocks, tuple(args.heads), args.residual_scale), args.seconds
+    trainer = train_baseline(profile, args.out, config=config, **settings, **options)
     million = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     print(f"{million:.2f} M parameters, {trainer.step} steps in {trainer.seconds:.0f} s; weights and log: {args.out}")
     return 0
@@ -204,11 +208,14 @@ def add(commands: Commands) -> None:
     sub.add_argument("--no-prior", action="store_true", help="the photo's own latents do not pull the tokens")
     sub.add_argument("--hard", type=float, help="weight of the cross entropy with the nearest codes, the paper's loss")
     sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")
-    sub.add_argument("--tau", type=float, help="how far near reaches, in units of the codes' spacing")
+    sub.add_argument(
+        "--tau", type=float, help="how far near reaches, as a share of the nearest code's squared distance"
+    )
     sub.add_argument("--expected", type=float, help="weight of the squared error of the expected code")
+    sub.add_argument("--balance", type=float, help="from every token counts alike, 0, to every map does, 1")
     sub.add_argument("--slip", type=float, help="largest share of wrong tokens in the input, 0 to 1")
     sub.add_argument("--drop", type=float, help="share of photos that are not shown, for guidance (default 0)")
-    sub.add_argument("--lr", type=float, help="peak learning rate; these seven instead of the profile's")
+    sub.add_argument("--lr", type=float, help="peak learning rate; these eight instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/transformer")
     _add_settings(sub)
@@ -224,6 +231,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--lr", type=float, help="peak learning rate instead of the profile's")
     add_seed(sub)
     add_run(sub, "build/preference")
+    _add_settings(sub)
     sub = train.add("fidelity", _fidelity, "train the decoder's skip from the degraded photo, over a transformer")
     add_profile(sub)
     sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
@@ -239,6 +247,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--blocks", type=int, help="residual blocks, instead of the profile's")
     sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
     sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
+    sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")
@@ -259,3 +268,4 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
         "--set", action="append", metavar="KEY=VALUE", help="one setting, such as loop.lr=0.001; repeat it"
     )
     sub.add_argument("--max-hours", type=float, help="save and stop after this time")
+    sub.add_argument("--dry-run", action="store_true", help="the same at toy size, a few steps on the shipped photos")

@@ -19,10 +19,10 @@ def _upscale(args: argparse.Namespace) -> int:
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
-    options |= {"expected": args.expected, "seed": check_seed(args.seed)}
+    options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
     photos, device = find_photos(args.photos), find_device(args.device)
     resolver = SuperResolver(*find_restorer(args.model), device=device)
-    resolver.check(args.scales, args.fidelity, args.color_fix)
+    resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
 
     def upscale(path: Path) -> dict:
         with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -58,11 +58,11 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME_x1.png and so on")
     sub.add_argument("--scales", type=_scales, default=(1, 2, 4), help="of 1, 2 and 4 (default 1,2,4)")
     sub.add_argument(
-        "--fidelity", type=float, default=0.0, metavar="W", help="0: the tokens alone (default) … 1: true to the photo"
+        "--fidelity", type=float, metavar="W", help="0: the tokens alone … 1: true to the photo (default, if it can)"
     )
     add_seed(sub)
-    sub.add_argument("--temperature", type=float, default=1.0, help="below 1 surer, above 1 bolder (default 1)")
-    sub.add_argument("--expected", action="store_true", help="mean codes: fewer errors, less sharp")
+    sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, higher bolder (default 0.5)")
+    sub.add_argument("--sample", action="store_true", help="draw codes instead of taking their mean: a bolder guess")
     sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")
     sub.add_argument("--model", default="course", help="a shipped model (default course), or the folder of a run")
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")

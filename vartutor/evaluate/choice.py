@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from vartutor.baselines.cnn import CnnSuperResolver, separate
 from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.checkpoints import shipped
@@ -28,13 +30,13 @@ def find_cnn(source: str) -> CnnSuperResolver:
         raise UserError(f"{source}: {error}") from None
 
 
-def find_model(source: str) -> SuperResolver:
+def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver:
     """A transformer with its tokenizer, and the fidelity module where there is one.
 
     Raises:
         UserError: no such name, or a folder without the state of either.
     """
-    return SuperResolver(*find_restorer(source))
+    return SuperResolver(*find_restorer(source), device=device)
 
 
 def default_restorers() -> list[str]:
@@ -48,6 +50,7 @@ def find_restorers(
     temperatures: Sequence[float] = (1.0,),
     expected: bool = False,
     fidelities: Sequence[float] = (0.0,),
+    device: torch.device | str = "cpu",
 ) -> list[Restorer]:
     """Restorers by their words.
 
@@ -58,6 +61,7 @@ def find_restorers(
         temperatures: each model at each of them; 0 is greedy.
         expected: also the mean codes, at those above 0.
         fidelities: all of that at each of them, 0 to 1.
+        device: of the models; the baselines stay on the CPU.
 
     Raises:
         UserError: unknown words, a negative temperature, or a model that is not there.
@@ -74,7 +78,7 @@ def find_restorers(
         elif kind == "cnn":
             found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
-            resolver = find_model(source or model)
+            resolver = find_model(source or model, device)
             for w in fidelities:
                 resolver.check(resolver.tokenizer.scales, w, "none")
                 asked = f"{word}, fidelity {w:g}" if w else word

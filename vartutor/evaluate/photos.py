@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vartutor.data.benchmarks import Benchmark
 from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
@@ -70,6 +71,24 @@ def _middle(x: Tensor, largest: int, multiple: int) -> Tensor:
 def split_photos(preset: Degradation, split: str = "test", **options) -> WholePhotos:
     """The shipped photos of a split, whole; options as for :class:`WholePhotos`."""
     return WholePhotos({photo.file: photo.load for photo in photos(split)}, preset, **options)
+
+
+class BenchmarkPhotos:
+    """The photos of a published test set, each with its crops.
+
+    Args:
+        benchmark: opened.
+    """
+
+    def __init__(self, benchmark: Benchmark):
+        self.benchmark = benchmark
+
+    def __len__(self) -> int:
+        return len(self.benchmark)
+
+    def __getitem__(self, i: int) -> TestPhoto:
+        pairs = self.benchmark[i]
+        return TestPhoto(pairs.files[0], pairs.lr, pairs.hr)
 
 
 def own_photos(folder: Path, preset: Degradation, **options) -> WholePhotos:

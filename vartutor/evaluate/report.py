@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vartutor.evaluate.budget import BUDGET_MEASURES
+from vartutor.evaluate.extras import EXTRA_MEASURES
+from vartutor.evaluate.measures import MEASURES
 from vartutor.evaluate.table import Row, Summary, compare, markdown, summarise
 from vartutor.tables import write_table
 
+ALL_MEASURES = MEASURES | EXTRA_MEASURES
 READING = (
     "Each cell is a mean over photos with its 95 % bootstrap interval over photos; ± is the standard deviation over "
     "sampling seeds. `vartutor/evaluate/measures.py` defines the measures."
@@ -31,12 +34,12 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
         UserError: the reference was not measured.
     """
     differences = compare(rows, reference)
-    parts = ["# Results", *origin, READING, markdown(summarise(rows))]
+    parts = ["# Results", *origin, READING, markdown(summarise(rows), ALL_MEASURES)]
     if differences:
         how = (
             "Restorer minus reference on the same photo, then the mean over photos: an interval without 0 is a finding."
         )
-        parts += [f"## Differences from {reference}", how, markdown(differences, signed=True)]
+        parts += [f"## Differences from {reference}", how, markdown(differences, ALL_MEASURES, signed=True)]
     write_rows(out / "results.csv", rows)
     (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
     return differences

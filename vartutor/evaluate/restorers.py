@@ -37,8 +37,9 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
 
     Args:
         temperature: 0 is greedy.
-        options: as for :meth:`SuperResolver.upscale`.
+        options: as for :meth:`SuperResolver.upscale`; if left out, codes are sampled, and fidelity is 0.
     """
+    options = {"expected": False, "fidelity": 0.0} | options
     options = {"top_k": 1} | options if temperature == 0 else {"temperature": temperature} | options
 
     def run(lr: Tensor, seed: int) -> dict[int, Tensor]:
@@ -59,8 +60,16 @@ def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0)
             yield Row(name, seed, photo.name, str(s), title, value)
 
 
-def evaluate(restorers: Sequence[Restorer], photos: Iterable[TestPhoto], seeds: Sequence[int] = (0,)) -> Iterator[Row]:
+def evaluate(
+    restorers: Sequence[Restorer],
+    photos: Iterable[TestPhoto],
+    seeds: Sequence[int] = (0,),
+    judges: Sequence[Callable[..., Iterator[Row]]] = (judge,),
+) -> Iterator[Row]:
     """Judge every restorer on every photo; those that draw, once per seed.
+
+    Args:
+        judges: called as :func:`judge` is.
 
     Raises:
         UserError: two restorers of the same name.
@@ -71,4 +80,6 @@ def evaluate(restorers: Sequence[Restorer], photos: Iterable[TestPhoto], seeds: 
     for photo in photos:
         for restorer in restorers:
             for seed in seeds if restorer.draws else (0,):
-                yield from judge(photo, restorer.name, restorer.run(photo.lr, seed), seed)
+                images = restorer.run(photo.lr, seed)
+                for each in judges:
+                    yield from each(photo, restorer.name, images, seed)

@@ -55,6 +55,22 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path}: not a table of results ({type(error).__name__})") from None
 
 
+def study_rows(study: dict[tuple[str, str], dict[int, dict[str, float]]], way: str = "sampled") -> list[Row]:
+    """What a study of transformers or preferences restored in one way, its runs as restorers.
+
+    Args:
+        study: from :func:`vartutor.train.studies.load_study`.
+        way: ``sampled`` or ``expected`` codes.
+    """
+    rows = []
+    for (run, name), seeds in study.items():
+        measure, *where = name.split()
+        if where[1:] == [way]:
+            for seed, photos in seeds.items():
+                rows += [Row(run, seed, photo, where[0], measure, value) for photo, value in photos.items()]
+    return rows
+
+
 Key = tuple[str, str, str]  # restorer, scale, measure
 
 

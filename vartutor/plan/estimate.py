@@ -119,7 +119,7 @@ def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
     Raises:
         UserError: an unknown run or strategy, or numbers that make no sense.
     """
-    setup = replace(setup, batch=setup.batch or profile.full_batch or profile.batch_size)
+    setup = replace(setup, batch=setup.batch or profile.batch_of(run))
     _check(run, setup)
     if setup.checkpointing is not None:
         profile = replace(profile, transformer=replace(profile.transformer, checkpointing=setup.checkpointing))

@@ -99,7 +99,7 @@ def _sides(model: nn.Module, image_size: int) -> list[int]:
 
 def encode_flops(tokenizer: nn.Module, image_size: int) -> int:
     """Features of a photo at every scale of the tokenizer."""
-    factor = 16 if isinstance(tokenizer.encoder, Encoder) else 4
+    factor = tokenizer.encoder.factor
     return sum(
         encoder_flops(tokenizer.encoder, side) + dense(tokenizer.quant_conv, (side // factor) ** 2)
         for side in _sides(tokenizer, image_size)
@@ -108,7 +108,7 @@ def encode_flops(tokenizer: nn.Module, image_size: int) -> int:
 
 def decode_flops(tokenizer: nn.Module, image_size: int) -> int:
     """An image from the features, at every scale of the tokenizer."""
-    factor = 16 if isinstance(tokenizer.encoder, Encoder) else 4
+    factor = tokenizer.encoder.factor
     return sum(
         decoder_flops(tokenizer.decoder, side) + dense(tokenizer.post_quant_conv, (side // factor) ** 2)
         for side in _sides(tokenizer, image_size)
@@ -133,8 +133,8 @@ def tokenizer_step(tokenizer: nn.Module, image_size: int) -> list[Flops]:
 def transformer_step(model: PhotoTransformer, tokenizer: nn.Module, image_size: int) -> list[Flops]:
     """A training step of the transformer for one photo, with what its frozen tokenizer does for it."""
     body, config, quantizer = model.body, model.config, tokenizer.quantizer
-    prefix = 0 if model.prefix is None else (image_size // max(tokenizer.scales) // model.prefix.patch) ** 2
-    n, width, again = prefix + config.tokens, config.width, 1 if config.checkpointing else 0
+    shown = 0 if model.prefix is None else (image_size // max(tokenizer.scales) // model.prefix.patch) ** 2
+    n, width, again = (0 if model.added else shown) + config.tokens, config.width, 1 if config.checkpointing else 0
     matrices = sum(dense(part, n) for block in body.blocks for part in (block.attn, block.fc1, block.fc2))
     scores = config.depth * attention(n, width)
     modulation = sum(dense(m, 1) for m in body.modules() if m in _modulations(body))
@@ -146,7 +146,7 @@ def transformer_step(model: PhotoTransformer, tokenizer: nn.Module, image_size: 
         Flops("head", dense(body.head, config.tokens), 2 * dense(body.head, config.tokens)),
     ]
     if model.prefix is not None:
-        first, whole = dense(model.prefix.layers[0], prefix), dense(model.prefix, prefix)
+        first, whole = dense(model.prefix.layers[0], shown), dense(model.prefix, shown)
         rows.append(Flops("prefix", whole, 2 * whole - first))
     if body.prior is not None:
         inputs += dense(body.prior.embed, config.tokens)

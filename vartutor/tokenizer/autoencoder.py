@@ -113,6 +113,8 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """(B, 3, H, W) in [-1, 1] -> (B, z, H / 16, W / 16); sides are multiples of 16."""
 
+    factor = 16  # pixels along a latent
+
     def __init__(self, ch: int = 160, z: int = 32, blocks: int = 2):
         super().__init__()
         widths = [ch, *(ch * m for m in CH_MULT)]
@@ -163,6 +165,8 @@ class SmallEncoder(nn.Module):
     no norm or nonlinearity on the path from the pixels to the features: 16 numbers hold a patch of 48 rather well
     already by a linear map, and the blocks only have to add to it.
     """
+
+    factor = 4
 
     def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
         super().__init__()

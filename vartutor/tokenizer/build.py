@@ -1,7 +1,7 @@
 """Which tokenizers the course has, and how one is put together from a few plain settings."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -23,7 +23,7 @@ class TokenizerConfig:
     """All that the shapes of a tokenizer's weights depend on, in words that JSON can hold.
 
     ``ladder`` is ``vq``: one token map, no φ; ``var``: many scales, one image; or ``hit``: many scales in groups,
-    one image per group.
+    one image per group, of which the first ``kept`` are used, or all.
     """
 
     ladder: str
@@ -35,6 +35,7 @@ class TokenizerConfig:
     scales: tuple[int, ...] = SCALES
     overlap: bool = True
     bridge: int = 0
+    kept: int | None = None
 
     @classmethod
     def of(
@@ -84,8 +85,23 @@ def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
         model = MultiScaleTokenizer(quantizer, encoder, decoder)
     if config.autoencoder == "small":  # its norm wants the channels of a position side by side
         model = model.to(memory_format=torch.channels_last)
-    model.config = config
-    return model
+    model.config = replace(config, kept=None)
+    return first_groups(model, config.kept) if config.kept else model
+
+
+def first_groups(model: HierarchicalTokenizer, groups: int) -> HierarchicalTokenizer:
+    """:meth:`HierarchicalTokenizer.first`, with a ``config`` that says so."""
+    cut = model.first(groups)
+    cut.config = replace(model.config, kept=groups)
+    return cut
+
+
+def one_group(model: MultiScaleTokenizer, scale: int) -> HierarchicalTokenizer:
+    """A plain tokenizer as a hierarchical one with a single group, for one scale: the same weights and tokens."""
+    config = replace(model.config, ladder="hit", groups=(model.quantizer.patch_nums,), scales=(scale,))
+    hit = build_tokenizer(config)
+    hit.load_state_dict(model.state_dict())
+    return hit.train(model.training).requires_grad_(False)
 
 
 def parse_groups(text: str) -> Groups:

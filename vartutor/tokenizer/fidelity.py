@@ -21,9 +21,8 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 class Fidelity(nn.Module):
     """The controllable skip around a :class:`SmallDecoder`; one serves all scales.
 
-    Neighbours are mixed in the photo's own features, in the decoder and beside its last layer, but not in between: an
-    output position sees no more than 8 positions around it, so a photo can be decoded block by block. The last layers
-    start at zero: untrained, the module changes nothing.
+    Neighbours are mixed in the photo's own features, in the decoder and beside its last layer, but not in between. The
+    last layers start at zero: untrained, the module changes nothing.
 
     Args:
         width, blocks: of the decoder.

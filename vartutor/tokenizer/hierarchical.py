@@ -7,6 +7,7 @@ and one decoder serve all groups. How φ is shared and what enlarges between gro
 paper does not say.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -150,6 +151,13 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             f_hat = self._start(f_hat, self._canvas(k, sizes), target)
         return super().rest(target, f_hat, k, sizes)
 
+    def first(self, groups: int) -> "HierarchicalQuantizer":
+        """The same weights for the first ``groups`` of the ladder's groups alone; every scale keeps its φ."""
+        cut = copy.copy(self)
+        cut.groups, cut.ends = self.groups[:groups], self.ends[:groups]
+        cut.patch_nums, cut.group_of = self.patch_nums[: cut.ends[-1]], self.group_of[: cut.ends[-1]]
+        return cut
+
 
 class HierarchicalTokenizer(MultiScaleTokenizer):
     """HIT: one encoder, one codebook and one decoder for a photo at ×1, ×2 and ×4.
@@ -158,6 +166,9 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
         quantizer: with one group per scale.
         encoder, decoder: as for :class:`MultiScaleTokenizer`.
         scales: factor of each group relative to the smallest image.
+
+    Attributes:
+        factor: of the image that is encoded; the largest scale, and after :meth:`first` still that of the whole.
     """
 
     def __init__(
@@ -170,11 +181,27 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
         if len(scales) != len(quantizer.groups):
             raise UserError(f"{len(scales)} image scales for {len(quantizer.groups)} scale groups")
         super().__init__(quantizer, encoder, decoder)
-        self.scales = scales
+        self.scales, self.factor = scales, max(scales)
+
+    def first(self, groups: int) -> "HierarchicalTokenizer":
+        """The same weights for the first scales alone: of the same photo, the same first tokens, and no others.
+
+        It is meant for use, not for training.
+
+        Raises:
+            UserError: less than one group, or more than there are.
+        """
+        if not 1 <= groups <= len(self.scales):
+            raise UserError(f"the first {groups} of {len(self.scales)} scale groups: give 1 to {len(self.scales)}")
+        cut = copy.copy(self)
+        cut._modules = dict(self._modules)  # else both would get the shorter quantizer
+        cut.quantizer, cut.scales = self.quantizer.first(groups), self.scales[:groups]
+        return cut
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1], the largest image -> features (B, C, h_s, w_s) of every scale, smallest first."""
-        return [super(HierarchicalTokenizer, self).encode(image) for image in pyramid(x, self.scales).values()]
+        images = pyramid(x, tuple(sorted({*self.scales, self.factor})))
+        return [super(HierarchicalTokenizer, self).encode(images[s]) for s in self.scales]
 
     def decode_scales(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> dict[int, Tensor]:
         """Index maps -> {s: (B, 3, H_s, W_s) in [-1, 1]} for every scale whose group is complete."""

@@ -1,4 +1,8 @@
-"""Train the convolutional super-resolver on the pairs that the transformer trains on."""
+"""Train the convolutional super-resolver on the pairs that the transformer trains on.
+
+By the mean absolute error alone it is the fair line for PSNR; with some weight on the perceptual distance it is the
+fair one for that, which the transformer's samples have to beat.
+"""
 
 import statistics
 import time
@@ -16,6 +20,7 @@ from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.errors import UserError
 from vartutor.metrics import psnr
+from vartutor.perceptual import PerceptualDistance
 from vartutor.profiles import Profile
 from vartutor.train.checkpoint import load_state
 from vartutor.train.loop import LoopConfig, Trainer
@@ -23,16 +28,30 @@ from vartutor.train.runs import ready
 
 
 class BaselineLoss:
-    """Draws a batch of pairs, restores it, and takes the mean absolute error; called by :class:`Trainer`.
+    """Draws a batch of pairs, restores it, and measures the error; called by :class:`Trainer`.
 
     Args:
+        perceptual: weight of the perceptual distance beside the mean absolute error.
         seed: seeds ``self.generator``, which draws the degradations.
+
+    Raises:
+        UserError: a negative weight.
     """
 
     def __init__(
-        self, net: CnnSuperResolver, crops: RandomCrops, preset: Degradation, *, seed: int = 0, bf16: bool = False
+        self,
+        net: CnnSuperResolver,
+        crops: RandomCrops,
+        preset: Degradation,
+        *,
+        perceptual: float = 0.0,
+        seed: int = 0,
+        bf16: bool = False,
     ):
-        self.net, self.crops, self.preset, self.bf16 = net, crops, preset, bf16
+        if perceptual < 0:
+            raise UserError(f"perceptual {perceptual:g}: give a weight from 0 on")
+        self.net, self.crops, self.preset, self.bf16, self.weight = net, crops, preset, bf16, perceptual
+        self.perceptual = PerceptualDistance() if perceptual else None
         self.generator = Generator().manual_seed(seed)
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -40,15 +59,19 @@ class BaselineLoss:
         pairs = make_pairs(self.crops.batch(), self.preset, self.generator)
         with torch.autocast(pairs.lr.device.type, torch.bfloat16, enabled=self.bf16):
             images = self.net(pairs.lr)
-        loss = sum(F.l1_loss(image, pairs.hr[s]) for s, image in images.items()) / len(images)
+        loss = sum(self._error(image, pairs.hr[s]) for s, image in images.items()) / len(images)
         scores = {s: psnr(image.detach(), pairs.hr[s], color="rgb").mean().item() for s, image in images.items()}
         return loss, {f"psnr{s}": score for s, score in scores.items()}
 
+    def _error(self, image: Tensor, clean: Tensor) -> Tensor:
+        error = F.l1_loss(image, clean)
+        return error if self.perceptual is None else error + self.weight * self.perceptual(image, clean).mean()
 
-def _fresh(config: CnnConfig, profile: Profile, preset: Degradation, seed: int, bf16: bool) -> BaselineLoss:
+
+def _fresh(config: CnnConfig, profile: Profile, preset: Degradation, seed: int, **options) -> BaselineLoss:
     torch.manual_seed(seed)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
-    return BaselineLoss(CnnSuperResolver(config), crops, preset, seed=seed, bf16=bf16)
+    return BaselineLoss(CnnSuperResolver(config), crops, preset, seed=seed, **options)
 
 
 def steps_within(seconds: float, loss: BaselineLoss, trials: int = 5) -> int:
@@ -77,6 +100,7 @@ def train_baseline(
     config: CnnConfig,
     preset: Degradation = COURSE,
     lr: float = 1e-3,
+    perceptual: float = 0.0,
     seed: int = 0,
     steps: int | None = None,
     seconds: float | None = None,
@@ -87,6 +111,7 @@ def train_baseline(
     """Train on pairs made from the training photos; writes ``state.pt`` and ``log.csv`` to ``out``.
 
     Args:
+        perceptual: see :class:`BaselineLoss`.
         steps: instead of the profile's.
         seconds: instead of steps: as many as fit into this time on this machine, by a few trial steps. Their number
             is settled before the first step, for the learning rate depends on it, and kept with the state.
@@ -94,22 +119,23 @@ def train_baseline(
         origin: kept with the state, such as the command and the commit.
 
     Raises:
-        UserError: both steps and seconds; a state that is missing, unreadable or of another net.
+        UserError: both steps and seconds; a negative weight; a state that is missing, unreadable or of another net.
     """
     if steps is not None and seconds is not None:
         raise UserError("both --steps and --seconds: give one of them")
     if resume:
         steps = steps or load_state(out / "state.pt").get("info", {}).get("steps")
     elif seconds is not None:
-        steps = steps_within(seconds, _fresh(config, profile, preset, seed, bf16))
+        steps = steps_within(seconds, _fresh(config, profile, preset, seed, perceptual=perceptual, bf16=bf16))
     steps = steps or profile.baseline_steps
-    loss = _fresh(config, profile, preset, seed, bf16)
+    loss = _fresh(config, profile, preset, seed, perceptual=perceptual, bf16=bf16)
     info = {
         "kind": "cnn",
         "config": config.to_json(),
         "seed": seed,
         "steps": steps,
         "lr": lr,
+        "perceptual": perceptual,
         "preset": preset.name,
         **(origin or {}),
     }

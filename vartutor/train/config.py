@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from vartutor.errors import UserError, first_line
-from vartutor.profiles import Profile
+from vartutor.profiles import Profile, toy
 from vartutor.train.loop import LoopConfig
+from vartutor.train.preference import Preference
 from vartutor.train.tokenizer import Losses
 from vartutor.train.transformer import Objective
 
 STRATEGIES = ("ddp", "fsdp")
+DRY_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class RunConfig:
     loop: LoopConfig
     losses: Losses = field(default_factory=Losses)  # of a tokenizer
     objective: Objective = field(default_factory=Objective)  # of a transformer
+    preference: Preference = field(default_factory=Preference)  # of fine-tuning one
     batch: int = 1  # images per step, over all processes
     accumulate: int = 1  # rounds of forward and backward per step
     strategy: str = "ddp"  # ddp: every process holds all weights; fsdp: each a share
@@ -37,12 +40,25 @@ class RunConfig:
 
     @classmethod
     def of(cls, what: str, profile: Profile) -> "RunConfig":
-        """The profile's settings for a ``tokenizer`` or a ``transformer``."""
-        recipe, batch = profile.transformer, profile.full_batch or profile.batch_size
+        """The profile's settings for a ``tokenizer``, a ``transformer`` or a ``preference``."""
+        recipe, batch = profile.transformer, profile.batch_of(what)
         if what == "tokenizer":
-            return cls(profile, LoopConfig(profile.tokenizer_steps, lr=2e-3), batch=batch)
-        objective = Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-        return cls(profile, LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05), objective=objective, batch=batch)
+            return cls(profile, LoopConfig(profile.tokenizer_steps, profile.tokenizer_lr), batch=batch)
+        loop = LoopConfig(recipe.steps, recipe.lr, weight_decay=0.05)
+        if what == "preference":
+            loop = replace(loop, steps=recipe.preference_steps, lr=recipe.preference_lr, log_every=10)
+        return cls(profile, loop, objective=Objective.of(recipe), batch=batch)
+
+    def dry(self, processes: int) -> "RunConfig":
+        """The same run at toy size, on the course's photos: a few steps that pass through everything.
+
+        The batch is the same for 1, 2 and 4 processes, so that such a run can go on with another number of them.
+        """
+        rounds = min(self.accumulate, 2)
+        loop = replace(self.loop, steps=DRY_STEPS, save_every=2, log_every=1)
+        sizes = {"profile": toy(self.profile), "loop": loop, "accumulate": rounds, "images_every": DRY_STEPS // 2}
+        batch = rounds * (4 if 4 % processes == 0 else processes)
+        return replace(self, **sizes, batch=batch, data="photos", workers=1, compile=False, tensorboard=False)
 
     def check(self, processes: int) -> None:
         """Whether the settings fit each other and the number of processes.

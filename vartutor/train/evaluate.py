@@ -19,14 +19,14 @@ DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a tran
 def restore_pairs(
     restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, **options
 ) -> dict[int, Tensor]:
-    """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}.
+    """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}, at all scales it has.
 
     Args:
         w: fidelity.
         **options: as for :func:`vartutor.transformer.generate.iterate`.
     """
     model, tokenizer, fidelity = restorer
-    generator, images = Generator().manual_seed(seed), {s: [] for s in pairs.hr}
+    generator, images = Generator().manual_seed(seed), {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
         seen = upscale_bicubic(photo)
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
@@ -34,17 +34,24 @@ def restore_pairs(
     return {s: torch.cat(parts) for s, parts in images.items()}
 
 
-def score_restorer(restorer: Restorer, profile: Profile, split: str = "test", **options) -> dict[str, dict[str, float]]:
-    """Means over the fixed pairs of a split, degraded with the course's preset, by measure and scale.
+def course_pairs(profile: Profile, split: str = "test") -> Pairs:
+    """The fixed pairs of a split, degraded with the course's preset."""
+    return eval_pairs(COURSE, split, profile.image_size, profile.eval_crops)
 
-    Args:
-        **options: as for :func:`restore_pairs`.
+
+def score_restorer(restorer: Restorer, profile: Profile, split: str = "test", **options) -> dict[str, dict[str, float]]:
+    """:func:`score_images` of :func:`course_pairs`; options as for :func:`restore_pairs`."""
+    pairs = course_pairs(profile, split)
+    return score_images(restore_pairs(restorer, pairs, **options), pairs)
+
+
+@torch.no_grad()
+def score_images(images: dict[int, Tensor], pairs: Pairs) -> dict[str, dict[str, float]]:
+    """Means over pairs, by measure and scale, given what was made of their degraded photos.
 
     Returns:
         ``psnr_rgb`` in dB, and ``perceptual`` of :mod:`vartutor.perceptual`.
     """
-    pairs = eval_pairs(COURSE, split, profile.image_size, profile.eval_crops)
-    images = restore_pairs(restorer, pairs, **options)
     measures = {
         "psnr_rgb": (2, lambda x, y: psnr(x, y, color="rgb")),
         "perceptual": (4, perceptual_distance),

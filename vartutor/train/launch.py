@@ -1,4 +1,4 @@
-"""Full runs: the tokenizer and the transformer on one process or on many, from one configuration.
+"""Full runs: tokenizer, transformer and preference on one process or on many, from one configuration.
 
     torchrun --nproc-per-node 8 -m vartutor train tokenizer --profile gpu --set bf16=true
 
@@ -6,6 +6,7 @@ starts eight processes of which each calls :func:`launch`. (With HF Accelerate i
 --multi_gpu -m vartutor …`` starts the same processes: the short way to several machines. It sets the same variables.)
 """
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,10 +20,12 @@ from vartutor.data.presets import get_preset
 from vartutor.errors import UserError
 from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.checkpoint import checksum
 from vartutor.train.config import RunConfig
 from vartutor.train.distributed import DistributedTrainer
+from vartutor.train.preference import PreferenceLoss
 from vartutor.train.processes import Process, this_process
-from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source
+from vartutor.train.sources import FeatureSource, PhotoSource, ShardSource, Source, name_sets
 from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer
 from vartutor.train.transformer import TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
@@ -44,12 +47,12 @@ def launch(
     """Train in this process, together with all others that ``torchrun`` started.
 
     Args:
-        what: ``tokenizer`` or ``transformer``.
+        what: ``tokenizer``, ``transformer`` or ``preference``.
         tokenizer: of a transformer; frozen.
         resume: go on from the newest state in ``out``, written by any number of processes.
         origin: kept with the state, such as the command and the commit.
         **options: of :meth:`TokenizerConfig.of` for a tokenizer; ``prefix``, ``prior`` and ``start`` of
-            :func:`train_transformer` for a transformer.
+            :func:`train_transformer` for a transformer; ``start`` and ``source`` of :func:`train_preference`.
 
     Raises:
         UserError: settings that do not fit each other, or a state that does not fit the model.
@@ -59,9 +62,11 @@ def launch(
         torch.manual_seed(seed)
         if what == "tokenizer":
             model, loss, more = _tokenizer(run, process, seed, options)
+        elif what == "preference":
+            model, loss, more = _preference(run, process, seed, tokenizer, **options)
         else:
             model, loss, more = _transformer(run, process, seed, tokenizer, new=not resume, **options)
-        more["info"] |= {"seed": seed, "steps": run.loop.steps, **(origin or {})}
+        more["info"] |= {"seed": seed, "steps": run.loop.steps, "run": _record(run, process), **(origin or {})}
         trainer = DistributedTrainer(model, loss, run, out, process=process, seed=seed, **more)
         if resume:
             trainer.resume()
@@ -107,32 +112,70 @@ def _transformer(
     start: Callable[[PhotoTransformer], None] = lambda model: None,
 ) -> tuple[nn.Module, TransformerLoss, dict]:
     """The model, its loss, and what else the trainer wants to know; ``new`` where it gets weights to start from."""
-    objective, tokenizer = run.objective, tokenizer.to(process.device)
-    model = make_transformer(run.profile, tokenizer, objective, prefix=prefix, prior=prior).to(process.device)
-    # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
-    few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
-    few.seek(2**40)
+    model = make_transformer(run.profile, tokenizer, run.objective, prefix=prefix, prior=prior).to(process.device)
+    few, more = _around(run, process, seed, model, tokenizer, "transformer")
     if new:
         start(model)
         if model.body.prior is not None:
             calibrate(model, tokenizer, FeatureSource(few, tokenizer).batch())
+    return model, TransformerLoss(model, FeatureSource(more["source"], tokenizer), run.objective, run.bf16), more
+
+
+def _preference(
+    run: RunConfig,
+    process: Process,
+    seed: int,
+    tokenizer: HierarchicalTokenizer,
+    *,
+    start: PhotoTransformer,
+    source: str = "",
+) -> tuple[nn.Module, PreferenceLoss, dict]:
+    """The model, its loss, and what else the trainer wants to know; ``start`` stays whole in every process."""
+    start = start.to(process.device)
+    model = copy.deepcopy(start).requires_grad_(True)
+    _, more = _around(run, process, seed, model, tokenizer, "preference")
+    more["info"] |= {"preference": asdict(run.preference), "start": {"model": source, "sha256": checksum(start)}}
+    more["parts"]["start"] = start
+    features, asked = FeatureSource(more["source"], tokenizer), (run.objective, run.preference, run.bf16)
+    return model, PreferenceLoss(model, start, features, *asked, due=run.loop.is_logged), more
+
+
+def _around(
+    run: RunConfig,
+    process: Process,
+    seed: int,
+    model: PhotoTransformer,
+    tokenizer: HierarchicalTokenizer,
+    kind: str,
+) -> tuple[Source, dict]:
+    """A few photos, and all that the trainer wants to know of a transformer; compiles its blocks if asked."""
+    tokenizer.to(process.device)
+    # The same few photos in every process, and none that a step uses: to calibrate the prior, and to look at.
+    few = make_source(replace(run, batch=SAMPLES, accumulate=1), Process(device=process.device), seed, degraded=True)
+    few.seek(2**40)
+    shown = few.pairs()
     if run.compile:
         for block in model.body.blocks:
             block.compile(fullgraph=True)
-    source, shown = make_source(run, process, seed, degraded=True), few.pairs()
 
     def sample() -> Tensor:
         latents = restore_latents(model, tokenizer, shown.lr)
         return contact_sheet([shown.hr[max(shown.hr)], tokenizer.decode(latents[max(latents)])])
 
-    more = {
-        "source": source,
-        "info": describe("transformer", model, tokenizer, objective) | {"lr": run.loop.lr},
+    return few, {
+        "source": make_source(run, process, seed, degraded=True),
+        "info": describe(kind, model, tokenizer, run.objective) | {"lr": run.loop.lr},
         "parts": {"tokenizer": tokenizer},
         "groups": lambda module: decay_groups(module, run.loop.weight_decay),
         "sample": sample,
     }
-    return model, TransformerLoss(model, FeatureSource(source, tokenizer), objective, run.bf16), more
+
+
+def _record(run: RunConfig, process: Process) -> dict:
+    """What the model's record says of how it was trained."""
+    names = "batch", "accumulate", "strategy", "bf16", "degradation"
+    data = {"data": name_sets(run.data), "image_size": run.profile.image_size, "processes": process.size}
+    return {name: getattr(run, name) for name in names} | data
 
 
 def make_source(run: RunConfig, process: Process, seed: int, degraded: bool) -> Source:

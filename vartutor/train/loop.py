@@ -33,6 +33,10 @@ class LoopConfig:
     save_every: int = 500
     log_every: int = 50
 
+    def is_logged(self, step: int) -> bool:
+        """Whether what is measured at this step, counted from 0, goes into the log."""
+        return (step + 1) % self.log_every == 0 or step + 1 == self.steps
+
 
 def learning_rate(step: int, config: LoopConfig) -> float:
     """Linear warm-up, then half a cosine down to a hundredth; a function of the step alone."""

@@ -202,7 +202,7 @@ def train_preference(
     torch.manual_seed(seed)
     recipe = profile.transformer
     model = copy.deepcopy(start).requires_grad_(True)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.transformer.batch, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(
         steps=steps or recipe.preference_steps, lr=lr or recipe.preference_lr, weight_decay=0.05, log_every=10
@@ -217,15 +217,7 @@ def train_preference(
         **(origin or {}),
     }
     groups = decay_groups(model, schedule.weight_decay)
-    loss = PreferenceLoss(
-        model,
-        start,
-        cache,
-        objective,
-        preference,
-        bf16,
-        due=lambda step: (step + 1) % schedule.log_every == 0 or step + 1 == schedule.steps,
-    )
+    loss = PreferenceLoss(model, start, cache, objective, preference, bf16, due=schedule.is_logged)
     parts = {"tokenizer": tokenizer, "start": start, "cache": cache}  # in this order: the first fills the last
     trainer = Trainer(model, loss, schedule, out, [], info, parts, groups)
     if resume:

@@ -11,12 +11,15 @@ from torch import nn
 
 from vartutor.checkpoints import checkpoint_name
 from vartutor.data.crops import eval_crops
+from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
-from vartutor.paths import assets, whole
+from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.baseline import trained_cnn
+from vartutor.train.card import write_card
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, score_restorer
+from vartutor.train.evaluate import DECODES, course_pairs, score_images, score_restorer
 from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
 from vartutor.train.tokenizer import evaluate_tokenizer
 
@@ -27,8 +30,10 @@ WHAT = {
     "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
+    "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-KEPT = ("command", "commit", "seed", "config", "prefix", "prior", "losses", "objective", "preference", "start")
+KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
+KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
 @torch.no_grad()
@@ -39,33 +44,40 @@ def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test"
     return len(torch.cat(indices).unique()) / len(model.quantizer.codes)
 
 
-def publish(run: Path, profile: Profile, folder: Path | None = None, name: str = "course") -> dict:
+def publish(
+    run: Path, profile: Profile, folder: Path | None = None, name: str = "course", licence: str = "Apache-2.0"
+) -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``tokenizer_LADDER``, ``transformer_NAME`` or ``fidelity_NAME.safetensors``. What a model was trained
-    over must lie in the folder already; its checksum becomes part of the entry.
+    The file is ``tokenizer_LADDER``, ``transformer_NAME``, ``fidelity_NAME`` or ``cnn_NAME.safetensors``; the name of
+    a CNN without heads for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was
+    trained over must lie in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
-        folder: of the checkpoints; the course's own if left out.
-        name: of a transformer.
+        folder: of the checkpoints; the course's own if left out. Another one gets a model card too, ``NAME.md``.
+        name: of a transformer, its fidelity module or a CNN.
+        licence: of the weights, as SPDX names it.
 
     Returns:
         the manifest's new entry; its metrics are those of the rounded weights on the test photos.
 
     Raises:
-        UserError: no training state, or one that does not say what it trained; the folder holds another tokenizer, or
-            another transformer, than the run was trained over; no space.
+        UserError: no training state, or one that does not say what it trained; weights that float16 cannot hold; the
+            folder holds another tokenizer, or another transformer, than the run was trained over; no space.
     """
-    folder = folder or assets() / "checkpoints"
+    own, folder = folder is None, folder or assets() / "checkpoints"
+    make_folder(folder)
     path = run / "state.pt"
     state = load_state(path)
     file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
+    if bad := [key for key, value in model.state_dict().items() if not value.half().isfinite().all()]:
+        raise UserError(f"{path}: not finite in float16: {', '.join(bad[:3])}; nothing is published")
     info, data = state["info"], packed(model)
     entry = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "what": f"{what}, averaged weights, fp16",
-        "licence": "Apache-2.0",
+        "licence": licence,
         **{key: info[key] for key in KEPT if key in info},
         "steps": state["step"],
         "seconds": round(state["seconds"]),
@@ -73,7 +85,8 @@ def publish(run: Path, profile: Profile, folder: Path | None = None, name: str =
     }
     listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    _replace({folder / "manifest.json": text.encode(), folder / file: data})
+    card = {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry).encode()}
+    _replace({folder / "manifest.json": text.encode(), **card, folder / file: data})
     return entry
 
 
@@ -109,7 +122,21 @@ def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
     )
 
 
-MAKERS = {"tokenizer": _tokenizer, "transformer": _transformer, "preference": _transformer, "fidelity": _fidelity}
+def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    net, pairs = trained_cnn(state), course_pairs(profile)
+    heads = net.config.heads
+    own = name if set(heads) == set(SCALES) else name + "".join(f"_x{s}" for s in sorted(heads))
+    metrics = {"split": "test"} | score_images(net.restore(pairs.lr), pairs)
+    return checkpoint_name("cnn", own), net, WHAT["cnn"], {"metrics": metrics}
+
+
+MAKERS = {
+    "tokenizer": _tokenizer,
+    "transformer": _transformer,
+    "preference": _transformer,
+    "fidelity": _fidelity,
+    "cnn": _cnn,
+}
 
 
 def _same(folder: Path, file: str, model: nn.Module) -> str:

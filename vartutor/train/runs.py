@@ -23,7 +23,8 @@ from vartutor.transformer.pretrained import (
 
 Restorer = tuple[PhotoTransformer, HierarchicalTokenizer, Fidelity | None]
 TRANSFORMERS = ("transformer", "preference")  # kinds of runs
-KINDS = ("tokenizer", *TRANSFORMERS, "fidelity")
+TOKENIZED = ("tokenizer", *TRANSFORMERS, "fidelity")  # those that hold a tokenizer
+KINDS = (*TOKENIZED, "cnn")
 
 
 def kind_of(state: dict, path: Path) -> str:
@@ -40,7 +41,7 @@ def kind_of(state: dict, path: Path) -> str:
 
 
 def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
-    """The tokenizer of any training state: the one that was trained, or the one that was trained over."""
+    """The tokenizer of a training state that holds one: the one that was trained, or the one that was trained over."""
     info = state["info"]
     if "ladder" in info["config"]:
         return ready(build_tokenizer(TokenizerConfig.from_json(info["config"])), state["averaged"])
@@ -87,7 +88,7 @@ def find_tokenizer(source: str) -> HierarchicalTokenizer:
     if source in LADDERS:
         tokenizer = load_pretrained(source)
     elif Path(source).is_dir():
-        tokenizer = open_run(source, KINDS, trained_tokenizer)
+        tokenizer = open_run(source, TOKENIZED, trained_tokenizer)
     else:
         raise UserError(f"{source}: neither a shipped tokenizer (hit) nor the folder of a training run")
     if not isinstance(tokenizer, HierarchicalTokenizer):

@@ -21,7 +21,6 @@ from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 
 SIZES = {64: 2, 96: 3, 128: 4, 192: 6}  # width and depth, in the proportion of the course's model; a head has 32
 LENGTHS = (1, 2, 4)  # in units of the shortest run
-BATCH = 8
 
 
 def name_runs(steps: int) -> dict[str, tuple[int, int]]:
@@ -30,9 +29,9 @@ def name_runs(steps: int) -> dict[str, tuple[int, int]]:
 
 
 def resized(profile: Profile, width: int) -> Profile:
-    """The profile with a transformer of this width, and the batch of the study."""
+    """The profile with a transformer of this width."""
     recipe = replace(profile.transformer, width=width, depth=SIZES[width], heads=width // 32)
-    return replace(profile, batch_size=min(BATCH, profile.batch_size), transformer=recipe)
+    return replace(profile, transformer=recipe)
 
 
 @torch.no_grad()

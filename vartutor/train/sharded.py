@@ -87,8 +87,10 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
     path, extra = read_extra(folder)
     state = _gather(model, optimizer, averages)
     try:
+        idle = _take_idle(state, path)
         with _quiet():
             dcp.load(state, checkpoint_id=path)
+        state["optimizer"]["state"] |= idle
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     except (Exception, CheckpointException) as error:
         raise UserError(f"{path}: of another model, or not readable ({_reason(error)})") from None
@@ -124,6 +126,15 @@ def _reason(error: BaseException) -> str:
 def _gather(model: nn.Module, optimizer: torch.optim.Optimizer, averages: Averages) -> dict:
     weights, moments = get_state_dict(model, optimizer)
     return {"model": weights, "optimizer": moments, "averaged": averages.state_dict()}
+
+
+def _take_idle(state: dict, path: Path) -> dict:
+    """Take out of ``state`` what the optimiser holds of weights that never got a gradient: that was not saved."""
+    saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    moments = state["optimizer"]["state"]
+    known = {key.rpartition(".")[0] for key in saved}
+    idle = [name for name in moments if f"model.{name}" in saved and f"optimizer.state.{name}" not in known]
+    return {name: moments.pop(name) for name in idle}
 
 
 def _complete(folder: Path) -> list[Path]:

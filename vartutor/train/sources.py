@@ -14,7 +14,7 @@ from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.order import mix
 from vartutor.data.pairs import Pairs, pyramid
 from vartutor.data.photos import load_pixels
-from vartutor.data.shards import CropStream, ShardedPhotos
+from vartutor.data.shards import INDEX, CropStream, ShardedPhotos
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.processes import Process
 from vartutor.transformer.photo import pair_features
@@ -31,6 +31,13 @@ class Source(Protocol):
 
     def pairs(self) -> Pairs:
         """The same, degraded."""
+
+
+def name_sets(data: str) -> list[str]:
+    """Names of the photo sets that a run's ``data`` stands for: ``photos``, or a folder of shards."""
+    if data == "photos":
+        return [data]
+    return sorted(index.parent.name for index in (*Path(data).glob(INDEX), *Path(data).glob(f"*/{INDEX}")))
 
 
 class PhotoSource:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vartutor.data.crops import RandomCrops, eval_crops
-from vartutor.data.pairs import pyramid
+from vartutor.data.pairs import Pairs, pyramid
 from vartutor.data.photos import load_pixels
 from vartutor.errors import UserError
 from vartutor.metrics import psnr
@@ -25,10 +25,13 @@ from vartutor.tokenizer.build import parse_groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import shrink
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.train.evaluate import DECODES, restore_pairs
+from vartutor.train.runs import Restorer
 from vartutor.train.tokenizer import Losses, train_tokenizer
 
 FIELDS = ("run", "seed", "measure", "item", "value")
 Row = tuple[str, str, float]  # measure, item, value
+Compare = Callable[[Tensor, Tensor, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,35 @@ def choose(names: Sequence[str], runs: Collection[str]) -> Sequence[str]:
     if unknown := [name for name in names if name not in runs]:
         raise UserError(f"no run {unknown[0]!r}: choose from {'; '.join(runs)}")
     return names or list(runs)
+
+
+def claim(path: Path, record: str) -> None:
+    """Write what all runs of a folder have in common, for only what began alike may be compared.
+
+    Raises:
+        UserError: there are runs already that have something else in common.
+    """
+    make_folder(path.parent)
+    if path.is_file() and path.read_text(encoding="utf-8") != record + "\n":
+        raise UserError(f"{path.parent}: holds runs that began in another way, see {path.name}; choose another --out")
+    path.write_text(record + "\n", encoding="utf-8")
+
+
+def restored_rows(restorer: Restorer, pairs: Pairs, per_photo: int, seed: int, compare: Compare) -> list[Row]:
+    """Per photo: ``MEASURE SCALE WAY``, restored from sampled and from expected codes.
+
+    Args:
+        per_photo: crops of each photo.
+        compare: what is measured of a photo, such as :func:`vartutor.evaluate.measures.measure`: called with its
+            crops, the clean ones, and the scale.
+    """
+    rows = []
+    for way, options in DECODES.items():
+        for s, image in restore_pairs(restorer, pairs, seed=seed, **options).items():
+            photos = pairs.files[::per_photo], image.split(per_photo), pairs.hr[s].split(per_photo)
+            for file, ours, clean in zip(*photos, strict=True):
+                rows += [(f"{name} {s} {way}", file, value) for name, value in compare(ours, clean, s).items()]
+    return rows
 
 
 def collect(names: Sequence[str], seeds: Sequence[int], out: Path, work: Callable[[str, int, Path], list[Row]]) -> Path:

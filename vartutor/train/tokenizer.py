@@ -121,7 +121,7 @@ def train_tokenizer(
         UserError: unknown ladder; a state that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
-    schedule = LoopConfig(steps=steps or profile.tokenizer_steps, lr=2e-3)
+    schedule = LoopConfig(steps=steps or profile.tokenizer_steps, lr=profile.tokenizer_lr)
     config = TokenizerConfig.of(profile, ladder, groups, overlap, bridge)
     model = make_tokenizer(config, losses)
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)

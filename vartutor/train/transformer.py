@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vartutor.data.crops import RandomCrops
@@ -14,14 +13,13 @@ from vartutor.data.pairs import make_pairs
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.errors import UserError
-from vartutor.profiles import Profile
+from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.cache import BatchCache
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.condition import drop_labels
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
-from vartutor.transformer.prior import spacing
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
 
@@ -31,18 +29,24 @@ class Objective:
     """What the transformer is asked for, and what it sees meanwhile."""
 
     hard: float = 1.0  # weight of the cross entropy with the nearest codes, the paper's loss
-    soft: float = 0.0  # of the cross entropy with softmax(-‖goal - e‖² / tau): near codes are nearly right
-    tau: float = 0.1  # in units of the codes' mean squared distance from their neighbours
+    soft: float = 0.0  # of the cross entropy with softmax(-‖g - e‖² / (tau d²)), d the nearest code's distance from g
+    tau: float = 0.2  # near codes are nearly right: so much farther, as a share of d², costs a factor e
     expected: float = 0.0  # of the squared error of the expected code
+    balance: float = 0.0  # 0: every token counts alike; 1: every map does, the single token and the finest map
     slip: float = 0.0  # largest share of tokens replaced in the input; see `force`
     drop: float = 0.0  # share of the photos that are not shown, so that generation can be guided
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Objective":
+        """A profile's."""
+        return cls(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.balance, recipe.slip)
 
     def __post_init__(self):
         if min(self.hard, self.soft, self.expected) < 0 or self.hard + self.soft + self.expected == 0:
             raise UserError("the weights hard, soft and expected: give numbers from 0 on, not all of them 0")
         if self.tau <= 0:
             raise UserError(f"tau {self.tau:g}: give a number above 0")
-        for name, share in (("slip", self.slip), ("drop", self.drop)):
+        for name, share in (("balance", self.balance), ("slip", self.slip), ("drop", self.drop)):
             if not 0 <= share <= 1:
                 raise UserError(f"{name} {share:g}: give a share from 0 to 1")
 
@@ -83,7 +87,9 @@ class TransformerLoss:
 
     def __init__(self, model: PhotoTransformer, cache: FeatureCache, objective: Objective, bf16: bool = False):
         self.model, self.cache, self.objective, self.bf16 = model, cache, objective, bf16
-        self.tau = objective.tau * spacing(cache.tokenizer.quantizer.codes)
+        squares = torch.tensor([p * p for p in model.config.patch_nums])
+        shares = squares**-objective.balance
+        self.shares = (shares / (shares * squares).sum()).repeat_interleave(squares)  # of every token, 1 in all
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch; its cross entropy, and per scale the share of right tokens."""
@@ -106,16 +112,17 @@ class TransformerLoss:
         return drop_labels(labels, self.model.config.classes, self.objective.drop)
 
     def _weigh(self, logits: Tensor, targets: Tensor, goals: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        w = self.objective
+        w, shares = self.objective, self.shares.to(logits.device)
         logp = logits.log_softmax(-1)
-        entropy = F.nll_loss(logp.flatten(0, 1), targets.flatten())
+        entropy = -logp.gather(-1, targets[..., None])[..., 0]
         loss = w.hard * entropy
         if w.soft:
-            near = ((2 * goals @ codes.T - codes.square().sum(1)) / self.tau).softmax(-1)
-            loss = loss - w.soft * (near * logp).sum(-1).mean()
+            far = torch.cdist(goals, codes).square()
+            near = (-far / (w.tau * far.amin(-1, keepdim=True).clamp(min=1e-6))).softmax(-1)
+            loss = loss - w.soft * (near * logp).sum(-1)
         if w.expected:
-            loss = loss + w.expected * F.mse_loss(logp.exp() @ codes, goals)
-        return loss, entropy
+            loss = loss + w.expected * (logp.exp() @ codes - goals).square().mean(-1)
+        return (loss @ shares).mean(), entropy.mean()
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -135,6 +142,7 @@ def train_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
     objective: Objective | None = None,
     preset: Degradation = COURSE,
     lr: float | None = None,
@@ -152,7 +160,7 @@ def train_transformer(
     Args:
         tokenizer: from :func:`vartutor.tokenizer.build.build_tokenizer`, frozen.
         config, prior, objective, lr, steps: instead of the profile's.
-        prefix, prior: see :class:`PhotoTransformer`.
+        prefix, prior, added: see :class:`PhotoTransformer`.
         resume: go on from the state in ``out``, with its tokenizer and the same numbers as if never stopped.
         origin: kept with the state, such as the command and the commit.
         start: called with the untrained model of a new run, to give it weights.
@@ -163,12 +171,12 @@ def train_transformer(
     """
     torch.manual_seed(seed)
     recipe = profile.transformer
-    objective = objective or Objective(recipe.hard, recipe.soft, recipe.tau, recipe.expected, recipe.slip)
-    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior)
+    objective = objective or Objective.of(recipe)
+    model = make_transformer(profile, tokenizer, objective, config=config, prefix=prefix, prior=prior, added=added)
     if not resume:
         start(model)
         _calibrate(model, tokenizer, profile, preset, seed)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.transformer.batch, seed=seed)
     cache = FeatureCache(tokenizer, crops, preset, seed=seed)
     schedule = LoopConfig(steps=steps or recipe.steps, lr=lr or recipe.lr, weight_decay=0.05)
     info = {
@@ -193,7 +201,7 @@ def _calibrate(
 ) -> None:
     if model.body.prior is None:
         return
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=10_000 + seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.transformer.batch, seed=10_000 + seed)
     calibrate(model, tokenizer, FeatureCache(tokenizer, crops, preset, seed=10_000 + seed).batch())
 
 
@@ -213,6 +221,7 @@ def make_transformer(
     config: TransformerConfig | None = None,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
 ) -> PhotoTransformer:
     """An untrained transformer; what is left out is the profile's.
 
@@ -224,7 +233,8 @@ def make_transformer(
     if objective.drop and (not prefix or config.classes < 2):
         raise UserError("photos can be dropped where a prefix shows them, and a second class says that it does not")
     prior = recipe.prior if prior is None else prior
-    return PhotoTransformer(config, tokenizer.quantizer.codes, prefix=prefix, prior=prior, patch=recipe.patch)
+    options = {"prefix": prefix, "prior": prior, "patch": recipe.patch, "added": added}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:

@@ -12,22 +12,37 @@ class Condition:
     """``vector`` (B, D) modulates every block; ``prefix`` (B, P, D) stands before the first map.
 
     ``sizes`` are the (height, width) of the maps that the prefix consists of, for rotary positions. ``features`` are
-    the latents of the degraded photo, enlarged, one (B, C, h, w) per scale group, for the prior.
+    the latents of the degraded photo, enlarged, one (B, C, h, w) per scale group, for the prior. ``added`` (B, D, h, w)
+    is added to every map's inputs instead of standing before the first.
     """
 
     vector: Tensor
     prefix: Tensor | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     features: tuple[Tensor, ...] = ()
+    added: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.vector)
 
     def joined(self, other: "Condition") -> "Condition":
         """Both batches as one, self first."""
-        prefix = None if self.prefix is None else torch.cat([self.prefix, other.prefix])
+        prefix, added = (
+            None if mine is None else torch.cat([mine, theirs])
+            for mine, theirs in ((self.prefix, other.prefix), (self.added, other.added))
+        )
         features = tuple(torch.cat(pair) for pair in zip(self.features, other.features, strict=True))
-        return Condition(torch.cat([self.vector, other.vector]), prefix, self.sizes, features)
+        return Condition(torch.cat([self.vector, other.vector]), prefix, self.sizes, features, added)
+
+    def added_to(self, side: int) -> Tensor | float:
+        """What is added to the inputs of a map of ``side`` × ``side`` tokens: (B, side², D), or 0 for nothing."""
+        return 0.0 if self.added is None else spread(self.added, (side, side))
+
+
+def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, D, h, w) -> (B, height * width, D): means over areas towards a coarser map, bilinear towards a finer one."""
+    finer = size[0] > maps.shape[-2] or size[1] > maps.shape[-1]
+    return F.interpolate(maps, size=size, mode="bilinear" if finer else "area").flatten(2).transpose(1, 2)
 
 
 def class_condition(model, labels: Tensor) -> Condition:

@@ -103,7 +103,7 @@ def iterate(
             caches = _make_caches(model, x, prefix + model.config.tokens)
         else:
             inputs = following.flatten(2).transpose(1, 2)
-            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled)
+            x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled, both)
         turn = None if angles is None else angles[seen : seen + x.shape[1]]
         seen += x.shape[1]
         for block, m, cache in zip(model.blocks, modulations, caches, strict=True):
@@ -111,12 +111,10 @@ def iterate(
         x = x[:, prefix:] if k == 0 else x
         t = guidance * k / max(1, K - 1)
         if guided and t:
-            logits = model.run_head(x, both.vector)
+            logits = model.run_head(x, both.vector, k, doubled)
             logits = (1 + t) * logits[:count] - t * logits[count:]
         else:
-            logits = model.run_head(x[:count], condition.vector)
-        if rest is not None:
-            logits = logits + model.prior.logits(rest, k)
+            logits = model.run_head(x[:count], condition.vector, k, rest)
         if k < len(given):
             said = idx = given[k]
         elif expected:

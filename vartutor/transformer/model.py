@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vartutor.errors import UserError
 from vartutor.transformer.attention import Cache, SelfAttention, block_causal_mask, grid_angles
-from vartutor.transformer.condition import Condition
+from vartutor.transformer.condition import Condition, spread
 from vartutor.transformer.prior import LatentPrior
 
 
@@ -148,15 +148,23 @@ class NextScaleTransformer(nn.Module):
     def embed_start(self, condition: Condition, rest: Tensor | None = None) -> Tensor:
         """Prefix and start tokens: (B, P + p_1², D); ``rest`` as for :meth:`embed_inputs`."""
         start = condition.vector[:, None] + self.pos_start + self.level.weight[0] + self._position(0)
+        start = start + condition.added_to(self.config.patch_nums[0])
         if self.prior is not None:
             start = start + self.prior.embed(rest)
         if condition.prefix is None:
             return start
-        return torch.cat([condition.prefix, start], 1)
+        return torch.cat([condition.prefix + self._prefix_position(condition.sizes), start], 1)
 
-    def embed_inputs(self, inputs: Tensor, k: int, rest: Tensor | None = None) -> Tensor:
-        """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape."""
+    def embed_inputs(
+        self, inputs: Tensor, k: int, rest: Tensor | None = None, condition: Condition | None = None
+    ) -> Tensor:
+        """Input of map k, (B, p_k², C) -> (B, p_k², D); with a prior also the degraded photo's rest, same shape.
+
+        Of the condition, what is added to the map's inputs.
+        """
         x = self.word_embed(inputs) + self.level.weight[k] + self._position(k)
+        if condition is not None:
+            x = x + condition.added_to(self.config.patch_nums[k])
         return x if self.prior is None else x + self.prior.embed(rest)
 
     def _position(self, k: int) -> Tensor | float:
@@ -164,6 +172,14 @@ class NextScaleTransformer(nn.Module):
             return 0.0
         begin = sum(p * p for p in self.config.patch_nums[:k])
         return self.pos[:, begin : begin + self.config.patch_nums[k] ** 2]
+
+    def _prefix_position(self, sizes: Sequence[tuple[int, int]]) -> Tensor | float:
+        """Without rotary positions: the learned ones of the finest map, at the prefix's sizes (our choice)."""
+        if self.config.rope:
+            return 0.0
+        side = self.config.patch_nums[-1]
+        table = self.pos[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        return torch.cat([spread(table, size) for size in sizes], 1)
 
     def angles(self, condition: Condition) -> Tensor | None:
         """(P + L, dim / 2) for the whole sequence, or None for learned positions."""
@@ -173,10 +189,12 @@ class NextScaleTransformer(nn.Module):
         dim = self.config.width // self.config.heads
         return grid_angles(sizes, dim).to(condition.vector.device)
 
-    def run_head(self, x: Tensor, vector: Tensor) -> Tensor:
-        """(B, n, D) -> logits (B, n, V) in float32, without the prior's share."""
+    def run_head(self, x: Tensor, vector: Tensor, k: int = 0, rest: Tensor | None = None) -> Tensor:
+        """(B, n, D) -> logits (B, n, V) in float32; with a prior, also its share at scale k for the rest (B, n, C)."""
         scale, shift = self.head_modulation(F.silu(vector)).unflatten(1, (1, 2, -1)).unbind(2)
-        return self.head(modulate(x.float(), scale, shift)).float()
+        h = modulate(x.float(), scale, shift)
+        logits = self.head(h).float()
+        return logits if self.prior is None else logits + self.prior.logits(rest, k, h)
 
     # --- teacher forcing -----------------------------------------------------------------------------
 
@@ -208,7 +226,7 @@ class NextScaleTransformer(nn.Module):
         owns = [[None] * len(squares) if r is None else r.split(squares, dim=1) for _, r in sequences]
         start = self.embed_start(condition, owns[0][0])
         later = [
-            self.embed_inputs(inputs, k, own[k])
+            self.embed_inputs(inputs, k, own[k], condition)
             for (maps, _), own in zip(sequences, owns, strict=True)
             for k, inputs in enumerate(maps.split(squares[1:], dim=1), 1)
         ]
@@ -223,10 +241,8 @@ class NextScaleTransformer(nn.Module):
                 x = checkpoint(block, x, m, mask, angles, use_reentrant=False)
             else:
                 x = block(x, m, mask, angles)
-        logits = self.run_head(x[:, start.shape[1] - squares[0] :], condition.vector)
-        first, *parts = logits.split([squares[0], *[sum(squares[1:])] * len(sequences)], dim=1)
-        logits = [torch.cat([first, part], 1) for part in parts]
-        if self.prior is None:
-            return logits
-        priors = [torch.cat([self.prior.logits(rest, k) for k, rest in enumerate(own)], 1) for own in owns]
-        return [a + b for a, b in zip(logits, priors, strict=True)]
+        first, *parts = x[:, start.shape[1] - squares[0] :].split([squares[0], *[sum(squares[1:])] * len(sequences)], 1)
+        return [
+            torch.cat([self.run_head(h, condition.vector, k, own[k]) for k, h in enumerate(maps)], 1)
+            for maps, own in zip(([first, *part.split(squares[1:], 1)] for part in parts), owns, strict=True)
+        ]

@@ -23,12 +23,27 @@ class PhotoTransformer(nn.Module):
         prefix: whether the photo stands before the first map as tokens, as in the paper.
         prior: whether its own latents pull the tokens (ours).
         patch: side of the pixels that become one token of the prefix.
+        added: whether these tokens are added to every map's inputs, at its size, instead of standing before the first;
+            an ablation.
+
+    Raises:
+        UserError: tokens are to be added, but there are none.
     """
 
     def __init__(
-        self, config: TransformerConfig, codes: Tensor, *, prefix: bool = True, prior: bool = True, patch: int = 2
+        self,
+        config: TransformerConfig,
+        codes: Tensor,
+        *,
+        prefix: bool = True,
+        prior: bool = True,
+        patch: int = 2,
+        added: bool = False,
     ):
         super().__init__()
+        if added and not prefix:
+            raise UserError("the photo's tokens cannot be added to the inputs of a model that has no prefix")
+        self.added = added
         self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
@@ -43,6 +58,8 @@ class PhotoTransformer(nn.Module):
         """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
         prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
+        if self.added:
+            prefix["added"] = True
         return {"config": config, **prefix, "prior": self.body.prior is not None}
 
     def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
@@ -55,13 +72,15 @@ class PhotoTransformer(nn.Module):
         if labels is None:
             labels = torch.zeros(len(photo), dtype=torch.long, device=photo.device)
         vector = self.body.class_emb(labels)
-        prefix, sizes = None, ()
+        prefix, sizes, added = None, (), None
         if self.prefix is not None:
             prefix, size = self.prefix(photo)
             sizes = (size,)
             if self.config.classes > 1:
                 prefix = prefix * (labels != self.config.classes - 1)[:, None, None]
-        return Condition(vector, prefix, sizes, features if self.body.prior is not None else ())
+            if self.added:
+                prefix, sizes, added = None, (), prefix.transpose(1, 2).unflatten(2, size)
+        return Condition(vector, prefix, sizes, features if self.body.prior is not None else (), added)
 
     def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
         """The same with no photo shown, for guidance.
@@ -78,8 +97,7 @@ class PhotoTransformer(nn.Module):
 @torch.no_grad()
 def photo_features(tokenizer: HierarchicalTokenizer, photo: Tensor) -> tuple[Tensor, ...]:
     """Latents of the degraded photo (B, 3, h, w), enlarged bicubically: (B, C, h_s, w_s) for every scale group."""
-    largest = max(tokenizer.scales)
-    return tuple(tokenizer.encode(upscale_bicubic(photo, (largest,))[largest]))
+    return tuple(tokenizer.encode(upscale_bicubic(photo, (tokenizer.factor,))[tokenizer.factor]))
 
 
 @torch.no_grad()
@@ -117,9 +135,10 @@ def force(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Teacher forcing with slips: what the model shall say, and what it sees while it says it.
 
-    In generation, the model sees its own mistakes. So some tokens of the input are not the true ones, but those that
-    the degraded photo suggests; and what comes after aims at correcting them, since every target is the nearest code
-    to what the clean features lack *then*. (Han et al., 2024, do this with random flips: Infinity, section 3.4.)
+    In generation, the model sees its own mistakes. So some tokens of the input are not the true ones, but drawn from
+    around the degraded photo's rest r, as far from it as the goal g is: with chances ∝ exp(-‖r - e‖² / ‖r - g‖²). What
+    comes after aims at correcting them, since every target is the nearest code to what the clean features lack *then*.
+    (Han et al., 2024, do this with random flips: Infinity, section 3.4.)
 
     Args:
         clean, degraded: features of the clean photo and of the degraded one, for every scale group.
@@ -134,12 +153,21 @@ def force(
     targets, goals, inputs, rests = [], [], [], []
     for k in range(len(quantizer.patch_nums)):
         goal, rest = (quantizer.rest(f, f_hat, k) for f in (clean, degraded))
-        idx, guess = (quantizer.lookup(z.transpose(1, 2)[..., None]) for z in (goal, rest))
-        slipped = torch.rand(idx.shape, generator=generator) < share
+        said = idx = quantizer.lookup(goal.transpose(1, 2)[..., None])
+        if slip:
+            slipped = (torch.rand(idx.shape, generator=generator) < share).to(idx.device)
+            said = torch.where(slipped, _guess(quantizer.codes, rest, goal, generator), idx)
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
-        f_hat, following = quantizer.step(f_hat, torch.where(slipped.to(idx.device), guess, idx), k)
+        f_hat, following = quantizer.step(f_hat, said, k)
         targets.append(idx)
         goals.append(goal)
         rests.append(rest)
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
+
+
+def _guess(codes: Tensor, rest: Tensor, goal: Tensor, generator: Generator | None) -> Tensor:
+    """Codes around the rests (B, n, C) -> (B, n) int64."""
+    reach = (rest - goal).square().sum(-1).mean(1)[:, None, None].clamp(min=1e-6)  # one per image and map
+    chances = ((2 * rest @ codes.T - codes.square().sum(1)) / reach).softmax(-1)
+    return torch.multinomial(chances.flatten(0, 1).cpu(), 1, generator=generator).view(rest.shape[:2]).to(rest.device)

@@ -13,7 +13,7 @@ from vartutor.transformer.photo import PhotoTransformer
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """An untrained transformer as a manifest or a training state describes it: ``config``, ``prefix``, ``prior``."""
     config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
-    options = {name: entry[name] for name in ("prefix", "prior", "patch") if name in entry}
+    options = {name: entry[name] for name in ("prefix", "prior", "patch", "added") if name in entry}
     return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 

@@ -2,8 +2,8 @@
 
 Encode the degraded photo, enlarged, with the frozen tokenizer. At every scale its rest r, given the f_hat so far,
 says which token the tokenizer itself would choose there. It enters the transformer twice: as an input, and in the
-logit of code j as -α ‖r - e_j‖². An untrained model then "tokenises the degraded photo", and training only has to
-learn the difference.
+logit of code j as -α ‖r + Δ - e_j‖². An untrained model has Δ = 0: it "tokenises the degraded photo". Training only
+has to learn the difference, and most of that is Δ, where the transformer thinks that the clean latents lie.
 """
 
 import math
@@ -35,6 +35,10 @@ class LatentPrior(nn.Module):
         self.embed = nn.Linear(codes.shape[1], width)
         self.log_alpha = nn.Parameter(math.log(alpha) - spacing(codes.detach()).log().repeat(scales))
         self.register_buffer("codes", codes.detach().clone())
+        self.register_buffer("unit", spacing(codes.detach()).sqrt())
+        self.revise = nn.Linear(width, codes.shape[1] + 1)  # Δ in these units, and by how much log α rises
+        nn.init.zeros_(self.revise.weight)
+        nn.init.zeros_(self.revise.bias)
 
     @torch.no_grad()
     def calibrate(self, rests: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
@@ -52,9 +56,18 @@ class LatentPrior(nn.Module):
             entropies = [F.cross_entropy(alpha * closeness, idx.flatten()) for alpha in candidates]
             self.log_alpha[k] = candidates[int(torch.stack(entropies).argmin())].log()
 
-    def logits(self, rest: Tensor, k: int) -> Tensor:
-        """(B, n, C) of scale k -> (B, n, V): α_k (2 r·e_j - ‖e_j‖²); ‖r‖² is the same for all codes and left out."""
-        return -self.log_alpha[k].exp() * self._distance(rest)
+    def logits(self, rest: Tensor, k: int, h: Tensor) -> Tensor:
+        """What is added to the logits of scale k.
+
+        Args:
+            rest: (B, n, C).
+            h: (B, n, D), what the transformer's own head sees.
+
+        Returns:
+            (B, n, V): α (2 (r + Δ)·e_j - ‖e_j‖²); ‖r + Δ‖² is the same for all codes and left out.
+        """
+        shift, sharper = self.revise(h).float().split([rest.shape[-1], 1], -1)
+        return -(self.log_alpha[k] + sharper).exp() * self._distance(rest + self.unit * shift)
 
     def _distance(self, rest: Tensor) -> Tensor:
         return self.codes.square().sum(1) - 2 * rest.float() @ self.codes.T
