@@ -51,7 +51,7 @@ def test_a_study_measures_every_photo_and_does_nothing_twice(tokenizer, tmp_path
     for steps in (1, 2):
         run = f"width 64, {steps} steps"
         assert len(study[run, "ce"][3]) == 12
-        assert study[run, "images"][3][""] == steps * SMOKE.batch_size
+        assert study[run, "images"][3][""] == steps * SMOKE.transformer.batch
         assert study[run, "parameters"][3][""] > 18 * 64**2 * 2  # what the matrices of the blocks hold
     assert study["width 64, 1 steps", "ce"][3] != study["width 64, 2 steps", "ce"][3]
     (tmp_path / "width64,1steps_3" / "state.pt").unlink()

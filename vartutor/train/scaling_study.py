@@ -83,7 +83,7 @@ def run_scaling_study(
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
             "width": width,
             "steps": length,
-            "images": length * own.batch_size,
+            "images": length * own.transformer.batch,
             "seconds per step": trainer.seconds / length,
         }
         photos = entropies(trainer.averaged, tokenizer, own)
