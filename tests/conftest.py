@@ -60,13 +60,14 @@ def two_processes(tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory):
-    """Folder with three training runs of two steps each, by the command: ``hit``, ``transformer``, ``fidelity``."""
+    """Training runs of two steps each, by the command: ``hit``, ``transformer``, ``fidelity``, ``refiner``."""
     runs = tmp_path_factory.mktemp("runs")
     call = ["--profile", "smoke", "--steps", "2", "--out"]
     for words in (
         ["tokenizer", *call, str(runs / "hit")],
         ["transformer", "--tokenizer", str(runs / "hit"), *call, str(runs / "transformer")],
         ["fidelity", "--model", str(runs / "transformer"), *call, str(runs / "fidelity")],
+        ["refiner", "--model", str(runs / "transformer"), *call, str(runs / "refiner")],
     ):
         assert main(["train", *words]) == 0
     return runs

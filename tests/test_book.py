@@ -287,6 +287,15 @@ def test_code_names_of_the_notation_import():
         assert hasattr(importlib.import_module(module), attribute), name
 
 
+def test_quoted_lines_stand_in_the_package():
+    text = (ROOT / "book" / "from-varsr.md").read_text(encoding="utf-8")
+    quotes = re.findall(r"```\{code-block\} python\n:caption: (\S+)\n(.*?)```", text, re.DOTALL)
+    assert len(quotes) > 3
+    for file, lines in quotes:
+        source = {line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()}
+        assert set(lines.strip().splitlines()) <= source, file
+
+
 def test_every_cited_key_is_in_the_bibliography():
     keys = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M))
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md"))

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,6 +37,7 @@ from vartutor.train.baseline import train_baseline
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.refiner import Refiner
 
 SMOKE = get_profile("smoke")
 
@@ -371,6 +373,23 @@ def test_a_model_is_asked_at_every_fidelity(resolver, tokenizer, photos, monkeyp
     images = [r.run(photos[0].lr[:1], 0)[4][0] for r in (plain, asked)]
     assert not torch.equal(*images)
     assert torch.equal(images[1], faithful.upscale(photos[0].lr[0], top_k=1, fidelity=0.5)[4])
+
+
+def test_a_model_is_asked_with_every_guidance_and_refined(resolver, tokenizer, photos, monkeypatch, raises_user_error):
+    monkeypatch.setattr(choice, "find_model", lambda *_: resolver)
+    with raises_user_error("no refiner"):
+        find_restorers(["model"], refine=[0.0])
+    refining = SuperResolver(resolver.model, tokenizer, None, Refiner.of(resolver.model.config, 16, 1).eval())
+    monkeypatch.setattr(choice, "find_model", lambda *_: refining)
+    ways = {"guidances": (0, 2), "negative": "photo", "refine": [0.0, 1.0]}
+    asked = find_restorers(["model"], temperatures=(0,), **ways)
+    names = [restorer.name.removeprefix("model").removesuffix("temperature 0") for restorer in asked]
+    refined = ("refined at 0, ", "refined at 1, ")
+    guided = ("guidance 2, ", *(f"guidance 2, {way}" for way in refined))
+    assert names == [f", {way}" for way in ("", *refined, *guided)]
+    assert [restorer.draws for restorer in asked] == [False, True, True] * 2
+    images = [restorer.run(photos[0].lr[:1], 0)[4][0] for restorer in asked]
+    assert all(not torch.equal(a, b) for a, b in combinations(images, 2))
 
 
 def test_denoisers_by_their_words(raises_user_error):

@@ -165,7 +165,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     ours, theirs = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert again.rows[-1] == whole.rows[-1]
-    model, own, fidelity = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    model, own, fidelity, _ = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
     assert torch.allclose(fidelity.pixels.weight, again.averaged.pixels.weight, atol=1e-3)

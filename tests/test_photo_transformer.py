@@ -13,7 +13,7 @@ from vartutor.transformer.attention import block_causal_mask, grid_angles
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents
+from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, worsen
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +231,36 @@ def test_latents_at_the_end_of_every_group(tokenizer, photos):
 def test_widths_that_do_not_divide(raises_user_error):
     with raises_user_error("width 30", "4 heads"):
         NextScaleTransformer(TransformerConfig((1, 2), 8, 4, 30, 1, 4))
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_guidance_moves_away_from_what_a_worse_photo_would_say(tokenizer, photos, prior):
+    model, photo = make(tokenizer, prior=prior), photos[1]
+    worse = worsen(photo)
+    own, away = (model.condition(x, photo_features(tokenizer, x)) for x in (photo, worse))
+    kept = list(iterate(model.body, tokenizer, own, null=away, guidance=2.0, top_k=1))
+    given = [step.idx for step in kept]
+    plain, other = (list(iterate(model.body, tokenizer, c, given=given)) for c in (own, away))
+    for k, step in enumerate(kept):
+        t = 2.0 * k / (len(kept) - 1)
+        expected = (1 + t) * plain[k].logits - t * other[k].logits
+        assert (step.logits - expected).abs().max() <= 1e-4 * max(1, expected.abs().max())
+    f_hats = restore_latents(model, tokenizer, photo, guidance=2.0, negative="photo", top_k=1)
+    assert torch.allclose(f_hats[4], kept[-1].f_hat, atol=1e-4)
+    if prior:  # without, an untrained model hardly looks at the photo
+        assert not torch.allclose(restore_latents(model, tokenizer, photo, top_k=1)[4], f_hats[4], atol=1e-2)
+
+
+def test_a_worse_photo_is_blurred_where_it_is_not_flat(photos):
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    assert torch.allclose(worsen(flat), flat, atol=1e-6)
+    energy = [(x[..., 1:] - x[..., :-1]).square().mean() for x in (photos[1], worsen(photos[1]))]
+    assert energy[1] < 0.5 * energy[0]
+
+
+def test_unknown_negatives_and_a_missing_null_class_are_one_line(tokenizer, photos, raises_user_error):
+    model = make(tokenizer)
+    with raises_user_error("negative 'text'", "null or photo"):
+        restore_latents(model, tokenizer, photos[1], guidance=1.0, negative="text")
+    with raises_user_error("no null class", "--drop", "negative photo"):
+        restore_latents(model, tokenizer, photos[1], guidance=1.0)

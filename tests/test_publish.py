@@ -46,7 +46,7 @@ def same(a, b):
 
 
 def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
-    for run in ("hit", "transformer", "fidelity"):
+    for run in ("hit", "transformer", "fidelity", "refiner"):
         entry = publish(tiny_runs / run, SMOKE, shelf)
         assert entry["steps"] == 2
         assert entry["command"].startswith("vartutor train ")
@@ -54,15 +54,18 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     for file in files:
         assert manifest()[file]["sha256"] == sha256_of(shelf / file)
     assert manifest()[files[2]]["tokenizer"] == manifest()[files[1]]["sha256"]
-    assert manifest()[files[0]]["transformer"] == manifest()[files[2]]["sha256"]
-    shipped = *load_pretrained_transformer(), load_pretrained_fidelity()
-    trained = find_restorer(str(tiny_runs / "fidelity"))
+    for file in (files[0], "refiner_course.safetensors"):
+        assert manifest()[file]["transformer"] == manifest()[files[2]]["sha256"]
+    shipped = find_restorer("course")
+    trained = *find_restorer(str(tiny_runs / "fidelity"))[:3], find_restorer(str(tiny_runs / "refiner")).refiner
     assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
     assert same(shipped[1], load_pretrained("hit"))
     assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
     assert not torch.equal(resolver.upscale(x, (1,))[1], resolver.upscale(x, (1,), fidelity=0.0)[1])
+    plain, refined = resolver.upscale(x), resolver.upscale(x, refine=0.0)
+    assert [torch.equal(refined[s], plain[s]) for s in (1, 2, 4)] == [True, True, False]
 
 
 def test_the_record_of_a_transformer(tiny_runs, shelf):
@@ -96,7 +99,7 @@ def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
 
 
 def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):
-    model, tokenizer, _ = find_restorer(str(tiny_runs / "transformer"))
+    model, tokenizer, *_ = find_restorer(str(tiny_runs / "transformer"))
     codes = tokenizer.quantizer.codes
     settings = PhotoTransformer(model.config, codes, prior=False, patch=4, added=True).settings
     assert settings["added"]

@@ -232,7 +232,7 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
     assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
     assert info["config"]["width"] == SMOKE.transformer.width
     assert info["command"].startswith("vartutor train transformer --profile smoke --tokenizer ")
-    model, tokenizer, fidelity = find_restorer(str(tmp_path))
+    model, tokenizer, fidelity, _ = find_restorer(str(tmp_path))
     assert fidelity is None
     assert model.config.classes == 2
     theirs = find_tokenizer(str(tiny_runs / "hit")).state_dict()

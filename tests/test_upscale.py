@@ -49,6 +49,16 @@ def test_the_options_reach_the_model(photos, tiny_runs, tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "drawn" / "a_x2.png")), np.asarray(expected))
 
 
+def test_refinement_and_guidance_reach_the_model(photos, tiny_runs, tmp_path):
+    model = tiny_runs / "refiner"
+    call = [photos / "a.png", "--out", tmp_path, "--model", model, "--guidance", "2", "--negative", "photo", "--refine"]
+    assert upscale(*call) == 0
+    options = {"guidance": 2.0, "negative": "photo", "refine": 0.0}
+    expected = SuperResolver(*find_restorer(str(model))).upscale(photos / "a.png", **options)
+    for s in (1, 2, 4):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"a_x{s}.png")), np.asarray(expected[s]))
+
+
 def test_a_bad_file_is_named_at_the_end_and_the_others_are_done(photos, tiny_runs, tmp_path, capsys):
     (photos / "0.png").write_bytes(b"no image")
     call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1"]
@@ -77,6 +87,10 @@ def test_nothing_is_overwritten_unasked(photos, tiny_runs, tmp_path, capsys):
         (["--scales", "3"], r"scales \(3,\)"),
         (["--fidelity", "2"], "fidelity 2"),
         (["--fidelity", "1"], "no fidelity module"),
+        (["--refine"], "no refiner"),
+        (["--refine", "-1"], "refine -1"),
+        (["--guidance", "1"], "no null class"),
+        (["--guidance", "1", "--negative", "text"], "negative 'text'"),
         (["--color-fix", "all"], "unknown colour fix 'all'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--model", "huge"], "huge: neither a shipped transformer"),

@@ -17,7 +17,7 @@ def manifest() -> dict[str, dict]:
 
 
 def checkpoint_name(kind: str, name: str) -> str:
-    """File name of a shipped model: its kind is ``tokenizer``, ``transformer``, ``fidelity`` or ``cnn``."""
+    """File name of a shipped ``tokenizer``, ``transformer``, ``fidelity`` module, ``refiner`` or ``cnn``."""
     return f"{kind}_{name}.safetensors"
 
 

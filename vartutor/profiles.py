@@ -25,7 +25,10 @@ class Recipe:
     expected: float = 0.0
     balance: float = 0.5
     slip: float = 0.7
-    fidelity_steps: int = 4000  # of the fidelity module, afterwards
+    fidelity_steps: int = 1300  # of the fidelity module, afterwards
+    refiner_steps: int = 2000  # of the diffusion refiner, likewise
+    refiner_width: int = 128
+    refiner_blocks: int = 3
     preference_steps: int = 300  # of fine-tuning with a preference, chapter 08
     preference_lr: float = 2e-4
 
@@ -96,7 +99,17 @@ PROFILES = {
             cnn_width=8,
             cnn_blocks=2,
             baseline_steps=3,
-            transformer=Recipe(width=32, depth=2, heads=2, batch=2, steps=5, fidelity_steps=5, preference_steps=5),
+            transformer=Recipe(
+                width=32,
+                depth=2,
+                heads=2,
+                batch=2,
+                steps=5,
+                fidelity_steps=5,
+                refiner_steps=5,
+                refiner_width=32,
+                preference_steps=5,
+            ),
         ),
         Profile("cpu"),
         Profile(
@@ -133,6 +146,8 @@ PROFILES = {
                 soft=0.0,
                 balance=0.0,
                 slip=0.0,
+                refiner_width=1024,  # VARSR's
+                refiner_blocks=6,
                 preference_steps=1500,
             ),
         ),

@@ -17,8 +17,13 @@ from vartutor.errors import UserError
 from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.transformer.photo import PhotoTransformer, restore_latents
-from vartutor.transformer.pretrained import load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.transformer.photo import NEGATIVES, PhotoTransformer, restore_latents
+from vartutor.transformer.pretrained import (
+    load_pretrained_fidelity,
+    load_pretrained_refiner,
+    load_pretrained_transformer,
+)
+from vartutor.transformer.refiner import Refiner
 
 MAX_SIDE = 4096
 
@@ -34,6 +39,7 @@ class SuperResolver:
     Args:
         model, tokenizer: in evaluation mode.
         fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
+        refiner: draws what the tokens of the largest photo leave unsaid, where ``upscale`` asks for it.
         device: what everything is moved to; what is kept of the photo stays in main memory.
         tile: side of a tile in pixels of the degraded photo; that of the training if left out.
         overlap: of neighbouring tiles, a multiple of the pixels per latent, 4 or 16; a quarter if left out.
@@ -49,6 +55,7 @@ class SuperResolver:
         model: PhotoTransformer,
         tokenizer: HierarchicalTokenizer,
         fidelity: Fidelity | None = None,
+        refiner: Refiner | None = None,
         *,
         device: torch.device | str = "cpu",
         tile: int | None = None,
@@ -64,19 +71,30 @@ class SuperResolver:
         self.device = torch.device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.fidelity = fidelity and fidelity.to(self.device)
+        self.refiner = refiner and refiner.to(self.device)
         self.tile, self.overlap, self.batch, self.cell = tile, overlap, batch, cell
         self.block = max(tile, block // cell * cell)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
-        """A resolver with the shipped weights, fidelity included where it is shipped; options as for the class.
+        """A resolver with the shipped weights, fidelity and refiner where they are; options as for the class.
 
         Raises:
             UserError: no such model, or a checkpoint that is missing or changed.
         """
-        return cls(*load_pretrained_transformer(name), load_pretrained_fidelity(name), **options)
+        additions = load_pretrained_fidelity(name), load_pretrained_refiner(name)
+        return cls(*load_pretrained_transformer(name), *additions, **options)
 
-    def check(self, scales: Sequence[int], fidelity: float, color_fix: str) -> None:
+    def check(
+        self,
+        scales: Sequence[int],
+        fidelity: float = 0.0,
+        color_fix: str = "none",
+        *,
+        refine: float | None = None,
+        guidance: float = 0.0,
+        negative: str = "null",
+    ) -> None:
         """Whether this model can do what :meth:`upscale` would be asked for.
 
         Raises:
@@ -89,6 +107,14 @@ class SuperResolver:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:
             raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
+        if refine is not None and refine < 0:
+            raise UserError(f"refine {refine:g}: give a temperature from 0 on")
+        if refine is not None and self.refiner is None:
+            raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")
+        if negative not in NEGATIVES:
+            raise UserError(f"negative {negative!r}: choose {' or '.join(NEGATIVES)}")
+        if guidance and negative == "null":
+            self.model.check_null()
         find_fix(color_fix)
 
     def upscale(
@@ -103,6 +129,8 @@ class SuperResolver:
         top_k: int = 0,
         top_p: float = 0.0,
         guidance: float = 0.0,
+        negative: str = "null",
+        refine: float | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, Any]:
@@ -116,6 +144,8 @@ class SuperResolver:
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
             temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`; chapter 07
                 shows why the mean of the codes is the default.
+            negative: what guidance moves away from, ``null`` (no photo) or ``photo`` (a worse one).
+            refine: the refiner goes over the largest photo, at this temperature; 0 is the surest, 1 as VARSR draws.
             seed: decides every draw, tile by tile, whatever the batch.
             progress: called with the tiles done and their total.
 
@@ -123,11 +153,12 @@ class SuperResolver:
             {scale: image} in the kind that came in; for a path Pillow images.
 
         Raises:
-            UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, guidance of a model
-                that was trained without, an unreadable image, or one of more than 4096 pixels a side.
+            UserError: an unknown scale, colour fix or negative, fidelity outside 0…1 or without its module, refine
+                without a refiner, guidance of a model that was trained without, an unreadable image, or one of more
+                than 4096 pixels a side.
         """
         fidelity = float(self.fidelity is not None) if fidelity is None else fidelity
-        self.check(scales, fidelity, color_fix)
+        self.check(scales, fidelity, color_fix, refine=refine, guidance=guidance, negative=negative)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
@@ -140,6 +171,8 @@ class SuperResolver:
             "top_k": top_k,
             "top_p": top_p,
             "guidance": guidance,
+            "negative": negative,
+            "refine": refine if max(self.tokenizer.scales) in scales else None,
         }
         out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
         tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
@@ -176,8 +209,12 @@ class SuperResolver:
     ) -> dict[int, Tensor]:
         """Every tile's picture: {s: (B, 3, s tile, s tile)}."""
         crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
-        tokens = self.model.config.tokens
-        draws = torch.stack([torch.rand(tokens, generator=_generator(seed, t)) for t in part])
+        generators = [_generator(seed, t) for t in part]
+        draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
+        if options["refine"] is not None:
+            positions = self.model.config.patch_nums[-1] ** 2
+            noise = torch.cat([self.refiner.draw(1, positions, own) for own in generators])
+            options = options | {"refiner": self.refiner, "noise": noise.to(self.device)}
         crops, draws = crops.to(self.device), draws.to(self.device)
         f_hats = restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
         seen = upscale_bicubic(crops, scales)

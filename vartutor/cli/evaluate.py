@@ -68,7 +68,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise UserError(f"--crops {args.crops}: give a whole number from 1 on")
     args.degradation = args.degradation or ("varsr" if args.benchmark else "course")
     words, device = args.restorers or default_restorers(), find_device(args.device)
-    restorers = find_restorers(words, args.model, args.temperatures, args.expected, args.fidelity, device)
+    ways = {"fidelities": args.fidelity, "guidances": args.guidance, "negative": args.negative, "refine": args.refine}
+    restorers = find_restorers(words, args.model, args.temperatures, args.expected, **ways, device=device)
     extras = Extras(args.extra, device)
     names = [restorer.name for restorer in restorers]
     reference = args.reference or names[0]
@@ -118,6 +119,13 @@ def add(commands: Commands) -> None:
     sub.add_argument("--expected", action="store_true", help="also the model's mean codes, at each temperature")
     sub.add_argument(
         "--fidelity", type=float, nargs="+", default=[0.0], metavar="W", help="the model at each, 0 to 1 (default 0)"
+    )
+    sub.add_argument(
+        "--guidance", type=float, nargs="+", default=[0.0], metavar="C", help="the model at each (default 0)"
+    )
+    sub.add_argument("--negative", default="null", help="what guidance moves away from: null (default), or photo")
+    sub.add_argument(
+        "--refine", type=float, nargs="+", default=[], metavar="T", help="all of that also refined, at each temperature"
     )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the model's draws (default 0 1 2)")
     sub.add_argument("--split", default="test", help="val or test (default)")

@@ -71,7 +71,9 @@ def add(commands: Commands) -> None:
     """Add these commands."""
     sub = commands.add("publish", _publish, "put a trained model among the shipped checkpoints")
     sub.add_argument("run", type=Path, help="folder of the training run")
-    sub.add_argument("--name", default="course", help="of a transformer, its fidelity module or a CNN (default course)")
+    sub.add_argument(
+        "--name", default="course", help="of a transformer and what is trained over it, or a CNN (default course)"
+    )
     sub.add_argument("--profile", default="cpu", help="that the run was trained with (default cpu)")
     sub.add_argument("--dry-run", action="store_true", help="the run was a dry one")
     sub.add_argument("--out", type=Path, help="a folder of your own, with a model card, instead of the course's")

@@ -95,20 +95,34 @@ def _preference(args: argparse.Namespace) -> int:
 
 
 def _fidelity(args: argparse.Namespace) -> int:
-    from vartutor.profiles import get_profile
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
+
+    objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
+    return _addition(args, "fidelity", train_fidelity, objective, {f"fidelity {w}": {"w": w} for w in (0, 1)})
+
+
+def _refiner(args: argparse.Namespace) -> int:
+    from vartutor.train.evaluate import REFINED
+    from vartutor.train.refiner import RefinerObjective, train_refiner
+
+    objective = RefinerObjective(args.forced, args.temperature, args.expected)
+    return _addition(args, "refiner", train_refiner, objective, REFINED)
+
+
+def _addition(args: argparse.Namespace, kind: str, train: Callable, objective: Any, ways: dict[str, dict]) -> int:
+    """What is trained beside a frozen transformer, and judged in these ways."""
+    from vartutor.profiles import get_profile
     from vartutor.train.runs import find_restorer, trained_transformer
 
     profile, options = get_profile(args.profile), _run_options(args)
-    objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
     if args.resume:
-        (model, tokenizer), info = _go_on(args, options, "fidelity", trained_transformer)
-        objective = FidelityObjective(**info["objective"])
+        (model, tokenizer), info = _go_on(args, options, kind, trained_transformer)
+        objective = type(objective)(**info["objective"])
     else:
-        model, tokenizer, _ = find_restorer(args.model)
-    train_fidelity(profile, model, tokenizer, args.out, objective=objective, **options)
+        model, tokenizer, *_ = find_restorer(args.model)
+    train(profile, model, tokenizer, args.out, objective=objective, **options)
     decode = {"temperature": objective.temperature, "expected": objective.expected}
-    return _report(args, profile, {f"fidelity {w}": {"w": w, **decode} for w in (0, 1)})
+    return _report(args, profile, {way: asked | decode for way, asked in ways.items()})
 
 
 def _go_on(args: argparse.Namespace, options: dict, kind: str, build: Callable[[dict], Any]) -> tuple[Any, dict]:
@@ -240,6 +254,14 @@ def add(commands: Commands) -> None:
     sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
     add_seed(sub)
     add_run(sub, "build/fidelity")
+    sub = train.add("refiner", _refiner, "train the diffusion refiner of the finest token map, over a transformer")
+    add_profile(sub)
+    sub.add_argument("--model", default="course", help="a shipped transformer (default course), or the folder of a run")
+    sub.add_argument("--forced", action="store_true", help="on true tokens, as VARSR, instead of the transformer's own")
+    sub.add_argument("--temperature", type=float, default=1.0, help="of the tokens in training (default 1)")
+    sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
+    add_seed(sub)
+    add_run(sub, "build/refiner")
     sub = train.add("baseline", _baseline, "train the convolutional super-resolver that the transformer has to beat")
     add_profile(sub)
     sub.add_argument("--heads", type=int, nargs="+", default=[1, 2, 4], help="scales of the one net (default 1 2 4)")

@@ -18,11 +18,12 @@ def _upscale(args: argparse.Namespace) -> int:
 
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
-    options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
+    ways = {"refine": args.refine, "guidance": args.guidance, "negative": args.negative}
+    options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature, **ways}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
     photos, device = find_photos(args.photos), find_device(args.device)
     resolver = SuperResolver(*find_restorer(args.model), device=device)
-    resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
+    resolver.check(args.scales, args.fidelity or 0.0, args.color_fix, **ways)
 
     def upscale(path: Path) -> dict:
         with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -63,6 +64,11 @@ def add(commands: Commands) -> None:
     add_seed(sub)
     sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, higher bolder (default 0.5)")
     sub.add_argument("--sample", action="store_true", help="draw codes instead of taking their mean: a bolder guess")
+    sub.add_argument(
+        "--refine", type=float, nargs="?", const=0.0, metavar="T", help="draw what the finest tokens leave unsaid, at T"
+    )
+    sub.add_argument("--guidance", type=float, default=0.0, metavar="C", help="away from the negative (default 0)")
+    sub.add_argument("--negative", default="null", help="null (default): no photo; photo: a worse one")
     sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")
     sub.add_argument("--model", default="course", help="a shipped model (default course), or the folder of a run")
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")

@@ -1,6 +1,7 @@
 """Which restorers are measured, by the words of the command line; models are shipped ones, or those of a run."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -50,6 +51,9 @@ def find_restorers(
     temperatures: Sequence[float] = (1.0,),
     expected: bool = False,
     fidelities: Sequence[float] = (0.0,),
+    guidances: Sequence[float] = (0.0,),
+    negative: str = "null",
+    refine: Sequence[float] = (),
     device: torch.device | str = "cpu",
 ) -> list[Restorer]:
     """Restorers by their words.
@@ -60,7 +64,8 @@ def find_restorers(
         model: name or run of the one that ``model`` means.
         temperatures: each model at each of them; 0 is greedy.
         expected: also the mean codes, at those above 0.
-        fidelities: all of that at each of them, 0 to 1.
+        fidelities, guidances: all of that at each of them; ``negative`` is what guidance moves away from.
+        refine: all of that also with the refiner, at each of these temperatures.
         device: of the models; the baselines stay on the CPU.
 
     Raises:
@@ -79,14 +84,20 @@ def find_restorers(
             found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model, device)
-            for w in fidelities:
-                resolver.check(resolver.tokenizer.scales, w, "none")
-                asked = f"{word}, fidelity {w:g}" if w else word
-                found += [of_model(resolver, f"{asked}, temperature {t:g}", t, fidelity=w) for t in temperatures]
+            for w, c, refined in product(fidelities, guidances, (None, *refine)):
+                options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
+                resolver.check(resolver.tokenizer.scales, **options)
+                ways = (
+                    f"fidelity {w:g}" * (w > 0),
+                    f"guidance {c:g}" * (c != 0),
+                    "" if refined is None else f"refined at {refined:g}",
+                )
+                asked = ", ".join(filter(None, (word, *ways)))
+                found += [of_model(resolver, f"{asked}, temperature {t:g}", t, **options) for t in temperatures]
                 for t in temperatures if expected else ():
                     if t > 0:
                         name = f"{asked}, expected, temperature {t:g}"
-                        found.append(of_model(resolver, name, t, expected=True, fidelity=w))
+                        found.append(of_model(resolver, name, t, expected=True, **options))
         elif word == "bicubic":
             found.append(BICUBIC)
         else:

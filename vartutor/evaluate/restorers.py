@@ -50,7 +50,8 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
         ]
         return {s: torch.stack([image[s] for image in images]) for s in resolver.tokenizer.scales}
 
-    return Restorer(name, run, draws=temperature > 0 and not options.get("expected", False))
+    draws = temperature > 0 and not options.get("expected", False)
+    return Restorer(name, run, draws=draws or options.get("refine") is not None)
 
 
 def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:

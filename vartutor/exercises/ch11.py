@@ -11,7 +11,7 @@ def rounds(batch, gpus, largest):
 
 
 def _test_rounds(answer) -> None:
-    for batch, gpus, largest in ((384, 8, 12), (384, 8, 9), (384, 8, 48), (96, 4, 7), (60, 2, 29)):
+    for batch, gpus, largest in ((384, 8, 12), (384, 8, 9), (384, 8, 48), (96, 4, 7), (60, 2, 29), (100, 2, 14)):
         got, right = answer(batch, gpus, largest), rounds(batch, gpus, largest)
         call = f"rounds({batch}, {gpus}, {largest})"
         require(isinstance(got, int) and not isinstance(got, bool), f"{call}: return a whole number")

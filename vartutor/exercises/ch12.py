@@ -32,7 +32,9 @@ def _test_middle(answer) -> None:
         got, right = answer(height, width), middle(height, width)
         where = f"a degraded photo of {height} × {width}"
         require(
-            isinstance(got, (tuple, list)) and len(got) == 2 and all(len(corner) == 2 for corner in got),
+            isinstance(got, (tuple, list))
+            and len(got) == 2
+            and all(isinstance(c, (tuple, list)) and len(c) == 2 for c in got),
             "return two corners: (top, left) in the degraded photo, (top, left) in the clean one",
         )
         low, high = (tuple(corner) for corner in got)

@@ -27,15 +27,18 @@ class Fidelity(nn.Module):
     Args:
         width, blocks: of the decoder.
         hidden: channels of the photo's features.
+        depth: residual blocks that make these features; they see 8 pixels farther each way per block.
         scales: factors of the images that are decoded.
     """
 
-    def __init__(self, width: int = 128, blocks: int = 2, hidden: int = 96, scales: tuple[int, ...] = SCALES):
+    def __init__(
+        self, width: int = 128, blocks: int = 2, hidden: int = 96, depth: int = 4, scales: tuple[int, ...] = SCALES
+    ):
         super().__init__()
         self.scales = tuple(scales)
         self.stem = nn.Conv2d(3 * 16, hidden, 3, padding=1)
         self.scale_bias = nn.Embedding(len(scales), hidden)
-        self.block = ResnetBlock(hidden, hidden, ChannelNorm)
+        self.block = nn.Sequential(*(ResnetBlock(hidden, hidden, ChannelNorm) for _ in range(depth)))
         self.mix = nn.ModuleList(_mix(width, hidden) for _ in range(1 + blocks))
         self.pixels = nn.Conv2d(width + hidden + 3 * 16, 3 * 16, 3, padding=1)
         for last in (*(mix[-1] for mix in self.mix), self.pixels):
@@ -44,7 +47,7 @@ class Fidelity(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 96) -> "Fidelity":
+    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 96, depth: int = 4) -> "Fidelity":
         """An untrained one for a tokenizer's decoder.
 
         Raises:
@@ -53,13 +56,14 @@ class Fidelity(nn.Module):
         decoder = tokenizer.decoder
         if not isinstance(decoder, SmallDecoder):
             raise UserError("fidelity is for tokenizers with the small autoencoder, whose positions are 4 × 4 pixels")
-        return cls(decoder.conv_in.out_channels, len(decoder.block), hidden, getattr(tokenizer, "scales", (1,)))
+        return cls(decoder.conv_in.out_channels, len(decoder.block), hidden, depth, getattr(tokenizer, "scales", (1,)))
 
     @property
     def settings(self) -> dict:
         """The arguments that make another one of the same shape, in words that JSON can hold."""
         hidden, width = self.stem.out_channels, self.mix[0][-1].out_channels // 2
-        return {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "scales": list(self.scales)}
+        shape = {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "depth": len(self.block)}
+        return shape | {"scales": list(self.scales)}
 
     def forward(self, decoder: SmallDecoder, z: Tensor, photo: Tensor, s: int, w: float = 1.0) -> Tensor:
         """Decode with an eye on the photo.

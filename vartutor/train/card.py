@@ -11,6 +11,7 @@ LIMITS = {
     "read number plates or documents, or judge medical or forensic pictures by them.",
     "cnn": "It is sure of what it can know and smooth elsewhere; damage that it was not trained on stays.",
     "fidelity": "It brings back what the degraded photo shows, its noise and blocks included.",
+    "refiner": "It draws detail that no token and no pixel of the degraded photo vouches for.",
 }
 
 

@@ -13,22 +13,35 @@ from vartutor.train.runs import Restorer
 from vartutor.transformer.photo import restore_latents
 
 DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
+REFINED = {"plain": {}} | {f"refined, temperature {t}": {"refine": t} for t in (0, 1)}  # and a refiner
 
 
 @torch.no_grad()
 def restore_pairs(
-    restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, **options
+    restorer: Restorer,
+    pairs: Pairs,
+    *,
+    w: float = 0.0,
+    refine: float | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    **options,
 ) -> dict[int, Tensor]:
     """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}, at all scales it has.
 
     Args:
         w: fidelity.
-        **options: as for :func:`vartutor.transformer.generate.iterate`.
+        refine: the refiner goes over the finest map, at this temperature; it draws from a generator of its own, so
+            that the tokens are the same without it.
+        **options: as for :func:`vartutor.transformer.photo.restore_latents`.
     """
-    model, tokenizer, fidelity = restorer
-    generator, images = Generator().manual_seed(seed), {s: [] for s in tokenizer.scales}
+    model, tokenizer, fidelity, refiner = restorer
+    generator, draws, images = *(Generator().manual_seed(seed) for _ in range(2)), {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
         seen = upscale_bicubic(photo)
+        if refine is not None:
+            noise = refiner.draw(len(photo), model.config.patch_nums[-1] ** 2, draws)
+            options |= {"refine": refine, "refiner": refiner, "noise": noise}
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
             images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
     return {s: torch.cat(parts) for s, parts in images.items()}

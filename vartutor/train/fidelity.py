@@ -1,6 +1,6 @@
 """Train the fidelity module: transformer, tokenizer and so all tokens stay frozen."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from vartutor.perceptual import PerceptualDistance
 from vartutor.profiles import Profile
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.addition import train_addition
 from vartutor.train.cache import BatchCache
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.transformer.photo import PhotoTransformer, restore_latents
@@ -126,19 +127,6 @@ def train_fidelity(
     crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
     cache = LatentCache(model, tokenizer, crops, preset, objective, seed=seed)
     schedule = LoopConfig(steps=steps or profile.transformer.fidelity_steps, lr=lr)
-    info = {
-        "kind": "fidelity",
-        "tokenizer": tokenizer.config.to_json(),
-        "transformer": model.settings,
-        "config": fidelity.settings,
-        "objective": asdict(objective),
-        "seed": seed,
-        "steps": schedule.steps,
-        **(origin or {}),
-    }
-    parts = {"tokenizer": tokenizer, "transformer": model, "cache": cache}  # in this order: the first two fill the last
-    trainer = Trainer(fidelity, FidelityLoss(fidelity, cache, objective, bf16), schedule, out, [], info, parts)
-    if resume:
-        trainer.resume()
-    trainer.fit()
-    return trainer
+    loss, frozen = FidelityLoss(fidelity, cache, objective, bf16), (model, tokenizer)
+    more = {"objective": objective, "generators": [], "seed": seed, "resume": resume, "origin": origin}
+    return train_addition("fidelity", fidelity, loss, cache, *frozen, out, schedule, **more)

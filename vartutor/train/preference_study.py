@@ -14,6 +14,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.checkpoint import checksum
 from vartutor.train.evaluate import course_pairs
 from vartutor.train.preference import Preference, judge_preference, train_preference
+from vartutor.train.runs import Restorer
 from vartutor.train.studies import Compare, Row, choose, claim, collect, restored_rows
 from vartutor.train.transformer import Objective
 from vartutor.transformer.photo import PhotoTransformer
@@ -43,7 +44,7 @@ def measure(
 ) -> list[Row]:
     """Per photo: what is restored of it, see :func:`vartutor.train.studies.restored_rows`, and what it prefers."""
     pairs, crops = course_pairs(profile), profile.eval_crops
-    rows = restored_rows((model, tokenizer, None), pairs, crops, seed, compare)
+    rows = restored_rows(Restorer(model, tokenizer), pairs, crops, seed, compare)
     for name, values in judge_preference(model, start, tokenizer, pairs).items():
         if "/" in name:
             rows.append(("margin by scale", name.removeprefix("margin/"), values.mean().item()))

@@ -19,8 +19,14 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.baseline import trained_cnn
 from vartutor.train.card import write_card
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, course_pairs, score_images, score_restorer
-from vartutor.train.runs import kind_of, trained_fidelity, trained_tokenizer, trained_transformer
+from vartutor.train.evaluate import DECODES, REFINED, course_pairs, score_images, score_restorer
+from vartutor.train.runs import (
+    Restorer,
+    kind_of,
+    trained_restorer,
+    trained_tokenizer,
+    trained_transformer,
+)
 from vartutor.train.tokenizer import evaluate_tokenizer
 
 WHAT = {
@@ -30,8 +36,10 @@ WHAT = {
     "transformer": "transformer of chapter 07, which restores photos at ×1, ×2 and ×4",
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
+    "refiner": "diffusion refiner of the finest token map, as VARSR has one",
     "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
+ADDED = {"fidelity": {f"w = {w}": {"w": w} for w in (0, 1)}, "refiner": REFINED}  # the ways they are judged in
 KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
@@ -49,14 +57,14 @@ def publish(
 ) -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``tokenizer_LADDER``, ``transformer_NAME``, ``fidelity_NAME`` or ``cnn_NAME.safetensors``; the name of
-    a CNN without heads for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was
-    trained over must lie in the folder already; its checksum becomes part of the entry.
+    The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer; the name of a CNN without heads
+    for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was trained over must lie
+    in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
         folder: of the checkpoints; the course's own if left out. Another one gets a model card too, ``NAME.md``.
-        name: of a transformer, its fidelity module or a CNN.
+        name: of a transformer, its fidelity module or refiner, or a CNN.
         licence: of the weights, as SPDX names it.
 
     Returns:
@@ -103,23 +111,20 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = trained_transformer(state)
     needs = _same(folder, checkpoint_name("tokenizer", "hit"), tokenizer)
-    restorer = model, tokenizer, None
+    restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
     details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
     return checkpoint_name("transformer", name), model, WHAT[state["info"]["kind"]], details
 
 
-def _fidelity(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    model, tokenizer = trained_transformer(state)
-    needs, fidelity = _same(folder, checkpoint_name("transformer", name), model), trained_fidelity(state)
-    decode = {key: state["info"]["objective"][key] for key in ("temperature", "expected")}
-    scores = {f"w = {w}": score_restorer((model, tokenizer, fidelity), profile, w=w, **decode) for w in (0, 1)}
-    return (
-        checkpoint_name("fidelity", name),
-        fidelity,
-        WHAT["fidelity"],
-        {"transformer": needs, "metrics": {"split": "test"} | scores},
-    )
+def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
+    """What stands beside a transformer."""
+    kind, objective, restorer = state["info"]["kind"], state["info"]["objective"], trained_restorer(state)
+    needs = _same(folder, checkpoint_name("transformer", name), restorer.model)
+    decode = {key: objective[key] for key in ("temperature", "expected")}
+    scores = {way: score_restorer(restorer, profile, **options, **decode) for way, options in ADDED[kind].items()}
+    details = {"transformer": needs, "metrics": {"split": "test"} | scores}
+    return checkpoint_name(kind, name), getattr(restorer, kind), WHAT[kind], details
 
 
 def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
@@ -134,7 +139,8 @@ MAKERS = {
     "tokenizer": _tokenizer,
     "transformer": _transformer,
     "preference": _transformer,
-    "fidelity": _fidelity,
+    "fidelity": _addition,
+    "refiner": _addition,
     "cnn": _cnn,
 }
 

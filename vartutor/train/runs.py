@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,13 +18,24 @@ from vartutor.transformer.photo import PhotoTransformer
 from vartutor.transformer.pretrained import (
     build_transformer,
     load_pretrained_fidelity,
+    load_pretrained_refiner,
     load_pretrained_transformer,
 )
+from vartutor.transformer.refiner import Refiner
 
-Restorer = tuple[PhotoTransformer, HierarchicalTokenizer, Fidelity | None]
 TRANSFORMERS = ("transformer", "preference")  # kinds of runs
-TOKENIZED = ("tokenizer", *TRANSFORMERS, "fidelity")  # those that hold a tokenizer
+ADDITIONS = ("fidelity", "refiner")  # trained over a transformer
+TOKENIZED = ("tokenizer", *TRANSFORMERS, *ADDITIONS)  # those that hold a tokenizer
 KINDS = (*TOKENIZED, "cnn")
+
+
+class Restorer(NamedTuple):
+    """What restores photos: a transformer over its tokenizer, and what was trained over both, if anything."""
+
+    model: PhotoTransformer
+    tokenizer: HierarchicalTokenizer
+    fidelity: Fidelity | None = None
+    refiner: Refiner | None = None
 
 
 def kind_of(state: dict, path: Path) -> str:
@@ -49,7 +60,7 @@ def trained_tokenizer(state: dict) -> MultiScaleTokenizer:
 
 
 def trained_transformer(state: dict) -> tuple[PhotoTransformer, HierarchicalTokenizer]:
-    """The transformer of a training state, or the one that its fidelity module was trained over; and the tokenizer."""
+    """The transformer of a training state, or the one that an addition was trained over; and the tokenizer."""
     info, tokenizer = state["info"], trained_tokenizer(state)
     if info["kind"] in TRANSFORMERS:
         return ready(build_transformer(info, tokenizer), state["averaged"]), tokenizer
@@ -67,9 +78,16 @@ def trained_fidelity(state: dict) -> Fidelity:
     return ready(Fidelity(**state["info"]["config"]), state["averaged"])
 
 
+def trained_refiner(state: dict) -> Refiner:
+    """The refiner of a training state."""
+    return ready(Refiner(**state["info"]["config"]), state["averaged"])
+
+
 def trained_restorer(state: dict) -> Restorer:
-    """All that the state of a transformer or of a fidelity module holds."""
-    return *trained_transformer(state), trained_fidelity(state) if state["info"]["kind"] == "fidelity" else None
+    """All that the state of a transformer, a fidelity module or a refiner holds."""
+    additions = {"fidelity": trained_fidelity, "refiner": trained_refiner}
+    own = {kind: build(state) for kind, build in additions.items() if kind == state["info"]["kind"]}
+    return Restorer(*trained_transformer(state), **own)
 
 
 def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
@@ -99,16 +117,16 @@ def find_tokenizer(source: str) -> HierarchicalTokenizer:
 def find_restorer(source: str) -> Restorer:
     """What restores photos: a shipped transformer by name, or the folder of a training run.
 
-    Returns:
-        the transformer, its tokenizer, and the fidelity module, where there is one: shipped with it, or in a
-        ``fidelity`` run.
+    What was trained over a transformer comes along: shipped with it, or in the run that trained it.
 
     Raises:
         UserError: neither; a run of something else; unreadable.
     """
     if source in shipped("transformer"):
-        return *load_pretrained_transformer(source), load_pretrained_fidelity(source)
-    return open_run(_folder(source), (*TRANSFORMERS, "fidelity"), trained_restorer)
+        return Restorer(
+            *load_pretrained_transformer(source), load_pretrained_fidelity(source), load_pretrained_refiner(source)
+        )
+    return open_run(_folder(source), (*TRANSFORMERS, *ADDITIONS), trained_restorer)
 
 
 def find_start(source: str) -> tuple[PhotoTransformer, HierarchicalTokenizer, dict]:

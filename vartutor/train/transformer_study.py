@@ -20,6 +20,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.checkpoint import checksum
 from vartutor.train.evaluate import course_pairs
+from vartutor.train.runs import Restorer
 from vartutor.train.studies import Compare, Row, choose, claim, collect, restored_rows
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
@@ -145,7 +146,7 @@ def run_transformer_study(
         )
         model = trainer.averaged
         return [
-            *restored_rows((model, own, None), pairs, profile.eval_crops, seed, compare),
+            *restored_rows(Restorer(model, own), pairs, profile.eval_crops, seed, compare),
             *forced_rows(model, own, pairs, profile.eval_crops),
             ("parameters", "", sum(p.numel() for p in model.parameters())),
             ("tokens", "", own.quantizer.tokens),

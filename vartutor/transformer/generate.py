@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
@@ -14,12 +15,18 @@ from vartutor.transformer.model import NextScaleTransformer
 
 @dataclass(frozen=True)
 class Step:
-    """One finished scale: its number, its logits (B, p_k², V) after guidance, its tokens, and f_hat so far."""
+    """One finished scale: its number, its logits (B, p_k², V) after guidance, its tokens, and f_hat so far.
+
+    ``hidden`` (B, p_k², D) are the last block's states, those of the null branch behind where there is one; ``said``
+    (B, p_k², C) the codes of the tokens, or their mean.
+    """
 
     k: int
     logits: Tensor
     idx: Tensor
     f_hat: Tensor
+    hidden: Tensor
+    said: Tensor
 
 
 def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
@@ -77,7 +84,7 @@ def iterate(
     """Yield every scale as it appears.
 
     Args:
-        null: what the model is told where nothing is asked of it; needed for guidance.
+        null: what the model is told where nothing is asked of it, or where the opposite is; needed for guidance.
         guidance: c; at scale k, logits are (1 + t) conditional - t null with t = c k / (K - 1). The null branch
             doubles the batch; at 0 it is left out.
         expected: add the mean of all codes, weighted by their probabilities at ``temperature``, instead of one
@@ -93,10 +100,11 @@ def iterate(
     angles, modulations = model.angles(both), model.modulations(both.vector)
     f_hat, following, caches, seen = None, None, None, 0
     for k in range(K):
-        rest = None
+        rest = doubled = None
         if model.prior is not None:
-            rest = quantizer.rest(condition.features, f_hat, k)
-        doubled = None if rest is None else rest.repeat(1 + guided, 1, 1)
+            before = None if f_hat is None else f_hat.repeat(1 + guided, 1, 1, 1)
+            doubled = quantizer.rest(both.features, before, k)
+            rest = doubled[:count]
         if k == 0:
             x = model.embed_start(both, doubled)
             prefix = x.shape[1] - model.config.patch_nums[0] ** 2
@@ -116,16 +124,18 @@ def iterate(
         else:
             logits = model.run_head(x[:count], condition.vector, k, rest)
         if k < len(given):
-            said = idx = given[k]
+            idx = given[k]
+            said = F.embedding(idx, quantizer.codes)
         elif expected:
             idx = logits.argmax(-1)
             said = keep_likely(logits / temperature, top_k, top_p).softmax(-1) @ quantizer.codes
         else:
             begin = sum(p * p for p in model.config.patch_nums[:k])
             draws = None if uniform is None else uniform[:, begin : begin + logits.shape[1]]
-            said = idx = sample(logits, top_k, top_p, temperature, generator, draws)
+            idx = sample(logits, top_k, top_p, temperature, generator, draws)
+            said = F.embedding(idx, quantizer.codes)
         f_hat, following = quantizer.step(f_hat, said, k)
-        yield Step(k, logits, idx, f_hat)
+        yield Step(k, logits, idx, f_hat, x, said)
 
 
 def _make_caches(model: NextScaleTransformer, x: Tensor, length: int) -> list[Cache]:

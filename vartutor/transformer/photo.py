@@ -5,6 +5,8 @@ from dataclasses import asdict
 import torch
 from torch import Generator, Tensor, nn
 
+from vartutor.data.degradation import blur
+from vartutor.data.kernels import gaussian_kernel
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -12,6 +14,9 @@ from vartutor.transformer.condition import Condition, PhotoPrefix
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
+from vartutor.transformer.refiner import Refiner
+
+NEGATIVES = ("null", "photo")  # what guidance moves away from: no photo, or a worse one
 
 
 class PhotoTransformer(nn.Module):
@@ -82,14 +87,22 @@ class PhotoTransformer(nn.Module):
                 prefix, sizes, added = None, (), prefix.transpose(1, 2).unflatten(2, size)
         return Condition(vector, prefix, sizes, features if self.body.prior is not None else (), added)
 
+    def check_null(self) -> None:
+        """Whether there is a null class.
+
+        Raises:
+            UserError: trained without dropping the photo now and then.
+        """
+        if self.config.classes < 2:
+            raise UserError("this model knows no null class: train it with --drop 0.1, or take negative photo")
+
     def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
         """The same with no photo shown, for guidance.
 
         Raises:
             UserError: trained without dropping the photo now and then.
         """
-        if self.config.classes < 2:
-            raise UserError("this model knows no null class, so it cannot be guided: train it with --drop 0.1")
+        self.check_null()
         labels = torch.full((len(photo),), self.config.classes - 1, device=photo.device)
         return self.condition(photo, features, labels)
 
@@ -106,23 +119,68 @@ def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor
     return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
 
 
+def worsen(photo: Tensor, sigma: float = 1.0) -> Tensor:
+    """The degraded photo (B, 3, h, w), blurred once more, with a Gaussian of ``sigma`` pixels."""
+    return blur(photo, gaussian_kernel(7, sigma))
+
+
+def negative_condition(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, features: tuple[Tensor, ...], kind: str
+) -> Condition:
+    """What guidance moves away from.
+
+    VARSR's image-based guidance moves away from a class of bad images, on which it trained too (Qu et al., 2025). A
+    worse photo in place of the class needs no training: that is ours.
+
+    Args:
+        photo, features: as for :meth:`PhotoTransformer.condition`.
+        kind: ``null``: the photo is not shown; ``photo``: a worse one is, see :func:`worsen`.
+
+    Raises:
+        UserError: another kind, or a model without a null class.
+    """
+    if kind not in NEGATIVES:
+        raise UserError(f"negative {kind!r}: choose {' or '.join(NEGATIVES)}")
+    if kind == "null":
+        return model.null_condition(photo, features)
+    worse = worsen(photo)
+    return model.condition(worse, photo_features(tokenizer, worse))
+
+
 @torch.no_grad()
 def restore_latents(
-    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, *, guidance: float = 0.0, **options
+    model: PhotoTransformer,
+    tokenizer: HierarchicalTokenizer,
+    photo: Tensor,
+    *,
+    guidance: float = 0.0,
+    negative: str = "null",
+    refine: float | None = None,
+    refiner: Refiner | None = None,
+    noise: Tensor | None = None,
+    **options,
 ) -> dict[int, Tensor]:
     """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.
 
     Args:
         guidance, **options: see :func:`vartutor.transformer.generate.iterate`.
+        negative: see :func:`negative_condition`.
+        refine: adds what the finest map leaves unsaid to the last f_hat, drawn at this temperature.
+        refiner, noise: for that, the latter from the refiner's ``draw``.
 
     Raises:
-        UserError: guidance for a model without a null class.
+        UserError: guidance that the model cannot follow.
     """
     features = photo_features(tokenizer, photo)
-    null = model.null_condition(photo, features) if guidance else None
+    null = negative_condition(model, tokenizer, photo, features, negative) if guidance else None
     condition = model.condition(photo, features)
-    steps = [s.f_hat for s in iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options)]
-    return {s: steps[end - 1] for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
+    steps = list(iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options))
+    f_hats = {s: steps[end - 1].f_hat for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
+    if refine is not None:
+        last, finest = steps[-1], tokenizer.scales[-1]
+        rest = refiner(last.hidden, last.said, noise, guidance, refine)
+        f_hats[finest] = f_hats[finest] + rest.transpose(1, 2).unflatten(2, f_hats[finest].shape[-2:])
+    return f_hats
 
 
 @torch.no_grad()

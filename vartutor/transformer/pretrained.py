@@ -8,6 +8,7 @@ from vartutor.tokenizer.official import load_strictly
 from vartutor.tokenizer.pretrained import load_pretrained
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.refiner import Refiner
 
 
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
@@ -40,9 +41,22 @@ def load_pretrained_fidelity(name: str = "course") -> Fidelity | None:
     Raises:
         UserError: a checkpoint that is missing or changed.
     """
-    entry = manifest().get(checkpoint_name("fidelity", name))
+    return _load_addition(Fidelity, "fidelity", name)
+
+
+def load_pretrained_refiner(name: str = "course") -> Refiner | None:
+    """The refiner that was trained for a shipped transformer; None where there is none for its weights.
+
+    Raises:
+        UserError: a checkpoint that is missing or changed.
+    """
+    return _load_addition(Refiner, "refiner", name)
+
+
+def _load_addition(make: type, kind: str, name: str) -> Fidelity | Refiner | None:
+    entry = manifest().get(checkpoint_name(kind, name))
     if entry is None or entry["transformer"] != manifest()[checkpoint_name("transformer", name)]["sha256"]:
         return None
-    fidelity = Fidelity(**entry["config"])
-    load_strictly(fidelity, load_checkpoint(checkpoint_name("fidelity", name)))
-    return fidelity.eval().requires_grad_(False)
+    addition = make(**entry["config"])
+    load_strictly(addition, load_checkpoint(checkpoint_name(kind, name)))
+    return addition.eval().requires_grad_(False)

@@ -1,0 +1,99 @@
+"""A diffusion refiner: what the tokens of the finest map leave unsaid, drawn as real numbers.
+
+VARSR's (Qu et al., 2025): a :class:`.diffusion.DiffusionNetwork` draws what the clean features still lack of every
+position, f - f_hat, given the transformer's last hidden state there and the code that was said. Theirs learns together
+with the transformer, on true tokens; ours afterwards, and on the transformer's own tokens unless asked otherwise.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from vartutor.transformer.diffusion import Diffusion, DiffusionNetwork
+from vartutor.transformer.model import TransformerConfig
+
+REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
+
+
+class Refiner(nn.Module):
+    """Draws residuals of the finest map; every position by itself.
+
+    Args:
+        channels: C.
+        hidden: D of the transformer.
+        width, blocks: of the network.
+        steps: of the way back; the fewer, the faster.
+
+    Attributes:
+        unit: (C,) the largest residual that can be drawn, per channel.
+    """
+
+    def __init__(self, channels: int, hidden: int, width: int = 128, blocks: int = 3, steps: int = 10):
+        super().__init__()
+        self.hidden, self.steps = hidden, steps
+        self.network = DiffusionNetwork(channels, hidden + channels, width, blocks)
+        self.register_buffer("unit", torch.ones(channels))
+        self.learning, self.drawing = Diffusion(), Diffusion(kept=steps)
+
+    @classmethod
+    def of(cls, config: TransformerConfig, width: int = 128, blocks: int = 3) -> "Refiner":
+        """An untrained one for a transformer."""
+        return cls(config.channels, config.width, width, blocks)
+
+    @property
+    def settings(self) -> dict:
+        """The arguments that make another one of the same shape, in words that JSON can hold."""
+        channels, width = len(self.unit), self.network.stem.out_features
+        return {
+            "channels": channels,
+            "hidden": self.hidden,
+            "width": width,
+            "blocks": len(self.network.blocks),
+            "steps": self.steps,
+        }
+
+    @torch.no_grad()
+    def calibrate(self, rest: Tensor) -> None:
+        """Set ``unit`` by residuals (B, n, C)."""
+        self.unit.copy_(REACH * rest.flatten(0, 1).std(0))
+
+    def condition(self, hidden: Tensor, said: Tensor) -> Tensor:
+        """(b, n, D) and (B, n, C) -> (b n, D + C); b is B, or 2 B with a null branch behind."""
+        said = (said / self.unit).repeat(len(hidden) // len(said), 1, 1)
+        return torch.cat([F.layer_norm(hidden, hidden.shape[-1:]), said], -1).flatten(0, 1)
+
+    def losses(
+        self, hidden: Tensor, said: Tensor, rest: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Squared error of ε and variational bound, their means over all positions, at a random step for each.
+
+        Args:
+            hidden, said: the transformer's last hidden states of the finest map (B, n, D); the vectors said (B, n, C).
+            rest: (B, n, C), f - f_hat.
+        """
+        x, z = (rest / self.unit).flatten(0, 1), self.condition(hidden, said)
+        t = torch.randint(len(self.learning), (len(x),), generator=generator).to(x.device)
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        x_t = self.learning.noisy(x, t, noise)
+        error, bound = self.learning.losses(self.network(x_t, t, z).float(), x, x_t, t, noise)
+        return error.mean(), bound.mean()
+
+    def draw(self, count: int, positions: int, generator: Generator | None = None) -> Tensor:
+        """Noise for :meth:`forward`, (count, S, positions, C)."""
+        return torch.randn(count, self.steps, positions, len(self.unit), generator=generator)
+
+    @torch.no_grad()
+    def forward(
+        self, hidden: Tensor, said: Tensor, noise: Tensor, guidance: float = 0.0, temperature: float = 1.0
+    ) -> Tensor:
+        """A residual for every position, (B, n, C).
+
+        Args:
+            hidden: (B, n, D), or (2 B, n, D) with a null branch behind, for guidance.
+            said: (B, n, C).
+            noise: (B, S, n, C), from :meth:`draw`.
+            guidance, temperature: see :meth:`vartutor.transformer.diffusion.Diffusion.sample`.
+        """
+        z = self.condition(hidden, said)
+        x = self.drawing.sample(self.network, z, noise.transpose(0, 1).flatten(1, 2), guidance, temperature)
+        return x.view(said.shape) * self.unit
