@@ -30,9 +30,19 @@ def _study(args: argparse.Namespace) -> int:
         print(_transformers(args, profile, seeds))
     elif args.of == "preference":
         print(_preferences(args, profile, seeds))
+    elif args.of == "scaling":
+        print(_scaling(args, profile, seeds))
     else:
-        raise UserError(f"no study of {args.of!r}: choose tokenizer, transformer or preference")
+        raise UserError(f"no study of {args.of!r}: choose tokenizer, transformer, preference or scaling")
     return 0
+
+
+def _scaling(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.tokenizer.pretrained import load_pretrained
+    from vartutor.train.scaling_study import run_scaling_study
+
+    options = {"steps": args.steps or 100, "seeds": seeds}
+    return run_scaling_study(args.runs, profile, load_pretrained("hit"), args.out, **options)
 
 
 def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
@@ -69,18 +79,20 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, help="a folder of your own, with a model card, instead of the course's")
     sub.add_argument("--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
     sub = commands.add(
-        "study", _study, "short training runs that compare tokenizers, transformers or preferences, into one table"
+        "study", _study, "short training runs that compare tokenizers, transformers, preferences or sizes: one table"
     )
     sub.add_argument(
         "runs", nargs="*", metavar="RUN", help="names, such as hit, 'no prior' or 'beta 2'; all if left out"
     )
     sub.add_argument(
-        "--of", default="tokenizer", help="what is compared: tokenizer (default), transformer or preference"
+        "--of", default="tokenizer", help="what is compared: tokenizer (default), transformer, preference or scaling"
     )
     sub.add_argument("--start", default="course", help="of preferences: the transformer to fine-tune (default course)")
     add_profile(sub)
     sub.add_argument(
-        "--steps", type=int, help="of each run (default 600; of transformers and preferences the profile's)"
+        "--steps",
+        type=int,
+        help="of each run (default 600; of transformers and preferences the profile's; the shortest of scaling, 100)",
     )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default 0)")
     sub.add_argument("--out", type=Path, default=Path("build/study"), help="folder for the results")

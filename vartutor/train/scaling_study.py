@@ -1,0 +1,92 @@
+"""Training runs of several sizes and lengths: what a larger model and a longer run buy, for chapter 10.
+
+Every run has a schedule of its own, which ends with it. In the middle of a longer run the learning rate is still
+high, and the loss would look worse than that many steps can make it (Hoffmann et al., 2022, section 3.1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vartutor.data.pairs import eval_pairs
+from vartutor.data.presets import COURSE
+from vartutor.profiles import Profile
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.studies import Row, choose, collect
+from vartutor.train.transformer import Objective, train_transformer
+from vartutor.transformer.photo import PhotoTransformer, force, pair_features
+
+SIZES = {64: 2, 96: 3, 128: 4, 192: 6}  # width and depth, in the proportion of the course's model; a head has 32
+LENGTHS = (1, 2, 4)  # in units of the shortest run
+
+
+def name_runs(steps: int) -> dict[str, tuple[int, int]]:
+    """Width and steps by the name of the run; ``steps`` are those of the shortest runs."""
+    return {f"width {width}, {n * steps} steps": (width, n * steps) for n in LENGTHS for width in SIZES}
+
+
+def resized(profile: Profile, width: int) -> Profile:
+    """The profile with a transformer of this width."""
+    recipe = replace(profile.transformer, width=width, depth=SIZES[width], heads=width // 32)
+    return replace(profile, transformer=recipe)
+
+
+@torch.no_grad()
+def entropies(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile) -> dict[str, float]:
+    """Cross entropy of the true tokens of every validation photo in nats per token, teacher forcing, no slips."""
+    pairs, found = eval_pairs(COURSE, "val", profile.image_size, profile.eval_crops), []
+    for photo, clean in zip(pairs.lr.split(8), pairs.hr[max(pairs.hr)].split(8), strict=True):
+        features = pair_features(tokenizer, photo, clean)
+        targets, _, inputs, rests = force(tokenizer, *features)
+        found.append(_per_image(model.body(model.condition(photo, features[1]), inputs, rests), targets))
+    means = torch.cat(found).view(-1, profile.eval_crops).mean(1).tolist()
+    return dict(zip(pairs.files[:: profile.eval_crops], means, strict=True))
+
+
+def _per_image(logits: Tensor, targets: Tensor) -> Tensor:
+    return -logits.log_softmax(-1).gather(-1, targets[..., None]).mean((1, 2))
+
+
+def run_scaling_study(
+    names: Sequence[str],
+    profile: Profile,
+    tokenizer: HierarchicalTokenizer,
+    out: Path,
+    *,
+    steps: int,
+    seeds: Sequence[int],
+) -> Path:
+    """Train with the paper's loss, the cross entropy, and measure it; see :func:`vartutor.train.studies.collect`.
+
+    Raises:
+        UserError: an unknown run.
+    """
+    runs = name_runs(steps)
+
+    def work(name: str, seed: int, folder: Path) -> list[Row]:
+        width, length = runs[name]
+        own = resized(profile, width)
+        trainer = train_transformer(
+            own,
+            tokenizer,
+            folder,
+            objective=Objective(),
+            seed=seed,
+            steps=length,
+            bf16=True,
+            resume=(folder / "state.pt").is_file(),
+        )
+        numbers = {
+            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "width": width,
+            "steps": length,
+            "images": length * own.transformer.batch,
+            "seconds per step": trainer.seconds / length,
+        }
+        photos = entropies(trainer.averaged, tokenizer, own)
+        return [*(("ce", file, ce) for file, ce in photos.items()), *((what, "", n) for what, n in numbers.items())]
+
+    return collect(choose(names, runs), seeds, out, work)
