@@ -237,14 +237,14 @@ print(f"{tokens} tokens in {len(ladder)} steps, instead of {x.numel()} numbers")
 #
 # ## The way ahead
 #
-# | chapter | you build | state |
-# |---|---|---|
-# | 00 start here | a first upscaler | ready |
-# | 01 photos, degradations, metrics | the data, the yardsticks, the line to beat | ready |
-# | 02 vector quantization · 03 residual VQ · 04 multi-scale · 05 hierarchical | the tokenizer, step by step | ready |
-# | 06 the next-scale transformer · 07 super-resolution in one pass | the model | ready |
-# | 08 DPO · 09 evaluation and ablations | a better model, and an honest look at it | to come |
-# | 10 scaling up · 11 and 12 the GPU runs | the same code at the published size, 310 million parameters | to come |
+# | chapter | you build |
+# |---|---|
+# | 00 start here | a first upscaler |
+# | 01 photos, degradations, metrics | the data, the yardsticks, the line to beat |
+# | 02 vector quantization · 03 residual VQ · 04 multi-scale · 05 hierarchical | the tokenizer, step by step |
+# | 06 the next-scale transformer · 07 super-resolution in one pass | the model |
+# | 08 DPO · 09 evaluation and ablations | a preference for the clean photo, and an honest look at all of it |
+# | 10 scaling up · 11 and 12 the GPU runs | the same code at the published size, 310 million parameters |
 #
 # Every chapter runs alone. It loads what earlier chapters trained, and trains something itself.
 #
