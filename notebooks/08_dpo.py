@@ -535,7 +535,7 @@ show(
 # %% [markdown]
 # ## Does it help? A study
 #
-# Ninety seconds and one seed prove nothing. So here are nine runs with three seeds each, all from the same start, with the same steps and the same batches: `vartutor study --of preference --steps 60 --seeds 0 1 2`.
+# Ninety seconds and one seed prove nothing. So here are nine runs, all from the same start, with the same steps and, seed by seed, the same batches: `vartutor study --of preference --steps 60`. The first five have three seeds (`--seeds 0 1 2`), those that only change β have one.
 # They differ in one thing each: the control (*ce*), means, sums with a small β, a reference, a sweep over β, and the paper's β if its log-likelihoods should be sums.
 #
 # First, what the models think of held-out pairs.
@@ -606,7 +606,7 @@ show(
 #
 # In the photos that shows as *sharpness*. Draws at ×4 are sharper than the control's, and by both rulers farther from the truth; at ×1 nothing changes. In mean codes all differences are about a tenth of a decibel or less.
 #
-# The paper reports that DPO lowers LPIPS (RealSR: from 0.310 to 0.256) and raises PSNR at the small sizes by 1.3 to 2.2 dB. At our size *neither shows*. Why might that be? Our start is a small model whose draws are already bolder than it can afford; a push away from the photo makes them bolder. And its prior does the copying outside the weights that learn. So let us take the prior away.
+# The paper reports that DPO lowers LPIPS (RealSR: from 0.310 to 0.256) and raises PSNR at the small sizes by 1.3 to 2.2 dB. At our size *neither shows*. Why might that be? Our start is a small model whose draws are already bolder than it can afford; a push away from the photo makes them bolder, and noisier in flat regions. And its prior does the copying outside the weights that learn. So let us take the prior away.
 
 # %% [markdown]
 # ### Without the prior
@@ -626,7 +626,7 @@ for run in ("start", "ce", "mean", "beta 20"):
     print(f"{run:<8} prefers clean {leads:4.0%}, margin {margin:+.2f}, CE {mean_of(name, 'ce'):.2f}", *gaps)
 
 # %% [markdown]
-# **What you should see.** This model has learned too little to copy: its margin is smaller than that of the model with a prior, yet the degraded photo's tokens lead here too. They are the *smoother* sequence, and smooth is likelier whatever the photo. The preference turns that round as well, and the restored photos do not get better by it.
+# **What you should see.** This model has learned too little to copy: its margin is smaller than that of the model with a prior, yet the degraded photo's tokens lead here too. They are the *smoother* sequence, and smooth is likelier whatever the photo. The paper's β hardly moves that in so few steps; a hundred times as large, it turns the preference round here too. The restored photos are what they were.
 #
 # So our verdict is about this size and these steps: DPO does what its equation says, and that is not what the photo lacks. Run *mean*, seed 0, is shipped, so that you can look yourself: `vartutor upscale photo.jpg --model dpo`. The default of `upscale` stays the model of chapter 07.
 #

@@ -900,14 +900,14 @@ assert own < 0.5 < same
 #
 # ## From VARSR to here
 #
-# VARSR came first: super-resolution by next-scale prediction, with a model of a billion. What it added to VAR, and what became of it here:
+# VARSR came first: super-resolution by next-scale prediction, with a model of a billion. What it added to VAR, and what became of it here; the page *From VARSR to here* of the book has the measurements.
 #
 # | part | what it does | in this course |
 # |---|---|---|
 # | prefix tokens | the degraded photo stands before the first map, and all maps may look at it | yes: two convolutions and a projection |
 # | scale-aligned RoPE | positions as rotations, on one frame for all maps | yes, centred; learned tables where VAR's weights are loaded |
-# | diffusion refiner | a small network draws, by denoising, what the last codes left over, for every token | no: our decoder looks at the degraded photo instead (*fidelity*) |
-# | image-based guidance | learns bad photos too, as a second class, and pushes the draw away from them | guidance only away from a photo that is not shown (`--drop`) |
+# | diffusion refiner | a small network draws, by denoising, what the last codes left over, for every token | an option: `vartutor train refiner` |
+# | image-based guidance | pushes the draw away from what a worse photo would give | an option: `--guidance` with `--negative photo`, without VARSR's class of bad photos |
 #
 # The paper of this course dropped the last two, took VAR's d16, and put hierarchical tokens and a preference in their place.
 #
