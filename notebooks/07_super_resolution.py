@@ -450,7 +450,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** At ×1 the look at the photo helps most. At ×2 and ×4 it costs a little in pixels and gains a little to the eye, for what is missing there is not in the photo. With it, the model is ahead of the degraded photo at ×1 too, so `upscale` uses $w = 1$ unless told otherwise.
+# **What you should see.** At ×1 the look at the photo helps most. At ×2 and ×4 it costs a little in pixels and changes little to the eye, for what is missing there is not in the photo. With it, the model is ahead of the degraded photo at ×1 too, so `upscale` uses $w = 1$ unless told otherwise.
 #
 # ## Whole photos
 #
@@ -560,7 +560,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Read the defaults first: *fidelity 1, expected*, at the lower temperature. It is ahead of bicubic at all sizes in both rulers, with intervals that stay off zero, and of the classical denoiser at ×2 and ×4.
+# **What you should see.** Read the defaults first: *fidelity 1, expected*, at the lower temperature. It is ahead of bicubic at all sizes in both rulers, with intervals that stay off zero, and of the classical denoiser.
 #
 # And the CNN? It wins in PSNR, at every size, clearly. In perceptual distance it wins at ×1, and the two are level at ×2 and ×4. So at this size, and for this training time, the honest answer is: **if you only want the cleanest photo, take the CNN.** It needs no codebook, no prior and no loop.
 # What the transformer has and the CNN lacks is the distribution: it can be asked for the mean, or for bolder guesses, and its likeliest codes make sharper pictures than the CNN does (the command's `summary.md` has that table). What that is worth when the model is large enough to draw *well*, only the full run can show.

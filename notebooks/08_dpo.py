@@ -511,7 +511,7 @@ show(
 )
 
 # %% [markdown]
-# A few steps are enough to turn the preference round. And the photos? Three test crops, drawn once each by the start, the control, the tuned model, and the one whose β is too large.
+# These few steps already move the preference far; with the large β they turn it round. And the photos? Three test crops, drawn once each by the start, the control, the tuned model, and the one whose β is too large.
 
 # %% tags=["hide-input"]
 from vartutor.transformer.photo import restore_latents

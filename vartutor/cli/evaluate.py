@@ -104,7 +104,11 @@ def add(commands: Commands) -> None:
     """Add this command."""
     sub = commands.add("evaluate", _evaluate, "measure a model and its baselines on test photos, or on your own")
     sub.add_argument(
-        "--model", default="course", metavar="NAME|RUN", help="shipped, or a training run (default course)"
+        "--model",
+        "--checkpoint",
+        default="course",
+        metavar="NAME|RUN",
+        help="shipped, or a training run (default course)",
     )
     sub.add_argument(
         "--restorers",
