@@ -523,7 +523,7 @@ for model in models.values():
     draws = torch.Generator().manual_seed(SEED)
     f_hats = restore_latents(model, tokenizer, pairs.lr[chosen], generator=draws)
     rows.append(list(tokenizer.decode(f_hats[4]).cpu()))
-figure = image_grid(rows, labels=["clean", *models], height=0.85)
+figure = image_grid(rows, labels=["clean", "start", "CE only", "β = 0.2", "β = 50"], height=0.85)
 show(
     figure,
     "Three test crops at ×4: the clean photo, and four models, one draw each.",
