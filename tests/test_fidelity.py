@@ -91,6 +91,19 @@ def test_settings_build_the_same_shape(tokenizer, trained):
     }
 
 
+@pytest.mark.parametrize("s", [1, 2, 4])
+def test_it_looks_at_every_pixel_of_the_degraded_photo(tokenizer, trained, s):
+    photo = torch.rand(1, 3, 32, 32) * 2 - 1
+    fine, seen = trained.look(photo, s)
+    assert fine.shape == (1, 24, 32 // s, 32 // s)
+    assert seen.shape == (1, 24, 8, 8)
+    photo[:, :, :s, :s] += 0.5  # one degraded pixel
+    moved = (trained.look(photo, s)[0] - fine).abs().sum(1)[0]
+    assert moved[0, 0] > 0
+    reach = 1 + 2 * len(trained.block)  # of the stem's convolution and the blocks', two each
+    assert moved[reach + 1 :].sum() == moved[:, reach + 1 :].sum() == 0
+
+
 def test_the_photos_own_pixels_can_pass(tokenizer):
     """Whatever the tokens say, the pixels can be put right: on fixed noise, fitting them is easy."""
     torch.manual_seed(0)
