@@ -128,13 +128,18 @@ print(out.numpy().round(2))
 # So the mask is made of blocks: token $i$ may look at token $j$ if the level of $i$ is at least the level of $j$.
 
 # %%
-from vartutor.transformer.attention import block_causal_mask
+from vartutor.transformer.attention import as_mask, block_causal
 
 level = torch.repeat_interleave(torch.arange(4), torch.tensor([1, 4, 9, 16]))  # ladder 1, 2, 3, 4
 mask = level[:, None] >= level
-assert torch.equal(mask, block_causal_mask([1, 4, 9, 16]))
+views = block_causal([1, 4, 9, 16])
+assert torch.equal(mask, as_mask(views))
+for count, (keys,) in views:
+    print(f"{count:2} tokens hear the first {keys.stop}")
 
 # %% [markdown]
+# A later map sees all that came before, without a gap. So the mask need not exist: `block_causal` says, for every map, how many tokens ask and which they hear, and the model calls plain attention once per map. Same sums; nothing forbidden is computed (chapter 10 measures it).
+#
 # A mask that is off by one is easy to write and hard to see: the loss looks wonderful. So do not believe the mask, ask the gradient.
 # If the prediction of map $i$ depends on the input of map $j$, then its gradient there is not zero.
 
@@ -209,17 +214,17 @@ print("rows of the 2 × 2 tokens:", coarse[:, 0].tolist(), " of the 16 × 16:", 
 
 
 # %%
-def forward(model, inputs, mask):
+def forward(model, inputs, views):
     condition = Condition(model.class_emb.weight[:1].expand(len(inputs), -1))
     maps = inputs.split([p * p for p in model.config.patch_nums[1:]], 1)
     x = torch.cat([model.embed_start(condition), *(model.embed_inputs(m, k) for k, m in enumerate(maps, 1))], 1)
     for block, m in zip(model.blocks, model.modulations(condition.vector), strict=True):
-        x = block(x, m, mask, model.angles(condition))
+        x = block(x, m, views, model.angles(condition))
     return model.run_head(x, condition.vector)  # (B, L, V)
 
 
 with torch.no_grad():
-    ours = forward(probe, inputs, block_causal_mask(squares, session.device))
+    ours = forward(probe, inputs, block_causal(squares))
     theirs = probe(Condition(probe.class_emb.weight[:1].expand(4, -1)), inputs)
 assert torch.allclose(ours, theirs, atol=1e-5)
 print("logits:", tuple(ours.shape))
@@ -249,13 +254,13 @@ print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameter
 
 
 # %%
-def train(model, mask, steps):
+def train(model, views, steps):
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps, pct_start=0.1)
     losses = []
     for _ in range(steps):
         maps = tokenizer.tokenize(suns(8, session.generator))[:7]
-        logits = forward(model, tokenizer.next_inputs(maps[:6]), mask).split(squares, 1)
+        logits = forward(model, tokenizer.next_inputs(maps[:6]), views).split(squares, 1)
         each = torch.stack([F.cross_entropy(a.flatten(0, 1), b.flatten()) for a, b in zip(logits, maps, strict=True)])
         optimizer.zero_grad()
         (each @ share).backward()  # the mean over all tokens
@@ -267,7 +272,7 @@ def train(model, mask, steps):
 
 
 share = torch.tensor(squares, device=session.device) / sum(squares)
-losses = train(model, block_causal_mask(squares, session.device), session.profile.draw_steps)
+losses = train(model, block_causal(squares), session.profile.draw_steps)
 if PROFILE == "cpu":
     assert losses[:5].mean() > 6 and losses[-50:].mean() < 2.6
 
@@ -310,7 +315,7 @@ dice = torch.Generator(session.device).manual_seed(SEED)
 steps = list(iterate(model, tokenizer, blank, generator=dice))
 drawn = [step.idx for step in steps]
 with torch.no_grad():
-    again = forward(model, tokenizer.next_inputs(drawn[:6]), block_causal_mask(squares, session.device))
+    again = forward(model, tokenizer.next_inputs(drawn[:6]), block_causal(squares))
 assert torch.allclose(torch.cat([step.logits for step in steps], 1), again, atol=1e-3)
 until = np.cumsum(squares)
 print(f"tokens computed: {until[-1]} with the cache, {until.sum()} without; the logits are those of teacher forcing")
@@ -355,14 +360,14 @@ show(
 def attention(model, inputs):
     caught, maps = [], []
     hooks = [block.attn.register_forward_pre_hook(lambda _, given: caught.append(given)) for block in model.blocks]
-    forward(model, inputs, block_causal_mask(squares, session.device))
-    for hook, block, (x, mask, angles, _) in zip(hooks, model.blocks, caught, strict=True):
+    forward(model, inputs, block_causal(squares))
+    for hook, block, (x, views, angles, _) in zip(hooks, model.blocks, caught, strict=True):
         hook.remove()
         attn = block.attn
         q, k, _ = F.linear(x, attn.qkv.weight).unflatten(2, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
         q = F.normalize(q + attn.q_bias.view(attn.heads, 1, -1), dim=-1) * attn.log_scale.exp()
         a = rotate(q, angles) @ rotate(F.normalize(k, dim=-1), angles).mT
-        maps.append(a.masked_fill(~mask, -torch.inf).softmax(-1).mean(1))  # over heads
+        maps.append(a.masked_fill(~as_mask(views).to(a.device), -torch.inf).softmax(-1).mean(1))  # over heads
     return torch.stack(maps, 1)  # (B, blocks, L, L)
 
 
@@ -436,12 +441,12 @@ show(
     "Temperature: probabilities of one token by rank (left), and what is drawn (right).",
     "Left, three falling curves of probability against rank on logarithmic axes, steeper for a lower temperature. Right, "
     "five rows of six small pictures: torn suns at temperature 2, whole ones of many sizes at 1 and 0.5 and with the top 20, "
-    "and with greedy draws six times the same small sun.",
+    "and with greedy draws six times the same sky without a sun.",
     photo=True,
 )
 
 # %% [markdown]
-# **What you should see.** Too hot, and the suns are torn. With greedy draws you get the same sun six times, and a small one: for almost every token the sky is likelier than the sun, and the likeliest code of each token is not the likeliest picture.
+# **What you should see.** Too hot, and the suns are torn. With greedy draws you get the same picture six times, with a small sun or, as here, with none: for almost every token the sky is likelier than the sun, and the likeliest code of each token is not the likeliest picture.
 # Between the two lies a trade: variety for care. Turn the knobs yourself, and stop the draw at any map.
 
 # %% tags=["widget", "nbval-ignore-output"]

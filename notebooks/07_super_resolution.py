@@ -616,7 +616,7 @@ show(
 
 
 # %%
-from vartutor.transformer.attention import rotate
+from vartutor.transformer.attention import as_mask, rotate
 
 
 @torch.no_grad()
@@ -627,13 +627,13 @@ def attention(crop):
     _, _, inputs, rests = force(tokenizer, clean_z, z)
     model.body(model.condition(x, z), inputs, rests)
     maps = []
-    for hook, block, (h, mask, angles, *_) in zip(hooks, model.body.blocks, caught, strict=True):
+    for hook, block, (h, views, angles, *_) in zip(hooks, model.body.blocks, caught, strict=True):
         hook.remove()
         attn = block.attn
         q, k, _ = F.linear(h, attn.qkv.weight).unflatten(2, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
         q = F.normalize(q + attn.q_bias.view(attn.heads, 1, -1), dim=-1) * attn.log_scale.exp()
         a = rotate(q, angles) @ rotate(F.normalize(k, dim=-1), angles).mT
-        maps.append(a.masked_fill(~mask, -torch.inf).softmax(-1).mean(1))  # over heads
+        maps.append(a.masked_fill(~as_mask(views).to(a.device), -torch.inf).softmax(-1).mean(1))  # over heads
     return torch.stack(maps, 1)[0]  # (blocks, P + L, P + L)
 
 

@@ -473,7 +473,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # it prints all tables; the fir
     code = main([*arguments.split(), "--photos", str(folder / "photos"), "--out", str(folder / "out")])
 made = sorted(path.name for path in (folder / "out").iterdir())
 summary = (folder / "out" / "summary.md").read_text(encoding="utf-8")
-print(*[line for line in summary.splitlines() if line.startswith("|")][:5], sep="\n")
+print(*[line for line in summary.splitlines() if line.startswith("|")][:6], sep="\n")
 
 # %%
 assert code == 0

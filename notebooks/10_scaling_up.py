@@ -98,16 +98,18 @@ assert 18 * 1024**2 * 16 < total < 1.05 * 18 * 1024**2 * 16
 #
 # ## How much work is a step?
 #
-# A matrix of $D \times D$ takes, per token, $D^2$ products and as many sums: **two operations per weight and token**. Attention adds the products of every query with every key, and of every weight with every value: $2 n^2 D$ each, for $n$ tokens with the prefix.
+# A matrix of $D \times D$ takes, per token, $D^2$ products and as many sums: **two operations per weight and token**. Attention adds the product of every query with every key that it sees, and of every weight with its value: $2 D$ each. Map $k$ has $n_k$ tokens, and sees all until its own end; the prefix belongs to the first.
 #
-# $$ \text{forward} = \underbrace{2\, n \cdot 12 D^2 \cdot \text{depth}}_{\text{matrices}} + \underbrace{4\, n^2 D \cdot \text{depth}}_{\text{attention}} + \underbrace{2\, L\, D\, V}_{\text{head}}. $$
+# $$ \text{forward} = \underbrace{2\, n \cdot 12 D^2 \cdot \text{depth}}_{\text{matrices}} + \underbrace{4 D \sum_k n_k (n_1 + \dots + n_k) \cdot \text{depth}}_{\text{attention}} + \underbrace{2\, L\, D\, V}_{\text{head}}. $$
 
 # %%
 V, C = tokenizer.quantizer.codes.shape
 prefix = (profile.lr_size // model.prefix.patch) ** 2
-n = prefix + L
+counts = np.array(model.config.patch_nums) ** 2
+counts[0] += prefix
+n, pairs = int(counts.sum()), int((counts * counts.cumsum()).sum())
 matrices = 2 * n * 12 * D**2 * depth
-scores = 4 * n**2 * D * depth
+scores = 4 * D * pairs * depth
 head = 2 * L * D * V
 print(f"matrices {matrices / 1e9:.2f}, attention {scores / 1e9:.2f}, head {head / 1e9:.2f}: GFLOP per photo")
 
@@ -177,11 +179,11 @@ show(
     figure,
     "What a training step is made of, in the course and at the published size.",
     "Two bars cut into matrices, attention, frozen features and other; in both, matrices are the largest part and "
-    "attention about a quarter; the published one has a large part for the frozen tokenizer's features.",
+    "attention about a fifth; the published one has a large part for the frozen tokenizer's features.",
 )
 
 # %% [markdown]
-# **What you should see.** In both, matrices rule, and attention is about a quarter. Attention grows with $n^2$ and matrices with $n$, so longer sequences shift the balance; but the published model is wider as well, and that shifts it back.
+# **What you should see.** In both, matrices rule, and attention is about a fifth. Attention grows with $n^2$ and matrices with $n$, so longer sequences shift the balance; but the published model is wider as well, and that shifts it back.
 # At the published size, the frozen tokenizer takes a good part of the step: two photos of 512 pixels through VAR's large encoder. Whoever trains several epochs could keep its features on disk.
 #
 # ## How much memory?
@@ -418,21 +420,21 @@ assert abs(losses[1] - losses[0]) < 0.05
 # %% [markdown]
 # The loss hardly notices. `--bf16` does this in every trainer; processors of the last years have instructions for it, and so have two-core laptops.
 #
-# ## Does the mask save work?
+# ## What would a mask cost?
 #
-# The block-causal mask of chapter 06 forbids a token all later maps. Forbidden pairs need no work. How many are there? Map $k$ with $n_k$ tokens may see all tokens up to its own end, so by hand:
+# The block-causal mask of chapter 06 forbids a token all later maps. Our count above leaves forbidden pairs out. A kernel that takes a mask does not: it multiplies, then throws away. How much would that be?
 #
 # $$ \text{visible} = \frac{1}{n^2} \sum_k n_k\, (n_1 + \dots + n_k). $$
 
 # %%
-from vartutor.transformer.attention import block_causal_mask
+from vartutor.transformer.attention import as_mask, attend, block_causal
 
 ladders = {
     "VAR, 256 px": [p * p for p in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)],
     "course": [64 + 1, 4, 16, 16, 16, 64, 64, 256],  # the prefix sees itself, and belongs to the first map
     "published": [1024 + 1] + [p * p for p in (2, 3, 4, 6, 8, 12, 16, 24, 32)],
 }
-masks = {name: block_causal_mask(lengths) for name, lengths in ladders.items()}
+masks = {name: as_mask(block_causal(lengths)) for name, lengths in ladders.items()}
 for name, lengths in ladders.items():
     k = np.array(lengths)
     visible = (k * k.cumsum()).sum() / k.sum() ** 2
@@ -440,9 +442,9 @@ for name, lengths in ladders.items():
     print(f"{name:12} {k.sum():5} tokens, visible: {visible:.1%}")
 
 # %% [markdown]
-# A text model's triangle leaves half. Here it is about two thirds, for the last map alone is a large part of the sequence, and sees everything. So at most a third of attention can be saved, and attention is a quarter of the step.
+# A text model's triangle leaves half. Here it is about two thirds, for the last map alone is a large part of the sequence, and sees everything. So with a mask, a third of the work on attention would be for nothing.
 #
-# Kernels such as FlexAttention skip in *blocks* of 128 × 128: a block goes only if it is forbidden as a whole. And blocks that stick out over the end are paid in full.
+# Some kernels, such as FlexAttention, skip in *blocks* of 128 × 128: a block goes only if it is forbidden as a whole. And blocks that stick out over the end are paid in full.
 
 # %%
 blocked = {}
@@ -474,7 +476,7 @@ show(
 # %% [markdown]
 # **What you should see.** White and not green is paid for nothing. At 680 tokens, padding eats what the green saves; at 501, a tenth is left. At 3154 most of the white is green, and a third of attention goes.
 #
-# There is a way without any kernel. Maps come one after the other, and each sees *all* that came until its end. So cut the queries by map, and call plain attention once per map, on the keys so far. No mask, no wasted pair:
+# The model needs no such kernel. Maps come one after the other, and each sees *all* that came until its end. So it cuts the queries by map, and calls plain attention once per map, on the keys so far. No mask, no wasted pair:
 
 
 # %%
@@ -492,6 +494,7 @@ def by_hand(q, k, v, mask):
 q, k, v = torch.randn(3, 2, 6, 501, 32)
 dense = F.scaled_dot_product_attention(q, k, v, attn_mask=masks["course"])
 assert torch.allclose(by_map(q, k, v, ladders["course"]), dense, atol=1e-5)
+assert torch.allclose(attend(q, k, v, block_causal(ladders["course"])), dense, atol=1e-5)  # the model's own
 assert torch.allclose(by_hand(q, k, v, masks["course"]), dense, atol=1e-5)
 
 
@@ -518,7 +521,7 @@ for name, shape in {"course": (2, 6, 501, 32), "published": (1, 2, 3154, 64)}.it
     print(f"{name:10}", "   ".join(times))
 
 # %% [markdown]
-# **What you should see.** The fused kernel never stores the n × n scores, and wins by far. The dense mask costs a little on top. Map by map takes about two thirds of it: the whole third that the mask allows, forwards and backwards.
+# **What you should see.** The fused kernel never stores the n × n scores, and wins by far. The dense mask costs a little on top. Map by map takes about two thirds of it: the whole third is saved, forwards and backwards. On a GPU more is: its fastest kernels take no mask at all.
 #
 # On a GPU, FlexAttention compiles a mask into a fused kernel. On a CPU it runs forwards only, so this course cannot teach with it:
 
@@ -913,7 +916,7 @@ assert own < 0.5 < same
 #
 # ## Your turn
 #
-# **★ A block's work.** The operations of the forward pass of one block for `tokens` tokens of width `width`, modulation left out.
+# **★ A block's work.** The operations of the forward pass of one block for `tokens` tokens of width `width`, where everybody sees everybody; modulation left out.
 
 # %% tags=["exercise"]
 from vartutor.exercises import ch10
@@ -962,7 +965,7 @@ ch10.solution("fit_law")
 # %% [markdown]
 # ## In five lines
 #
-# 1. A block has $18 D^2$ parameters and takes two operations per weight and token, three times over; attention adds $4 n^2 D$.
+# 1. A block has $18 D^2$ parameters and takes two operations per weight and token, three times over; attention adds $4 D$ per pair that may see each other.
 # 2. State costs 20 bytes per parameter, activations grow with the batch; checkpointing trades memory for a third more work.
 # 3. fp16 lacks range and bf16 precision: products in bf16, weights, averages and lookups in fp32.
 # 4. DDP shares the batch, FSDP the state too; both give the losses of one process, if every process draws its own photos.

@@ -116,18 +116,17 @@ print(report(plan))
 # %% [markdown]
 # Two things are not in it. The frozen tokenizer's activations: it encodes two photos of 512 pixels per example, in float32. So the file asks for half of what would fit at once. And the preference.
 #
-# A step with a preference shows the model *two* sequences for each photo, the clean tokens and the degraded ones; the frozen features are the same. And again there is the paper's own time to compare with, 13 hours on 24 A100.
+# A step with a preference shows the model *two* sequences for each photo, the clean tokens and the degraded ones; the prefix and the frozen features are shared. `plan` knows that as a run of its own. And again there is the paper's own time to compare with, 13 hours on 24 A100.
 
 # %%
-frozen = sum(part.total for part in plan.flops if part.name == "frozen features")
-double = 2 * (plan.image_flops - frozen) + frozen
-share = gpu.transformer.preference_steps / gpu.transformer.steps * double / plan.image_flops
-print(f"the preference costs {double / plan.image_flops:.2f} times as much per step, {share:.0%} of the run in all")
-paper_flops = 13 * 3600 * 24 * get_gpu("a100-80").flops
+preference = make_plan("preference", gpu, Setup(get_gpu("h100"), gpus=8))
+more = preference.image_flops / plan.image_flops
 print(
-    f"one sequence per photo: the paper's 13 hours would be {plan.step_flops * plan.steps / paper_flops:.0%} of the peak"
+    f"a preference: {more:.2f} times the work per step, {preference.hours:.2g} hours and ${preference.cost:,.0f} more"
 )
-print(f"two, as the paper trains: {gpu.full_batch * double * plan.steps / paper_flops:.0%} of the peak")
+paper_flops = 13 * 3600 * 24 * get_gpu("a100-80").flops
+for name, step_flops in {"one sequence": plan.step_flops, "two, as the paper trains": preference.step_flops}.items():
+    print(f"{name}: the paper's 13 hours would be {step_flops * plan.steps / paper_flops:.0%} of the peak")
 
 # %% [markdown]
 # The paper trains with the preference all along, so the second figure is the one to compare. It is of the same order as what chapter 11 found for the tokenizer. That is comforting for the arithmetic, and sobering for the budget: take it for your own plan, not our forty per cent.

@@ -233,7 +233,7 @@ def test_check_asks_for_the_missing_notebook(tmp_path):
 
 
 def test_a_version_in_prose_is_not_a_measured_number(tmp_path):
-    text = GOOD + "\n# %%\nprint('torch 2.13.0')\n\n# %% [markdown]\n# Verified with torch 2.13.\n"
+    text = GOOD + "\n# %%\nprint('torch 2.13.0, loss 2.13')\n\n# %% [markdown]\n# Verified with torch 2.13.\n"
     chapter = find_chapters(make_root(tmp_path, _00_version=text))[0]
     build(chapter)
     assert check(chapter) == []

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.official import load_vqvae
-from vartutor.transformer.attention import block_causal_mask, grid_angles, rotate
+from vartutor.transformer.attention import block_causal, grid_angles, rotate
 from vartutor.transformer.condition import class_condition
 from vartutor.transformer.generate import generate, iterate, keep_likely
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
@@ -82,9 +82,9 @@ def test_teacher_forcing(case, model, tokenizer):
     maps = inputs.split([4, 9, 16], 1)
     x = torch.cat([start, *(model.embed_inputs(m, k + 1) for k, m in enumerate(maps))], 1)
     assert_close(x, golden["out.x0"])
-    mask = block_causal_mask([1, 4, 9, 16])
+    views = block_causal([1, 4, 9, 16])
     for i, (block, m) in enumerate(zip(model.blocks, model.modulations(condition.vector), strict=True)):
-        x = block(x, m, mask, None)
+        x = block(x, m, views, None)
         assert_close(x, golden[f"out.block_{i}"])
     assert_close(model(condition, inputs), golden["out.logits"])
     nobody = class_condition(model, torch.full((2,), -1))

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vartutor.data.crops import eval_crops
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.transformer.attention import block_causal_mask, grid_angles
+from vartutor.transformer.attention import as_mask, attend, block_causal, grid_angles
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
@@ -163,9 +164,23 @@ def test_coarse_and_fine_tokens_share_one_frame():
     assert torch.allclose(fine[[0, 1, 4, 5]].mean(0), quarter, atol=1e-5)
 
 
-def test_mask_and_prefix_shapes():
-    mask = block_causal_mask([2, 3])
+def test_a_scale_sees_itself_and_all_before():
+    mask = as_mask(block_causal([2, 3]))
     assert mask.tolist() == [[True, True, False, False, False]] * 2 + [[True] * 5] * 3
+
+
+@pytest.mark.parametrize("branches", [1, 2, 3])
+def test_attention_by_scale_is_attention_with_a_mask(branches):
+    views = block_causal([6, 4, 9], branches)
+    q, k, v = torch.randn(3, 2, 4, 6 + 13 * branches, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    masked = F.scaled_dot_product_attention(q, k, v, attn_mask=as_mask(views), scale=0.3)
+    ours, pull = attend(q, k, v, views, 0.3), torch.linspace(-1, 1, masked.numel()).view_as(masked)
+    assert torch.allclose(ours, masked, atol=1e-6)
+    gradients = [torch.autograd.grad((h * pull).sum(), (q, k, v)) for h in (ours, masked)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+def test_prefix_shapes():
     tokens, size = PhotoPrefix(32)(torch.zeros(2, 3, 16, 12))
     assert tokens.shape == (2, 48, 32)
     assert size == (8, 6)

@@ -1,5 +1,6 @@
 """The plan: FLOPs beside torch's counter, memory beside the allocator's own records, and the arithmetic in between."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from vartutor.plan.report import report
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.loop import LoopConfig, Trainer
+from vartutor.train.preference import Preference, PreferenceLoss
 from vartutor.train.tokenizer import Losses, TokenizerLoss
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss
 from vartutor.transformer.model import TransformerConfig
@@ -88,6 +90,19 @@ def test_flops_of_the_transformer(options):
     assert planned == pytest.approx(counted(lambda: loss(0)[0].backward()), rel=0.02)
 
 
+def preference_loss(model, cache, slip):
+    start = copy.deepcopy(model).eval().requires_grad_(False)
+    return PreferenceLoss(model, start, cache, Objective(slip=slip), Preference(), due=lambda step: False)
+
+
+@pytest.mark.parametrize(("slip", "branches"), [(0.0, 2), (0.5, 3)])
+def test_flops_of_the_preference(slip, branches):
+    model, tokenizer, cache = transformer_of(SMALL)
+    loss = preference_loss(model, cache, slip)
+    planned = sum(part.total for part in transformer_step(model, tokenizer, SMALL.image_size, branches))
+    assert planned == pytest.approx(counted(lambda: loss(0)[0].backward()), rel=0.02)
+
+
 def test_flops_of_the_forward_pass_by_module():
     model = tokenizer_of(VAR)
     x = crops_of(VAR).batch()
@@ -141,6 +156,23 @@ def test_memory_of_the_transformer(tmp_path, checkpointing):
             planned = PhotoTransformer(model.config, torch.empty(small.codes, small.channels))
         sizes.append(transformer_activations(planned, small.lr_size, batch))
     assert sizes[0] + 2 * (sizes[1] - sizes[0]) == pytest.approx(measured, rel=0.15)
+
+
+def test_memory_of_the_preference(tmp_path):
+    model, _, cache = transformer_of(replace(SMALL, batch_size=2), 128, 4, 4)
+    measured = allocated(trainer_of(model, preference_loss(model, cache, 0.0), tmp_path)._step)
+    with torch.device("meta"):
+        planned = PhotoTransformer(model.config, torch.empty(SMALL.codes, SMALL.channels))
+    assert transformer_activations(planned, SMALL.lr_size, 2, branches=2) == pytest.approx(measured, rel=0.15)
+
+
+def test_a_preference_costs_less_than_two_runs_and_keeps_its_start():
+    smoke, setup = get_profile("smoke"), Setup(get_gpu("h100"), gpus=2, batch=8)
+    plain, preference = (make_plan(run, smoke, setup) for run in ("transformer", "preference"))
+    branches = 3 if smoke.transformer.slip else 2
+    assert plain.image_flops < preference.image_flops < branches * plain.image_flops
+    assert preference.frozen == plain.frozen + plain.parameters
+    assert preference.steps == smoke.transformer.preference_steps
 
 
 def test_the_published_sizes():

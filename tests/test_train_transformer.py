@@ -253,6 +253,16 @@ def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, 
     assert "--slip 0.5" in b["info"]["command"]
 
 
+def test_a_resumed_run_keeps_its_shape(tiny_runs, tmp_path):
+    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--added", "--no-prior"]
+    assert train(*call, "--steps", 1) == 0
+    assert train("--resume", "--steps", 2, "--out", tmp_path) == 0
+    model = find_restorer(str(tmp_path))[0]
+    assert model.added
+    assert model.body.prior is None
+    assert train(*call, "--no-prefix", "--out", tmp_path / "none") == 2
+
+
 def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch):
     tokenizer = find_tokenizer(str(tiny_runs / "hit"))
     calls = []

@@ -30,7 +30,7 @@ def _plan(args: argparse.Namespace) -> int:
 def add(commands: Commands) -> None:
     """Add this command."""
     sub = commands.add("plan", _plan, "parameters, FLOPs, memory, hours and cost of a training run on GPUs")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="tokenizer, transformer; both if left out")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="tokenizer, transformer, preference; all if left out")
     sub.add_argument("--profile", default="gpu", help="smoke, cpu or gpu (default)")
     sub.add_argument("--gpus", type=int, default=8, help="how many (default 8)")
     sub.add_argument("--gpu", default="h100", help="a100-40, a100-80, h100 (default), h200, l40s or rtx4090")

@@ -47,15 +47,15 @@ def _transformer(args: argparse.Namespace) -> int:
     profile, options = get_profile(args.profile), _run_options(args)
     recipe = asdict(Objective.of(profile.transformer))
     asked = {name: getattr(args, name) for name in recipe}
-    prefix, prior, lr, tokenizer = not args.no_prefix, False if args.no_prior else None, args.lr, None
+    shape = {"prefix": not args.no_prefix, "prior": False if args.no_prior else None, "added": args.added}
+    lr, tokenizer = args.lr, None
     if args.resume:
         tokenizer, info = _go_on(args, options, "transformer", trained_tokenizer)
-        recipe, prefix, prior, lr = info["objective"], info["prefix"], info["prior"], lr or info["lr"]
+        recipe, lr = info["objective"], lr or info["lr"]
+        shape = {name: info.get(name, False) for name in shape}
     objective = Objective(**recipe | {name: value for name, value in asked.items() if value is not None})
-    shape = {
+    shape |= {
         "tokenizer": tokenizer or find_tokenizer(args.tokenizer),
-        "prefix": prefix,
-        "prior": prior,
         # VAR's weights do not fit the toy sizes of a dry run.
         "start": lambda model: args.init and not args.dry_run and print(init_from_var(model, args.init), flush=True),
     }
@@ -219,6 +219,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--tokenizer", default="hit", help="hit (default): the shipped one; or the folder of a run")
     sub.add_argument("--init", type=Path, help="weights of an official VAR transformer to start from, .pth")
     sub.add_argument("--no-prefix", action="store_true", help="the photo does not stand before the first map as tokens")
+    sub.add_argument("--added", action="store_true", help="they are added to the inputs of every map instead")
     sub.add_argument("--no-prior", action="store_true", help="the photo's own latents do not pull the tokens")
     sub.add_argument("--hard", type=float, help="weight of the cross entropy with the nearest codes, the paper's loss")
     sub.add_argument("--soft", type=float, help="weight of the cross entropy with near codes, by their distance")

@@ -125,8 +125,9 @@ def _prose(notebook: NotebookNode) -> Iterator[str]:
     low, high = WORDS_PER_CELL
     if not low <= per_cell <= high:
         yield f"{per_cell:.0f} words of prose per code cell, outside {low}..{high}"
+    # A version is not a result: an output may print the same digits by chance.
     printed = "\n".join(_text(output) for cell in _code(notebook) for output in cell.outputs)
-    for number in sorted(set(re.findall(r"(?<![\w.])\d+\.\d+(?!\w|\.\d)", text))):
+    for number in sorted(set(re.findall(r"(?<![\w.])(?<!torch )\d+\.\d+(?!\w|\.\d)", text))):
         if re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", printed):
             yield f"prose says {number}, and so does an output; give a range, or print it"
 

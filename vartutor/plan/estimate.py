@@ -15,7 +15,7 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
 
-RUNS = ("tokenizer", "transformer")
+RUNS = ("tokenizer", "transformer", "preference")
 STRATEGIES = ("ddp", "fsdp")
 USABLE = 0.9  # of the memory: the rest is for CUDA itself, buffers of NCCL, and fragments
 OPTIMIZER_TRAFFIC = 40  # bytes per parameter: AdamW reads 16 and writes 12, the averaged weights read 8 and write 4
@@ -44,7 +44,7 @@ class Plan:
     profile: str
     setup: Setup
     parameters: int
-    frozen: int  # parameters of the frozen tokenizer
+    frozen: int  # parameters of the frozen tokenizer, and of the transformer that a preference run starts from
     tokens: int  # predicted or made per image
     flops: list[Flops]
     state: float  # weights, gradients, optimiser, averaged weights, and the frozen tokenizer
@@ -131,12 +131,14 @@ def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
         flops = tokenizer_step(tokenizer, size)
         needs = [tokenizer_activations(planned_tokenizer(profile), size, b, setup.bf16) for b in (1, 2)]
     else:
-        model = planned_transformer(profile, tokenizer)
-        parameters, steps = count(model), profile.transformer.steps
-        frozen = sum(p.numel() for p in tokenizer.parameters())
-        flops = transformer_step(model, tokenizer, size)
+        recipe, model = profile.transformer, planned_transformer(profile, tokenizer)
+        parameters, frozen, steps = count(model), sum(p.numel() for p in tokenizer.parameters()), recipe.steps
+        branches = 1
+        if run == "preference":  # clean and degraded tokens, and clean ones with slips; the start stays in memory
+            frozen, steps, branches = frozen + parameters, recipe.preference_steps, 3 if recipe.slip else 2
+        flops = transformer_step(model, tokenizer, size, branches)
         models = (planned_transformer(profile, tokenizer) for _ in range(2))
-        needs = [transformer_activations(m, profile.lr_size, b, setup.bf16) for b, m in enumerate(models, 1)]
+        needs = [transformer_activations(m, profile.lr_size, b, setup.bf16, branches) for b, m in enumerate(models, 1)]
     per_image = needs[1] - needs[0]
     fixed = needs[0] - per_image
     state = STATE_BYTES * parameters / (setup.gpus if setup.strategy == "fsdp" else 1) + 4 * frozen

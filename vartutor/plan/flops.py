@@ -1,10 +1,11 @@
 """Floating-point operations of a training step, by formula.
 
-A matrix or a filter is used once per position, at 2 FLOPs per weight; attention takes 4 n² C for n positions of C
-channels. The backward pass costs the same again for the weights and once more for the inputs that need a gradient.
-Norms, activations and resampling are left out: together they are below one per cent.
+A matrix or a filter is used once per position, at 2 FLOPs per weight; attention takes 4 C per query and key that it
+sees, with C channels. The backward pass costs the same again for the weights and once more for the inputs that need a
+gradient. Norms, activations and resampling are left out: together they are below one per cent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from vartutor.tokenizer.autoencoder import AttnBlock, Decoder, Encoder
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+from vartutor.transformer.attention import block_causal
 from vartutor.transformer.photo import PhotoTransformer
 
 
@@ -35,14 +37,22 @@ def dense(module: nn.Module, positions: int) -> int:
     return 2 * positions * sum(layer.weight.numel() for layer in layers)
 
 
-def attention(positions: int, channels: int) -> int:
-    """Queries by keys, and the weighted sum of values: 4 n² C, with or without a mask."""
-    return 4 * positions**2 * channels
+def attention(queries: int, keys: int, channels: int) -> int:
+    """Queries by keys, and the weighted sum of values."""
+    return 4 * queries * keys * channels
+
+
+def block_causal_attention(lengths: Sequence[int], channels: int, branches: int = 1) -> int:
+    """Every query with the keys that it sees; arguments as for :func:`vartutor.transformer.attention.block_causal`."""
+    return sum(
+        attention(queries, sum(keys.stop - keys.start for keys in seen), channels)
+        for queries, seen in block_causal(lengths, branches)
+    )
 
 
 def _level(module: nn.Module, positions: int) -> int:
     blocks = [m for m in module.modules() if isinstance(m, AttnBlock)]
-    return dense(module, positions) + sum(attention(positions, b.proj_out.out_channels) for b in blocks)
+    return dense(module, positions) + sum(attention(positions, positions, b.proj_out.out_channels) for b in blocks)
 
 
 def encoder_flops(encoder: nn.Module, side: int) -> int:
@@ -130,34 +140,40 @@ def tokenizer_step(tokenizer: nn.Module, image_size: int) -> list[Flops]:
     ]
 
 
-def transformer_step(model: PhotoTransformer, tokenizer: nn.Module, image_size: int) -> list[Flops]:
-    """A training step of the transformer for one photo, with what its frozen tokenizer does for it."""
+def transformer_step(model: PhotoTransformer, tokenizer: nn.Module, image_size: int, branches: int = 1) -> list[Flops]:
+    """A training step of the transformer for one photo, with what its frozen tokenizer does for it.
+
+    Args:
+        branches: sequences of tokens for the same photo: 2 or 3 where a preference between them is learned.
+    """
     body, config, quantizer = model.body, model.config, tokenizer.quantizer
     shown = 0 if model.prefix is None else (image_size // max(tokenizer.scales) // model.prefix.patch) ** 2
-    n, width, again = (0 if model.added else shown) + config.tokens, config.width, 1 if config.checkpointing else 0
+    start, *later = [p * p for p in config.patch_nums]
+    lengths = [start + (0 if model.added else shown), *later]
+    n, tokens, again = lengths[0] + branches * sum(later), branches * config.tokens, 1 if config.checkpointing else 0
     matrices = sum(dense(part, n) for block in body.blocks for part in (block.attn, block.fc1, block.fc2))
-    scores = config.depth * attention(n, width)
+    scores = config.depth * block_causal_attention(lengths, config.width, branches)
     modulation = sum(dense(m, 1) for m in body.modules() if m in _modulations(body))
-    inputs = dense(body.word_embed, config.tokens - config.patch_nums[0] ** 2)
+    inputs = dense(body.word_embed, branches * sum(later))
     rows = [
         Flops("matrices", matrices, (2 + again) * matrices),
         Flops("attention", scores, (2 + again) * scores),
         Flops("modulation", modulation, 2 * modulation),
-        Flops("head", dense(body.head, config.tokens), 2 * dense(body.head, config.tokens)),
+        Flops("head", dense(body.head, tokens), 2 * dense(body.head, tokens)),
     ]
     if model.prefix is not None:
         first, whole = dense(model.prefix.layers[0], shown), dense(model.prefix, shown)
         rows.append(Flops("prefix", whole, 2 * whole - first))
     if body.prior is not None:
-        inputs += dense(body.prior.embed, config.tokens)
-        rows.append(Flops("prior's logits", lookup_flops(quantizer)))
+        inputs += dense(body.prior.embed, tokens)
+        rows.append(Flops("prior's logits", branches * lookup_flops(quantizer)))
     encode = 2 * encode_flops(tokenizer, image_size)  # the clean photo and the degraded one
     force = 2 * lookup_flops(quantizer) + smooth_flops(quantizer) + 4 * bridge_flops(quantizer)
     return [
         *rows,
         Flops("embeddings", inputs, inputs),
         Flops("frozen features", encode),
-        Flops("frozen tokens", force),
+        Flops("frozen tokens", branches * force),
     ]
 
 

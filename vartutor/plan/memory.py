@@ -90,16 +90,26 @@ def tokenizer_activations(tokenizer: nn.Module, image_size: int, batch: int, bf1
     return count_peak(tokenizer, loss, bf16)
 
 
-def transformer_activations(model: PhotoTransformer, lr_size: int, batch: int, bf16: bool = False) -> int:
-    """Bytes that a training step of the transformer needs beside its state; ``model`` as for :func:`count_peak`."""
+def transformer_activations(
+    model: PhotoTransformer, lr_size: int, batch: int, bf16: bool = False, branches: int = 1
+) -> int:
+    """Bytes that a training step of the transformer needs beside its state.
+
+    Args:
+        model: as for :func:`count_peak`.
+        branches: sequences of tokens for the same photo, as for :func:`vartutor.plan.flops.transformer_step`.
+    """
     config = model.train().config
 
     def loss() -> Tensor:
         channels, tokens = config.channels, config.tokens
         inputs = torch.zeros(batch, tokens - config.patch_nums[0] ** 2, channels)
         rests = torch.zeros(batch, tokens, channels)
-        logits = model.body(model.condition(torch.zeros(batch, 3, lr_size, lr_size), ()), inputs, rests)
+        condition = model.condition(torch.zeros(batch, 3, lr_size, lr_size), ())
         targets = torch.zeros(batch * tokens, dtype=torch.long)
-        return nn.functional.nll_loss(logits.log_softmax(-1).flatten(0, 1), targets)
+        return sum(
+            nn.functional.nll_loss(logits.log_softmax(-1).flatten(0, 1), targets)
+            for logits in model.body.branches(condition, [(inputs, rests)] * branches)
+        )
 
     return count_peak(model, loss, bf16)

@@ -11,14 +11,14 @@ WIDTH, INDENT = 110, 19
 def report(plan: Plan) -> str:
     """Several lines: a name, a figure, and after the colon how it is made."""
     s, gpu = plan.setup, plan.setup.gpu
-    recomputed = s.checkpointing and plan.run == "transformer"
+    recomputed = s.checkpointing and plan.run != "tokenizer"
     price = gpu.price if s.price is None else s.price
     rows = [
         ("parameters", _si(plan.parameters), "those that are trained" + _frozen(plan)),
         (
             "FLOPs per image",
             _si(plan.image_flops),
-            "2 per weight and position, attention 4 n² C; backward twice the forward"
+            "2 per weight and position, attention 4 C per query and key that it sees; backward twice the forward"
             + ", and the blocks' forward once more (checkpointing)" * recomputed,
         ),
         *((f"  {part.name}", *_part(part, plan)) for part in plan.flops),
@@ -73,7 +73,8 @@ def _line(name: str, figure: str, how: str) -> str:
 
 
 def _frozen(plan: Plan) -> str:
-    return f"; the frozen tokenizer has {_si(plan.frozen)} more" if plan.frozen else ""
+    who = "models have" if plan.run == "preference" else "tokenizer has"
+    return f"; the frozen {who} {_si(plan.frozen)} more" if plan.frozen else ""
 
 
 def _part(part, plan: Plan) -> tuple[str, str]:

@@ -51,8 +51,8 @@ def launch(
         tokenizer: of a transformer; frozen.
         resume: go on from the newest state in ``out``, written by any number of processes.
         origin: kept with the state, such as the command and the commit.
-        **options: of :meth:`TokenizerConfig.of` for a tokenizer; ``prefix``, ``prior`` and ``start`` of
-            :func:`train_transformer` for a transformer; ``start`` and ``source`` of :func:`train_preference`.
+        **options: of :meth:`TokenizerConfig.of` for a tokenizer; ``prefix``, ``prior``, ``added`` and ``start``
+            of :func:`train_transformer` for a transformer; ``start`` and ``source`` of :func:`train_preference`.
 
     Raises:
         UserError: settings that do not fit each other, or a state that does not fit the model.
@@ -109,10 +109,12 @@ def _transformer(
     new: bool,
     prefix: bool = True,
     prior: bool | None = None,
+    added: bool = False,
     start: Callable[[PhotoTransformer], None] = lambda model: None,
 ) -> tuple[nn.Module, TransformerLoss, dict]:
     """The model, its loss, and what else the trainer wants to know; ``new`` where it gets weights to start from."""
-    model = make_transformer(run.profile, tokenizer, run.objective, prefix=prefix, prior=prior).to(process.device)
+    shape = {"prefix": prefix, "prior": prior, "added": added}
+    model = make_transformer(run.profile, tokenizer, run.objective, **shape).to(process.device)
     few, more = _around(run, process, seed, model, tokenizer, "transformer")
     if new:
         start(model)

@@ -78,9 +78,7 @@ def show_sides(
 ) -> Sides:
     """Teacher forcing of several sequences for the same photos (B, 3, h, w).
 
-    A prefix longer than the maps is computed once, for all sequences as branches behind it; that is exact. Behind a
-    short one, branches cost more than separate passes (a quarter more with 64 tokens before 437): attention then
-    mostly masks one branch from the other.
+    The prefix is computed once, for all sequences as branches behind it; that is exact.
 
     Args:
         degraded: features of the photos.
@@ -88,10 +86,7 @@ def show_sides(
         labels: as for :meth:`PhotoTransformer.condition`.
     """
     condition, sequences = model.condition(photo, degraded, labels), [(x, rests) for _, _, x, rests in seen]
-    if condition.prefix is not None and condition.prefix.shape[1] > model.config.tokens:
-        logits = model.body.branches(condition, sequences)
-    else:
-        logits = [model.body(condition, *sequence) for sequence in sequences]
+    logits = model.body.branches(condition, sequences)
     squares = [p * p for p in model.config.patch_nums]
     hr, lr = (sequence_logp(logits[i], seen[i][0], squares) for i in (0, 1))
     return Sides(hr, lr, logits)

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.studies import Row, choose, collect
 from vartutor.train.transformer import Objective, train_transformer
-from vartutor.transformer.photo import PhotoTransformer, force, pair_features
+from vartutor.train.transformer_study import forced_rows
+from vartutor.transformer.photo import PhotoTransformer
 
 SIZES = {64: 2, 96: 3, 128: 4, 192: 6}  # width and depth, in the proportion of the course's model; a head has 32
 LENGTHS = (1, 2, 4)  # in units of the shortest run
@@ -34,20 +32,11 @@ def resized(profile: Profile, width: int) -> Profile:
     return replace(profile, transformer=recipe)
 
 
-@torch.no_grad()
 def entropies(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, profile: Profile) -> dict[str, float]:
     """Cross entropy of the true tokens of every validation photo in nats per token, teacher forcing, no slips."""
-    pairs, found = eval_pairs(COURSE, "val", profile.image_size, profile.eval_crops), []
-    for photo, clean in zip(pairs.lr.split(8), pairs.hr[max(pairs.hr)].split(8), strict=True):
-        features = pair_features(tokenizer, photo, clean)
-        targets, _, inputs, rests = force(tokenizer, *features)
-        found.append(_per_image(model.body(model.condition(photo, features[1]), inputs, rests), targets))
-    means = torch.cat(found).view(-1, profile.eval_crops).mean(1).tolist()
-    return dict(zip(pairs.files[:: profile.eval_crops], means, strict=True))
-
-
-def _per_image(logits: Tensor, targets: Tensor) -> Tensor:
-    return -logits.log_softmax(-1).gather(-1, targets[..., None]).mean((1, 2))
+    crops = profile.eval_crops
+    rows = forced_rows(model, tokenizer, eval_pairs(COURSE, "val", profile.image_size, crops), crops)
+    return {file: value for what, file, value in rows if what == "ce"}
 
 
 def run_scaling_study(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Size = tuple[int, int]
+View = tuple[int, tuple[slice, ...]]
 MAX_SCALE = math.log(100)
 
 
@@ -34,22 +35,58 @@ class Cache:
         return self.k[:, :, :end], self.v[:, :, :end]
 
 
-def block_causal_mask(lengths: Sequence[int], device: torch.device | None = None, branches: int = 1) -> Tensor:
-    """(L, L) bool, True where a query may look: within its own scale, and at all scales before it.
+def block_causal(lengths: Sequence[int], branches: int = 1) -> list[View]:
+    """What every token may look at: its own scale, and all scales before it.
 
     Args:
         lengths: tokens of every scale; the first may include a prefix.
         branches: several sequences that share the first scale and stand one after the other; none sees another.
+
+    Returns:
+        for every scale in the order of the sequence: its number of queries, and the ranges of keys they see.
     """
     first, rest = lengths[0], sum(lengths[1:])
-    numbers = torch.tensor([*lengths, *(list(lengths[1:]) * (branches - 1))], device=device)
-    scales = torch.tensor([0, *(list(range(1, len(lengths))) * branches)], device=device)
-    level = torch.repeat_interleave(scales, numbers, output_size=first + branches * rest)
-    mask = level[:, None] >= level
-    if branches > 1:
-        branch = torch.tensor([-1] * first + [b for b in range(branches) for _ in range(rest)], device=device)
-        mask &= (branch[:, None] == branch) | (branch == -1)
+    views = [(first, (slice(0, first),))]
+    for branch in range(branches):
+        begin = end = first + branch * rest
+        for count in lengths[1:]:
+            end += count
+            views.append((count, (slice(0, first), slice(begin, end)) if branch else (slice(0, end),)))
+    return views
+
+
+def as_mask(views: Sequence[View]) -> Tensor:
+    """The same as (L, L) bool, True where a query may look: for pictures, and for attention by hand."""
+    counts = [count for count, _ in views]
+    mask = torch.zeros(sum(counts), sum(counts), dtype=torch.bool)
+    for rows, (_, seen) in zip(mask.split(counts), views, strict=True):
+        for keys in seen:
+            rows[:, keys] = True
     return mask
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, views: Sequence[View] | None = None, scale: float | None = None) -> Tensor:
+    """Attention of (B, heads, L, dim), one plain call per scale on the keys it sees.
+
+    The sums are those of one call with a mask. But no pair that the mask forbids is computed, and GPUs may use their
+    fastest kernel, which takes no mask.
+
+    Args:
+        views: of :func:`block_causal`; None lets every query see every key.
+        scale: of the products; 1 / √dim if left out.
+    """
+    if views is None:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    parts = []
+    for queries, (_, seen) in zip(q.split([count for count, _ in views], 2), views, strict=True):
+        keys, values = _take(k, seen), _take(v, seen)
+        parts.append(F.scaled_dot_product_attention(queries, keys, values, scale=scale))
+    return torch.cat(parts, 2)
+
+
+def _take(x: Tensor, seen: tuple[slice, ...]) -> Tensor:
+    """A view where one range is seen, without a copy."""
+    return x[:, :, seen[0]] if len(seen) == 1 else torch.cat([x[:, :, part] for part in seen], 2)
 
 
 def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred: bool = True) -> Tensor:
@@ -105,12 +142,16 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, angles: Tensor | None = None, cache: Cache | None = None
+        self,
+        x: Tensor,
+        views: Sequence[View] | None = None,
+        angles: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """(B, L, D) -> (B, L, D).
 
         Args:
-            mask: (L, keys) bool, True where a query may look; None lets it look everywhere.
+            views: what the queries see, of :func:`block_causal`; None lets them look everywhere.
             angles: (L, dim / 2) of :func:`grid_angles`, or None.
             cache: holds the keys and values of earlier calls, and gets those of this one.
         """
@@ -126,5 +167,5 @@ class SelfAttention(nn.Module):
             q, k = rotate(q, angles), rotate(k, angles)
         if cache is not None:
             k, v = cache.extend(k, v)
-        h = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=mask, scale=scale)
+        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)
         return self.proj(h.transpose(1, 2).flatten(2))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vartutor.errors import UserError
-from vartutor.transformer.attention import Cache, SelfAttention, block_causal_mask, grid_angles
+from vartutor.transformer.attention import Cache, SelfAttention, View, block_causal, grid_angles
 from vartutor.transformer.condition import Condition, spread
 from vartutor.transformer.prior import LatentPrior
 
@@ -70,10 +70,15 @@ class Block(nn.Module):
         return self.modulation(F.silu(vector)).unflatten(1, (1, 6, -1))
 
     def forward(
-        self, x: Tensor, m: Tensor, mask: Tensor | None, angles: Tensor | None, cache: Cache | None = None
+        self,
+        x: Tensor,
+        m: Tensor,
+        views: Sequence[View] | None,
+        angles: Tensor | None,
+        cache: Cache | None = None,
     ) -> Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = m.unbind(2)  # (B, 1, D) each
-        x = x + gamma1 * self.attn(modulate(x, scale1, shift1), mask, angles, cache)
+        x = x + gamma1 * self.attn(modulate(x, scale1, shift1), views, angles, cache)
         h = F.gelu(self.fc1(modulate(x, scale2, shift2)), approximate="tanh")
         return x + gamma2 * self.fc2(h)
 
@@ -231,16 +236,16 @@ class NextScaleTransformer(nn.Module):
             for k, inputs in enumerate(maps.split(squares[1:], dim=1), 1)
         ]
         x = torch.cat([start, *later], 1)
-        mask = block_causal_mask([start.shape[1], *squares[1:]], x.device, len(sequences))
+        views = block_causal([start.shape[1], *squares[1:]], len(sequences))
         angles = self.angles(condition)
         if angles is not None:
             shared = start.shape[1]
             angles = torch.cat([angles[:shared], angles[shared:].repeat(len(sequences), 1)])
         for block, m in zip(self.blocks, self.modulations(condition.vector), strict=True):
             if self.config.checkpointing and self.training:
-                x = checkpoint(block, x, m, mask, angles, use_reentrant=False)
+                x = checkpoint(block, x, m, views, angles, use_reentrant=False)
             else:
-                x = block(x, m, mask, angles)
+                x = block(x, m, views, angles)
         first, *parts = x[:, start.shape[1] - squares[0] :].split([squares[0], *[sum(squares[1:])] * len(sequences)], 1)
         return [
             torch.cat([self.run_head(h, condition.vector, k, own[k]) for k, h in enumerate(maps)], 1)
