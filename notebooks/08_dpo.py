@@ -535,7 +535,7 @@ show(
 # %% [markdown]
 # ## Does it help? A study
 #
-# Ninety seconds and one seed prove nothing. So here are nine runs, all from the same start, with the same steps and, seed by seed, the same batches: `vartutor study --of preference --steps 60`. The first five have three seeds (`--seeds 0 1 2`), those that only change β have one.
+# Ninety seconds and one seed prove nothing. So here are nine runs, all from the same start, with the same steps and, seed by seed, the same batches: `vartutor study --of preference --steps 60`. Each has three seeds (`--seeds 0 1 2`).
 # They differ in one thing each: the control (*ce*), means, sums with a small β, a reference, a sweep over β, and the paper's β if its log-likelihoods should be sums.
 #
 # First, what the models think of held-out pairs.
