@@ -132,7 +132,7 @@ def add(commands: Commands) -> None:
         "--refine", type=float, nargs="+", default=[], metavar="T", help="all of that also refined, at each temperature"
     )
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the model's draws (default 0 1 2)")
-    sub.add_argument("--split", default="test", help="val or test (default)")
+    sub.add_argument("--split", default="test", help="train, val or test (default)")
     sub.add_argument("--whole", action="store_true", help="whole photos instead of crops")
     sub.add_argument("--photos", type=Path, metavar="FOLDER", help="your own clean photos instead of the shipped ones")
     sub.add_argument("--benchmark", metavar="NAME", help="--photos holds div2k-val, realsr or drealsr, as they come")
