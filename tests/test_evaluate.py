@@ -271,6 +271,21 @@ def test_the_plane_has_the_reference_at_its_origin():
     plt.close(figure)
 
 
+def test_no_two_marks_in_the_plane_look_alike():
+    knobs = [
+        f"model{w}{e}, temperature {t}" for w in ("", ", fidelity 1") for e in ("", ", expected") for t in (0, 0.5, 1)
+    ]
+    names = ["bicubic", "denoise", "cnn", "cnn:perceptual", *knobs]
+    rows = [r for n in names for m in ("psnr_y", "perceptual") for r in rows_of(n, [1.0, 2.0], measure=m)]
+    for reference in ("bicubic", "cnn"):
+        figure = draw_tradeoff(compare(rows, reference), reference)
+        (ax,) = figure.get_axes()
+        marks = [ax.get_lines()[0], *(container.lines[0] for container in ax.containers)]
+        looks = {(m.get_marker(), m.get_color(), m.get_markerfacecolor()) for m in marks}
+        assert len(looks) == len(marks) == len(names)
+        plt.close(figure)
+
+
 # --- the error budget ------------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ CONCEPTS = {"bicubic": "bicubic", "denoise": "other", "cnn": "rest", "model": "m
 
 
 def _color(name: str) -> str:
+    if "fidelity" in name:
+        return COLORS["lr"]  # it looks at the degraded photo
     first = name.replace(",", " ").replace(":", " ").split()[0]
     return COLORS[CONCEPTS.get(first, "token")]
 
@@ -40,6 +42,7 @@ def draw_tradeoff(
     found = {(s.restorer, s.scale, s.measure): s.interval for s in differences}
     restorers = list(dict.fromkeys(s.restorer for s in differences))
     scales = list(dict.fromkeys(s.scale for s in differences if s.measure == distortion))
+    alike = {name: [n for n in (reference, *restorers) if _color(n) == _color(name)] for name in restorers}
     figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(WIDTH, 3.6), squeeze=False)
     for ax, scale in zip(axes[0], scales, strict=False):
         ax.plot(0, 0, MARKERS[0], color=_color(reference), label=reference)
@@ -48,7 +51,7 @@ def draw_tradeoff(
             means = [[found[n, scale, measure].mean for n in names] for measure in (distortion, perception)]
             ax.plot(*means, color=_color(family), linewidth=0.8)
             for name in names:
-                marker = MARKERS[1 + restorers.index(name) % (len(MARKERS) - 1)]
+                marker = MARKERS[alike[name].index(name) % len(MARKERS)]
                 _point(ax, found[name, scale, distortion], found[name, scale, perception], name, marker)
         ax.set(title=f"×{scale}", xlabel="PSNR gained, dB")
     axes[0][0].set_ylabel("perceptual distance added\n(down is better)")
