@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not THEIRS, reason="give the folder of VAR's cod
 def models():
     """Their transformer, ours with its weights, and a tokenizer for both, whose decoder is left out."""
     hub = ModuleType("huggingface_hub")  # which they import for a base class only
-    hub.PyTorchModelHubMixin = type("PyTorchModelHubMixin", (), {"__init_subclass__": lambda **_: None})
+    hub.PyTorchModelHubMixin = type("PyTorchModelHubMixin", (), {"__init_subclass__": lambda cls, **_: None})
     sys.modules.setdefault("huggingface_hub", hub)
     sys.path.insert(0, THEIRS)
     from models import build_vae_var
