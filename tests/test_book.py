@@ -12,7 +12,7 @@ import pytest
 from browser import MISSING, axe, chromium, visit
 
 from vartutor.course import book
-from vartutor.course.book import build_book, find_chapters, photo_table, stage_notebook
+from vartutor.course.book import build_book, executed_chapters, photo_table, stage_notebook
 from vartutor.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def test_executed_chapters_win_and_missing_ones_fall_back(tmp_path):
         folder.mkdir()
         for name in names:
             (folder / f"{name}.ipynb").write_text("{}")
-    assert find_chapters(committed, executed) == [committed / "00_a.ipynb", executed / "01_b.ipynb"]
+    assert executed_chapters(committed, executed) == [committed / "00_a.ipynb", executed / "01_b.ipynb"]
 
 
 def test_photo_table_links_the_source_and_escapes_bars():
@@ -209,11 +209,11 @@ def pages(html: Path) -> list[Path]:
 
 
 def chapter_pages(html: Path) -> list[Path]:
-    return [html / "notebooks" / f"{path.stem}.html" for path in find_chapters(ROOT / "notebooks")]
+    return [html / "notebooks" / f"{path.stem}.html" for path in executed_chapters(ROOT / "notebooks")]
 
 
 def test_every_chapter_is_a_page_and_the_index_knows_it(html):
-    chapters = find_chapters(ROOT / "notebooks")
+    chapters = executed_chapters(ROOT / "notebooks")
     assert chapters
     assert all(page.is_file() for page in chapter_pages(html))
     linked = re.findall(r"\(notebooks/(\w+\.ipynb)\)", (ROOT / "book" / "index.md").read_text(encoding="utf-8"))
@@ -221,7 +221,7 @@ def test_every_chapter_is_a_page_and_the_index_knows_it(html):
 
 
 def test_figures_have_alt_text_numbers_and_captions(html):
-    for source, page in zip(find_chapters(ROOT / "notebooks"), chapter_pages(html), strict=True):
+    for source, page in zip(executed_chapters(ROOT / "notebooks"), chapter_pages(html), strict=True):
         outputs = [o for cell in json.loads(source.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])]
         expected = sum("caption" in output.get("metadata", {}).get("vartutor", {}) for output in outputs)
         text = page.read_text(encoding="utf-8")
@@ -266,7 +266,7 @@ def test_the_pages_load_nothing_from_the_network(html):
 
 
 def test_download_button_hands_out_the_committed_notebook(html):
-    for source, page in zip(find_chapters(ROOT / "notebooks"), chapter_pages(html), strict=True):
+    for source, page in zip(executed_chapters(ROOT / "notebooks"), chapter_pages(html), strict=True):
         links = [target for target in Links(page).targets if target.endswith(".ipynb") and "_sources" in target]
         assert links
         assert (page.parent / links[0]).resolve().read_bytes() == source.read_bytes()

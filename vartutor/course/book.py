@@ -41,7 +41,7 @@ def build_book(root: Path, notebooks: Path | None = None, out: Path | None = Non
         raise UserError("the book needs the book extra: pip install -e '.[book]'")
     build = root / "build"
     out = out or build / "book"
-    chapters = find_chapters(root / "notebooks", notebooks)
+    chapters = executed_chapters(root / "notebooks", notebooks)
     try:
         build.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def build_book(root: Path, notebooks: Path | None = None, out: Path | None = Non
     return out / "index.html"
 
 
-def find_chapters(committed: Path, executed: Path | None = None) -> list[Path]:
+def executed_chapters(committed: Path, executed: Path | None = None) -> list[Path]:
     """The ``NN_slug.ipynb`` files, sorted by name; those in ``executed`` win over the committed ones."""
     folders = [committed] if executed is None else [committed, executed]
     found = {path.name: path for folder in folders for path in folder.glob("[0-9][0-9]_*.ipynb")}
