@@ -225,6 +225,7 @@ def test_the_command_trains_and_reports(tmp_path, capsys):
 def test_a_run_goes_on_with_nothing_but_its_folder(tmp_path, interrupted):
     call = ["train", "baseline", "--profile", "smoke"]
     settings = ["--heads", "2", "--width", "4", "--blocks", "1", "--lr", "0.002", "--perceptual", "0.1", "--seed", "3"]
+    settings.append("--augment")
     whole, part = ([*call, "--out", str(tmp_path / name)] for name in ("whole", "part"))
     assert main([*whole, *settings]) == 0
     with interrupted(1):
@@ -233,5 +234,5 @@ def test_a_run_goes_on_with_nothing_but_its_folder(tmp_path, interrupted):
     a, b = (load_state(tmp_path / name / "state.pt") for name in ("whole", "part"))
     assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
     assert b["info"] == a["info"] | {"command": b["info"]["command"]}
-    assert (b["info"]["perceptual"], b["info"]["lr"]) == (0.1, 0.002)
+    assert (b["info"]["perceptual"], b["info"]["lr"], b["info"]["augment"]) == (0.1, 0.002, True)
     assert "--heads 2" in b["info"]["command"]

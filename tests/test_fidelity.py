@@ -1,6 +1,6 @@
 """The controllable skip: nothing at w = 0, learned with the tokens frozen."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -193,6 +193,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
 def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     call = ["train", "fidelity", "--profile", "smoke", "--out", str(tmp_path)]
     new = ["--model", str(tiny_runs / "transformer"), "--expected", "--perceptual", "0", "--steps", "3"]
+    new += ["--augment", "--hidden", "8", "--depth", "1"]
     with interrupted(1):
         assert main([*call, *new]) == 130
     assert main([*call, *new]) == 2
@@ -204,7 +205,8 @@ def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, ca
     assert str(tmp_path) in where
     state = load_state(tmp_path / "state.pt")
     assert state["step"] == 3
-    assert state["info"]["objective"] == {"perceptual": 0.0, "temperature": 1.0, "expected": True}
+    objective = FidelityObjective(perceptual=0.0, expected=True, augment=True, hidden=8, depth=1)
+    assert state["info"]["objective"] == asdict(objective)
     assert main(["train", "fidelity", "--out", str(tiny_runs / "transformer"), "--resume"]) == 2
     assert "holds a transformer; needed: fidelity" in capsys.readouterr().err
 
@@ -214,3 +216,5 @@ def test_wrong_settings_are_one_line(raises_user_error):
         FidelityObjective(temperature=0.0)
     with raises_user_error("perceptual -1"):
         FidelityObjective(perceptual=-1.0)
+    with raises_user_error("hidden 0"):
+        FidelityObjective(hidden=0)

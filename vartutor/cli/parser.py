@@ -39,6 +39,12 @@ def add_seed(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
 
 
+def add_augment(sub: argparse.ArgumentParser) -> None:
+    """Add ``--augment``."""
+    what = "also turn the crops and change the order of their colours: more out of few photos"
+    sub.add_argument("--augment", action="store_true", help=what)
+
+
 def check_steps(steps: int | None) -> None:
     """Whether ``--steps`` can be done.
 

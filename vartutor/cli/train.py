@@ -3,11 +3,11 @@
 import argparse
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from vartutor.cli.parser import Commands, add_profile, add_seed, check_steps
+from vartutor.cli.parser import Commands, add_augment, add_profile, add_seed, check_steps
 from vartutor.errors import UserError
 
 
@@ -97,7 +97,7 @@ def _preference(args: argparse.Namespace) -> int:
 def _fidelity(args: argparse.Namespace) -> int:
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
 
-    objective = FidelityObjective(args.perceptual, args.temperature, args.expected)
+    objective = FidelityObjective(**{field.name: getattr(args, field.name) for field in fields(FidelityObjective)})
     return _addition(args, "fidelity", train_fidelity, objective, {f"fidelity {w}": {"w": w} for w in (0, 1)})
 
 
@@ -180,7 +180,7 @@ def _baseline(args: argparse.Namespace) -> int:
     from vartutor.train.baseline import train_baseline, trained_cnn
 
     profile, options = get_profile(args.profile), _run_options(args)
-    settings = {"lr": args.lr, "perceptual": args.perceptual}
+    settings = {"lr": args.lr, "perceptual": args.perceptual, "augment": args.augment}
     if args.resume:
         net, info = _go_on(args, options, "cnn", trained_cnn)
         config, settings = net.config, {name: info[name] for name in settings if name in info}
@@ -253,6 +253,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("--perceptual", type=float, default=0.05, help="weight of the perceptual distance (default 0.05)")
     sub.add_argument("--temperature", type=float, default=1.0, help="of the tokens in training (default 1)")
     sub.add_argument("--expected", action="store_true", help="train on mean codes instead of sampled ones")
+    add_augment(sub)
+    sub.add_argument("--hidden", type=int, default=64, help="channels of the module (default 64)")
+    sub.add_argument("--depth", type=int, default=6, help="residual blocks of the module (default 6)")
     add_seed(sub)
     add_run(sub, "build/fidelity")
     sub = train.add("refiner", _refiner, "train the diffusion refiner of the finest token map, over a transformer")
@@ -271,6 +274,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--residual-scale", type=float, default=1.0, help="of each block's branch (default 1)")
     sub.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
     sub.add_argument("--perceptual", type=float, default=0.0, help="weight of the perceptual distance (default 0)")
+    add_augment(sub)
     sub.add_argument("--seconds", type=float, help="instead of steps: as many as fit, by a few trial steps")
     add_seed(sub)
     add_run(sub, "build/baseline")

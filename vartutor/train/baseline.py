@@ -6,6 +6,7 @@ fair one for that, which the transformer's samples have to beat.
 
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -68,9 +69,11 @@ class BaselineLoss:
         return error if self.perceptual is None else error + self.weight * self.perceptual(image, clean).mean()
 
 
-def _fresh(config: CnnConfig, profile: Profile, preset: Degradation, seed: int, **options) -> BaselineLoss:
+def _fresh(
+    config: CnnConfig, profile: Profile, preset: Degradation, seed: int, augment: bool, **options
+) -> BaselineLoss:
     torch.manual_seed(seed)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, augment=augment, seed=seed)
     return BaselineLoss(CnnSuperResolver(config), crops, preset, seed=seed, **options)
 
 
@@ -101,6 +104,7 @@ def train_baseline(
     preset: Degradation = COURSE,
     lr: float = 1e-3,
     perceptual: float = 0.0,
+    augment: bool = False,
     seed: int = 0,
     steps: int | None = None,
     seconds: float | None = None,
@@ -112,6 +116,7 @@ def train_baseline(
 
     Args:
         perceptual: see :class:`BaselineLoss`.
+        augment: turned and recoloured crops, see :class:`RandomCrops`.
         steps: instead of the profile's.
         seconds: instead of steps: as many as fit into this time on this machine, by a few trial steps. Their number
             is settled before the first step, for the learning rate depends on it, and kept with the state.
@@ -123,12 +128,13 @@ def train_baseline(
     """
     if steps is not None and seconds is not None:
         raise UserError("both --steps and --seconds: give one of them")
+    fresh = partial(_fresh, config, profile, preset, seed, augment, perceptual=perceptual, bf16=bf16)
     if resume:
         steps = steps or load_state(out / "state.pt").get("info", {}).get("steps")
     elif seconds is not None:
-        steps = steps_within(seconds, _fresh(config, profile, preset, seed, perceptual=perceptual, bf16=bf16))
+        steps = steps_within(seconds, fresh())
     steps = steps or profile.baseline_steps
-    loss = _fresh(config, profile, preset, seed, perceptual=perceptual, bf16=bf16)
+    loss = fresh()
     info = {
         "kind": "cnn",
         "config": config.to_json(),
@@ -136,6 +142,7 @@ def train_baseline(
         "steps": steps,
         "lr": lr,
         "perceptual": perceptual,
+        "augment": augment,
         "preset": preset.name,
         **(origin or {}),
     }

@@ -26,15 +26,20 @@ from vartutor.transformer.photo import PhotoTransformer, restore_latents
 
 @dataclass(frozen=True)
 class FidelityObjective:
-    """What is learned, and on what decode."""
+    """What is learned, by how large a module, and on what decode of which photos."""
 
     perceptual: float = 0.05  # weight of the perceptual distance beside the mean absolute error
     temperature: float = 1.0  # of the tokens that the decoder sees in training
     expected: bool = False  # mean codes instead of sampled ones
+    augment: bool = False  # turned and recoloured crops, see RandomCrops
+    hidden: int = 64  # the module's channels, and its residual blocks
+    depth: int = 6
 
     def __post_init__(self):
         if self.perceptual < 0 or self.temperature <= 0:
             raise UserError(f"perceptual {self.perceptual:g}, temperature {self.temperature:g}: from 0 on, and above 0")
+        if self.hidden < 1 or self.depth < 0:
+            raise UserError(f"hidden {self.hidden}, depth {self.depth}: at least 1, and from 0 on")
 
 
 class LatentCache(BatchCache):
@@ -123,8 +128,9 @@ def train_fidelity(
         UserError: a tokenizer without the small autoencoder; a state that is missing, unreadable or of another model.
     """
     torch.manual_seed(seed)
-    fidelity = Fidelity.of(tokenizer)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=seed)
+    fidelity = Fidelity.of(tokenizer, objective.hidden, objective.depth)
+    shape = profile.image_size, profile.batch_size
+    crops = RandomCrops(load_pixels("train"), *shape, augment=objective.augment, seed=seed)
     cache = LatentCache(model, tokenizer, crops, preset, objective, seed=seed)
     schedule = LoopConfig(steps=steps or profile.transformer.fidelity_steps, lr=lr)
     loss, frozen = FidelityLoss(fidelity, cache, objective, bf16), (model, tokenizer)
