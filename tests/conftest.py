@@ -118,3 +118,24 @@ def interrupted(monkeypatch):
             yield
 
     return run
+
+
+@pytest.fixture
+def resumed(tmp_path, interrupted):
+    """``resumed(train)``: trains to ``part``, is stopped, goes on; the trainer, like an unbroken run's bit for bit.
+
+    ``train(out, resume=False)`` takes more than two steps.
+    """
+
+    def run(train):
+        whole = train(tmp_path / "whole")
+        with interrupted(2), pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "part")
+        torch.manual_seed(999)  # nothing may depend on the state that the process is in
+        again = train(tmp_path / "part", resume=True)
+        ours, theirs = again.model.state_dict(), whole.model.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        assert again.rows[-1] == whole.rows[-1]
+        return again
+
+    return run

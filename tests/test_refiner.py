@@ -1,6 +1,7 @@
 """The diffusion refiner: VARSR's numbers, and a residual that is learned with the tokens frozen."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -261,17 +262,10 @@ def test_training_draws_nearer_to_the_clean_features(transformer, tokenizer):
     assert 0.6 < drawn.std() / rest.std() < 1.4
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, interrupted):
+def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, resumed):
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "batches", 2)
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "epochs", 2)
-    whole = train_refiner(SMOKE, transformer, tokenizer, tmp_path / "whole", steps=6)
-    with interrupted(2), pytest.raises(KeyboardInterrupt):
-        train_refiner(SMOKE, transformer, tokenizer, tmp_path / "part", steps=6)
-    torch.manual_seed(999)
-    again = train_refiner(SMOKE, transformer, tokenizer, tmp_path / "part", steps=6, resume=True)
-    ours, theirs = again.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert again.rows[-1] == whole.rows[-1]
+    again = resumed(partial(train_refiner, SMOKE, transformer, tokenizer, steps=6))
     model, own, fidelity, refiner = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert fidelity is None
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,17 +71,10 @@ def test_a_cache_goes_on_where_it_stood(tokenizer):
         assert equal(cache.batch(), other.batch())
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, config, tmp_path, monkeypatch, interrupted):
+def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, config, monkeypatch, resumed):
     options = {"config": config, "steps": 6, "objective": Objective(1.0, 1.0, 0.3, 1.0, 0.5)}
     monkeypatch.setattr(FeatureCache.__init__, "__kwdefaults__", {"batches": 2, "epochs": 2, "seed": 0})
-    whole = train_transformer(SMOKE, tokenizer, tmp_path / "whole", **options)
-    with interrupted(2), pytest.raises(KeyboardInterrupt):
-        train_transformer(SMOKE, tokenizer, tmp_path / "part", **options)
-    torch.manual_seed(999)
-    again = train_transformer(SMOKE, tokenizer, tmp_path / "part", resume=True, **options)
-    ours, theirs = again.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert again.rows[-1] == whole.rows[-1]
+    resumed(partial(train_transformer, SMOKE, tokenizer, **options))
 
 
 def test_training_learns(tokenizer, config, tmp_path):
