@@ -266,14 +266,17 @@ def test_the_plane_has_the_reference_at_its_origin():
     assert np.allclose(joined.get_ydata(), [-0.1, -0.05])
     (legend,) = figure.legends
     words = [text.get_text() for text in legend.get_texts()]
-    assert words == ["bicubic", "model, temperature 0", "model, temperature 1", "cnn"]
+    assert words == ["bicubic", "model, τ = 0", "model, τ = 1", "cnn"]
     assert ax.get_title() == "×4"
     plt.close(figure)
 
 
 def test_no_two_marks_in_the_plane_look_alike():
     knobs = [
-        f"model{w}{e}, temperature {t}" for w in ("", ", fidelity 1") for e in ("", ", expected") for t in (0, 0.5, 1)
+        f"model{w}{e}, temperature {t}"
+        for w in ("", ", fidelity 0.6", ", fidelity 1")
+        for e in ("", ", expected")
+        for t in (0, 0.5, 1)
     ]
     names = ["bicubic", "denoise", "cnn", "cnn:perceptual", *knobs]
     rows = [r for n in names for m in ("psnr_y", "perceptual") for r in rows_of(n, [1.0, 2.0], measure=m)]

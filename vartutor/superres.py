@@ -15,7 +15,7 @@ from vartutor.data.images import from_pil, from_uint8, read_image, to_pil, to_ui
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
-from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
+from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.photo import NEGATIVES, PhotoTransformer, restore_latents
 from vartutor.transformer.pretrained import (
@@ -139,8 +139,8 @@ class SuperResolver:
         Args:
             image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
             scales: of 1, 2 and 4.
-            fidelity: w of :class:`vartutor.tokenizer.fidelity.Fidelity`, 0 (the tokens alone) to 1 (faithful); if left
-                out, 1 where the model has such a module.
+            fidelity: w of :func:`vartutor.tokenizer.fidelity.decode_faithfully`, 0 (the tokens alone) to 1 (faithful);
+                if left out, 0.6 where the model has such a module.
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
             temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`; chapter 07
                 shows why the mean of the codes is the default.
@@ -157,7 +157,7 @@ class SuperResolver:
                 without a refiner, guidance of a model that was trained without, an unreadable image, or one of more
                 than 4096 pixels a side.
         """
-        fidelity = float(self.fidelity is not None) if fidelity is None else fidelity
+        fidelity = BALANCED * (self.fidelity is not None) if fidelity is None else fidelity
         self.check(scales, fidelity, color_fix, refine=refine, guidance=guidance, negative=negative)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)

@@ -95,10 +95,11 @@ def _preference(args: argparse.Namespace) -> int:
 
 
 def _fidelity(args: argparse.Namespace) -> int:
+    from vartutor.train.evaluate import LOOKS
     from vartutor.train.fidelity import FidelityObjective, train_fidelity
 
     objective = FidelityObjective(**{field.name: getattr(args, field.name) for field in fields(FidelityObjective)})
-    return _addition(args, "fidelity", train_fidelity, objective, {f"fidelity {w}": {"w": w} for w in (0, 1)})
+    return _addition(args, "fidelity", train_fidelity, objective, LOOKS)
 
 
 def _refiner(args: argparse.Namespace) -> int:

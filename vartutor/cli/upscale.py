@@ -59,7 +59,10 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME_x1.png and so on")
     sub.add_argument("--scales", type=_scales, default=(1, 2, 4), help="of 1, 2 and 4 (default 1,2,4)")
     sub.add_argument(
-        "--fidelity", type=float, metavar="W", help="0: the tokens alone … 1: true to the photo (default, if it can)"
+        "--fidelity",
+        type=float,
+        metavar="W",
+        help="0: the tokens alone … 1: true to the photo (default 0.6, if it can)",
     )
     add_seed(sub)
     sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, higher bolder (default 0.5)")

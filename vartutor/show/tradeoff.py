@@ -22,6 +22,11 @@ def _color(name: str) -> str:
     return COLORS[CONCEPTS.get(first, "token")]
 
 
+def _looks(name: str) -> tuple[str, bool]:
+    """The colour, and whether the mark is hollow."""
+    return _color(name), "expected" in name
+
+
 def _family(name: str) -> str:
     """Restorers that differ in their temperature alone are joined by a line."""
     return name.split("temperature")[0]
@@ -42,10 +47,10 @@ def draw_tradeoff(
     found = {(s.restorer, s.scale, s.measure): s.interval for s in differences}
     restorers = list(dict.fromkeys(s.restorer for s in differences))
     scales = list(dict.fromkeys(s.scale for s in differences if s.measure == distortion))
-    alike = {name: [n for n in (reference, *restorers) if _color(n) == _color(name)] for name in restorers}
+    alike = {name: [n for n in (reference, *restorers) if _looks(n) == _looks(name)] for name in restorers}
     figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(WIDTH, 3.6), squeeze=False)
     for ax, scale in zip(axes[0], scales, strict=False):
-        ax.plot(0, 0, MARKERS[0], color=_color(reference), label=reference)
+        ax.plot(0, 0, MARKERS[0], color=_color(reference), label=_short(reference))
         for family in dict.fromkeys(map(_family, restorers)):
             names = [n for n in restorers if _family(n) == family and (n, scale, distortion) in found]
             means = [[found[n, scale, measure].mean for n in names] for measure in (distortion, perception)]
@@ -60,9 +65,14 @@ def draw_tradeoff(
     return figure
 
 
+def _short(name: str) -> str:
+    """Three names stand side by side in the legend."""
+    return name.replace("temperature", "τ =")
+
+
 def _point(ax: Axes, across: Interval, up: Interval, name: str, marker: str) -> None:
     reach = [[[i.mean - i.low], [i.high - i.mean]] for i in (across, up)]
-    style = {"color": _color(name), "fmt": marker, "elinewidth": 0.7, "label": name}
-    if "expected" in name:
+    style = {"color": _color(name), "fmt": marker, "elinewidth": 0.7, "label": _short(name)}
+    if _looks(name)[1]:
         style["markerfacecolor"] = "white"
     ax.errorbar(across.mean, up.mean, xerr=reach[0], yerr=reach[1], **style)

@@ -8,11 +8,12 @@ from vartutor.data.presets import COURSE
 from vartutor.metrics import psnr
 from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import Profile
-from vartutor.tokenizer.fidelity import decode_faithfully
+from vartutor.tokenizer.fidelity import BALANCED, decode_faithfully
 from vartutor.train.runs import Restorer
 from vartutor.transformer.photo import restore_latents
 
 DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
+LOOKS = {f"fidelity {w:g}": {"w": w} for w in (0, BALANCED, 1)}  # those of a fidelity module
 REFINED = {"plain": {}} | {f"refined, temperature {t}": {"refine": t} for t in (0, 1)}  # and a refiner
 
 

@@ -78,7 +78,7 @@ class LatentCache(BatchCache):
 
 
 class FidelityLoss:
-    """Decodes a batch at w = 1, as CodeFormer trains, and compares it with the clean photos, once per step."""
+    """Decodes a batch with the full look at the photo (w = 1), and compares it with the clean photos, once per step."""
 
     def __init__(self, fidelity: Fidelity, cache: LatentCache, objective: FidelityObjective, bf16: bool = False):
         self.fidelity, self.cache, self.bf16, self.weight = fidelity, cache, bf16, objective.perceptual

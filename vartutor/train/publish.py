@@ -19,7 +19,7 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.baseline import trained_cnn
 from vartutor.train.card import write_card
 from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, REFINED, course_pairs, score_images, score_restorer
+from vartutor.train.evaluate import DECODES, LOOKS, REFINED, course_pairs, score_images, score_restorer
 from vartutor.train.runs import (
     Restorer,
     kind_of,
@@ -39,7 +39,7 @@ WHAT = {
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
     "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-ADDED = {"fidelity": {f"w = {w}": {"w": w} for w in (0, 1)}, "refiner": REFINED}  # the ways they are judged in
+ADDED = {"fidelity": LOOKS, "refiner": REFINED}  # the ways they are judged in
 KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
