@@ -473,7 +473,7 @@ show(
 
 # %% [markdown]
 # **What you should see.** At ×1 the look at the photo helps most. At ×2 and ×4 it costs a little in pixels and gains a little to the eye, for what is missing there is not in the photo. With $w$ inside, the way between is worse than both ends: the decoder meets features that no training showed it.
-# A mixture of pictures cannot be: squared errors are convex. And since the two err in different places, at ×2 and ×4 it is better to the eye than either. So `upscale` uses $w = 0.6$ unless told otherwise. On the validation photos no other value tried is better to the eye by a thousandth at ×2 or ×4: `vartutor evaluate --split val --restorers bicubic model --temperatures .5 --expected --fidelity 0 .2 .4 .5 .6 .7 .8 1`. Nothing of this is special to our model: two CNNs would gain by mixing, too. It costs a second decode.
+# A mixture of pictures cannot be: squared errors are convex. And since the two err in different places, at ×2 and ×4 it is better to the eye than either. So `upscale` uses $w = .6$ unless told otherwise. On the validation photos no other value tried is better to the eye by a thousandth at ×2 or ×4: `vartutor evaluate --split val --restorers bicubic model --temperatures .5 --expected --fidelity 0 .2 .4 .5 .6 .7 .8 1`. Nothing of this is special to our model: two CNNs would gain by mixing, too. It costs a second decode.
 #
 # ## Whole photos
 #
@@ -585,7 +585,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Read the default first: *fidelity 0.6, expected*, at the lower temperature. It is ahead of bicubic at all sizes in both rulers, with intervals that stay off zero, and of the classical denoiser. Who wants ×1 alone gains half a decibel with all of the look, *fidelity 1*.
+# **What you should see.** Read the default first: *fidelity .6, expected*, at the lower temperature. It is ahead of bicubic at all sizes in both rulers, with intervals that stay off zero, and of the classical denoiser. Who wants ×1 alone gains half a decibel with all of the look, *fidelity 1*.
 #
 # And the CNN? It wins in PSNR, at every size, clearly. In perceptual distance it wins at ×1, and the two are level at ×2 and ×4. Yet that ruler was part of our training and not of the CNN's, which flatters us. Where the CNN had the same chance, it pays some PSNR and is ahead of ours by that ruler too, at every size. So at this size, and for this training time, the honest answer is: **if you only want the cleanest photo, take the CNN.** It needs no codebook, no prior and no loop.
 # What the transformer has and the CNN lacks is the distribution: it can be asked for the mean, or for bolder guesses, and its likeliest codes make sharper pictures than the CNN does (the command's `summary.md` has that table). What that is worth when the model is large enough to draw *well*, only the full run can show.

@@ -165,7 +165,7 @@ def test_the_command_publishes_and_prints_the_metrics(tiny_runs, shelf, monkeypa
     for run in ("hit", "transformer", "fidelity"):
         assert main(["publish", str(tiny_runs / run), "--profile", "smoke", "--name", "tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert ["codes_used" in lines[0], "'expected'" in lines[1], "'w = 1'" in lines[2]] == [True] * 3
+    assert ["codes_used" in lines[0], "'expected'" in lines[1], "'fidelity 1'" in lines[2]] == [True] * 3
     assert {"transformer_tiny.safetensors", "fidelity_tiny.safetensors"} <= set(manifest())
 
 
