@@ -145,7 +145,7 @@ for s in summarise(rows):
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.train.studies import load_study
+from vartutor.workshop.studies import load_study
 
 
 def verdict(interval, floor=0.0):
@@ -282,12 +282,12 @@ for word, photo in chosen.items():
     print(f"{word:>7}: {photo}, {mine[photo] - net[photo]:+.3f}")
 
 # %%
-from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
 from vartutor.superres import SuperResolver
+from vartutor.weights import load_cnn
 
-resolver, cnn = SuperResolver.from_pretrained("course"), load_pretrained_cnn()
+resolver, cnn = SuperResolver.from_pretrained("course"), load_cnn()
 test = eval_pairs(COURSE, "test", 64, 3)
 
 

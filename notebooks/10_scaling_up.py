@@ -70,10 +70,10 @@ print(session)
 # $$ N \approx 18\, D^2 \cdot \text{depth}. $$
 
 # %%
-from vartutor.tokenizer import load_pretrained
 from vartutor.train.transformer import Objective, make_transformer
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("hit")
+tokenizer = load_tokenizer("hit")
 model = make_transformer(profile, tokenizer, Objective())
 D, depth, L = model.config.width, model.config.depth, model.config.tokens
 blocks, whole = (sum(p.numel() for p in m.parameters()) for m in (model.body.blocks, model))
@@ -191,8 +191,8 @@ show(
 # First the *state*, which is there whatever the batch: per parameter four bytes for the weight, its gradient, AdamW's two averages, and the moving average that we keep.
 
 # %%
+from vartutor.gpus import get_gpu
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import get_gpu
 
 plan = make_plan("transformer", published, Setup(get_gpu("h100"), gpus=8))
 state = (4 + 4 + 4 + 4 + 4) * total + 4 * plan.frozen
@@ -563,9 +563,10 @@ print(pieces)
 # Crop number $i$ of the stream is a function of $i$ and the seed alone: which photo, which window, which damage. Nothing needs to be remembered, so a run can resume in mid-epoch, on another number of processes. Who takes which?
 
 # %%
+from vartutor.train.sources import Numbers
+
 from vartutor.data.shards import CropStream, ShardedPhotos
 from vartutor.train.processes import Process
-from vartutor.train.sources import Numbers
 
 stream = CropStream(ShardedPhotos(work), 64, COURSE, seed=SEED)
 processes = Process(), Process(0, 2), Process(1, 2)
@@ -644,7 +645,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from vartutor.profiles import get_profile
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 from vartutor.train.config import RunConfig
 from vartutor.train.launch import launch
 from vartutor.train.processes import this_process
@@ -657,7 +658,7 @@ with this_process() as process:
     for strategy in sys.argv[2:]:
         out = Path(f"{strategy}-{process.size}")
         run = replace(run, strategy=strategy)
-        trainer = launch("transformer", run, out, tokenizer=load_pretrained("hit"), prior=False)
+        trainer = launch("transformer", run, out, tokenizer=load_tokenizer("hit"), prior=False)
         mine = {n: p.to_local() if isinstance(p, DTensor) else p for n, p in trainer.model.named_parameters()}
         found = {"losses": [row["loss"] for row in trainer.rows], "held": {n: list(p.shape) for n, p in mine.items()}}
         torch.save(found, out / f"process-{process.rank}.pt")
@@ -742,7 +743,7 @@ print(f"state of a model of ten billion: DDP {billions / 1e9:.0f} GB, FSDP over 
 # The paper does not start from nothing, but from VAR's weights for classes of ImageNet. What fits a model that restores photos? Here is a state of VAR's names and shapes, narrow and shallow so that it is quick; the numbers are noise.
 
 # %%
-from vartutor.tokenizer.official import LADDER_256
+from vartutor.weights.official_tokenizer import LADDER_256
 
 wide, deep, names, codes = 64, 2, 1000, 4096
 shapes = {"pos_start": (1, 1, wide), "pos_1LC": (1, 680, wide), "lvl_embed.weight": (10, wide)}
@@ -764,8 +765,8 @@ print(f"{len(official)} tensors, ladder {LADDER_256}")
 
 # %%
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.official import init_from_var, load_var
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.official_transformer import init_from_var, load_var
 
 var = load_var(official)
 ladder_512 = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -791,7 +792,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # We trained four sizes for three lengths each: `vartutor study --of scaling`, less than half an hour on one core. Every run has its own schedule, to its own end: in the middle of a longer run the learning rate is still high, and the loss worse than it need be. Measured is the cross entropy of the true tokens on the validation photos.
 
 # %%
-from vartutor.train.studies import load_study
+from vartutor.workshop.studies import load_study
 
 study = load_study("scaling")  # NEEDS assets/studies/scaling.csv
 names = sorted({run for run, _ in study})

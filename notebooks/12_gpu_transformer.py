@@ -106,8 +106,8 @@ show(
 # ## What does it cost?
 
 # %%
+from vartutor.gpus import get_gpu
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import get_gpu
 from vartutor.plan.report import report
 
 plan = make_plan("transformer", gpu, Setup(get_gpu("h100"), gpus=8))
@@ -251,11 +251,11 @@ show(
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 
 # %%
-from vartutor.train.runs import find_tokenizer
 from vartutor.train.transformer import Objective, make_transformer
 from vartutor.transformer.condition import Condition
+from vartutor.weights import load_tokenizer
 
-small = find_tokenizer(str(tokenizer))
+small = load_tokenizer(str(tokenizer))
 torch.manual_seed(SEED)
 model = make_transformer(toy(gpu), small, Objective()).eval()
 model.body.blocks.apply(lambda m: torch.nn.init.normal_(m.weight, std=0.2) if isinstance(m, torch.nn.Linear) else None)
@@ -352,7 +352,7 @@ print(f"{'this run (310 M)':<28}" + "".join(f"{ours(name):>12}" for name in sets
 # As in chapter 11, tokenizer first: the transformer's record names the checksum of the tokenizer that it speaks through, and will not be published beside another one.
 
 # %%
-from vartutor.train.publish import publish
+from vartutor.workshop.publish import publish
 
 shelf = work / "published"
 publish(tokenizer, toy(gpu), shelf)

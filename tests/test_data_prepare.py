@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
+from vartutor.train.config import RunConfig
+from vartutor.train.launch import launch
+from vartutor.train.sources import ShardSource
 
 from vartutor.cli import main
 from vartutor.data import download as downloads
@@ -26,10 +29,7 @@ from vartutor.data.presets import COURSE
 from vartutor.data.sets import PhotoSet, RemoteFile, get_set
 from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
 from vartutor.profiles import get_profile
-from vartutor.train.config import RunConfig
-from vartutor.train.launch import launch
 from vartutor.train.processes import Process
-from vartutor.train.sources import ShardSource
 
 
 class Server:

@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.distributed.tensor import DTensor
+from vartutor.train.config import RunConfig, read_config
+from vartutor.train.distributed import DistributedTrainer
+from vartutor.train.launch import launch
+from vartutor.train.runs import trained_start, trained_tokenizer, trained_transformer
+from vartutor.train.sources import PhotoSource
 
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
@@ -22,15 +27,10 @@ from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import sharded
-from vartutor.train.checkpoint import load_state
-from vartutor.train.config import RunConfig, read_config
-from vartutor.train.distributed import DistributedTrainer
-from vartutor.train.launch import launch
 from vartutor.train.loop import Trainer
 from vartutor.train.processes import Process
-from vartutor.train.runs import trained_start, trained_tokenizer, trained_transformer
-from vartutor.train.sources import PhotoSource
 from vartutor.train.transformer import make_transformer
+from vartutor.weights.files import load_state
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import chi2
 
+from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.cli import main
@@ -20,7 +21,7 @@ from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE, UNSEEN
 from vartutor.evaluate import choice
 from vartutor.evaluate.budget import ErrorBudget
-from vartutor.evaluate.choice import default_restorers, find_cnn, find_model, find_restorers
+from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
 from vartutor.evaluate.report import write_rows
@@ -37,7 +38,6 @@ from vartutor.train.baseline import train_baseline
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.transformer.refiner import Refiner
 
 SMOKE = get_profile("smoke")
 
@@ -352,14 +352,14 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config
     model = find_model(str(tmp_path / "t"))
     ours, theirs = model.model.state_dict(), trainer.averaged.state_dict()
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-2) for name in theirs)
-    image = find_cnn(str(tmp_path / "c")).restore(photos[0].lr)[4]
+    image = load_cnn(str(tmp_path / "c")).restore(photos[0].lr)[4]
     assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
     with raises_user_error(tmp_path / "t", "no convolutional"):
-        find_cnn(str(tmp_path / "t"))
+        load_cnn(str(tmp_path / "t"))
     with raises_user_error(tmp_path / "c", "holds a cnn"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
-        find_cnn(str(tmp_path))
+        load_cnn(str(tmp_path))
 
 
 def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):

@@ -13,9 +13,9 @@ from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.gpus import GPUS, get_gpu
 from vartutor.plan.estimate import Setup, make_plan, planned_tokenizer, planned_transformer
 from vartutor.plan.flops import tokenizer_step, transformer_step
-from vartutor.plan.gpus import GPUS, get_gpu
 from vartutor.plan.memory import tokenizer_activations, transformer_activations
 from vartutor.plan.report import report
 from vartutor.profiles import get_profile

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Generator
 
+from vartutor.addons.diffusion import Diffusion, DiffusionNetwork, guided
+from vartutor.addons.refiner import Refiner
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.photos import load_pixels
@@ -16,13 +18,11 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.checkpoint import load_state
 from vartutor.train.refiner import RefinerLoss, RefinerObjective, ResidualCache, train_refiner
-from vartutor.train.runs import find_restorer
 from vartutor.train.transformer import make_config
-from vartutor.transformer.diffusion import Diffusion, DiffusionNetwork, guided
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
-from vartutor.transformer.refiner import Refiner
+from vartutor.weights import load_restorer
+from vartutor.weights.files import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -266,7 +266,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "batches", 2)
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "epochs", 2)
     again = resumed(partial(train_refiner, SMOKE, transformer, tokenizer, steps=6))
-    model, own, fidelity, refiner = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    model, own, fidelity, refiner = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert fidelity is None
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)

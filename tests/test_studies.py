@@ -10,9 +10,9 @@ from vartutor.cli import main
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.publish import publish
-from vartutor.train.studies import RUNS, decode_small, load_study, run_study
 from vartutor.train.tokenizer import train_tokenizer
+from vartutor.workshop.publish import publish
+from vartutor.workshop.studies import RUNS, decode_small, load_study, run_study
 
 SMOKE = get_profile("smoke")
 

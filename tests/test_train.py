@@ -14,9 +14,10 @@ from vartutor.cli import main
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import checkpoint
-from vartutor.train.checkpoint import load_state, save_state
 from vartutor.train.loop import LoopConfig, Trainer, learning_rate
+from vartutor.train.state import save_state
 from vartutor.train.tokenizer import Losses, evaluate_tokenizer, train_tokenizer
+from vartutor.weights.files import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 

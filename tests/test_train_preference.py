@@ -18,7 +18,6 @@ from vartutor.data.presets import COURSE
 from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.checkpoint import load_state, packed
 from vartutor.train.preference import (
     Preference,
     PreferenceLoss,
@@ -27,11 +26,12 @@ from vartutor.train.preference import (
     show_sides,
     train_preference,
 )
-from vartutor.train.publish import publish
-from vartutor.train.runs import find_restorer, find_start, find_tokenizer
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+from vartutor.weights import load_restorer
+from vartutor.weights.files import load_state, packed
+from vartutor.workshop.publish import publish
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -229,14 +229,14 @@ def test_the_command_fine_tunes_and_its_run_restores_photos(tiny_runs, tmp_path,
     start = load_state(tiny_runs / "transformer" / "state.pt")["info"]
     assert info["preference"] == asdict(Preference(0.5, 2.0, True, True))
     assert (info["objective"], info["config"], info["prior"]) == (start["objective"], start["config"], start["prior"])
-    model = find_restorer(str(tiny_runs / "transformer"))[0]
+    model = load_restorer(str(tiny_runs / "transformer"))[0]
     checksum = hashlib.sha256(packed(model)).hexdigest()
     assert info["start"] == {"model": str(tiny_runs / "transformer"), "sha256": checksum}
     photo = assets() / "photos" / "kde_owl.jpg"
-    assert find_restorer(str(run))[2] is None
-    assert find_tokenizer(str(run)).config == find_tokenizer(str(tiny_runs / "hit")).config
+    assert load_restorer(str(run))[2] is None
+    assert load_tokenizer(str(run)).config == load_tokenizer(str(tiny_runs / "hit")).config
     assert main(["upscale", str(photo), "--model", str(run), "--scales", "1", "--out", str(tmp_path / "up")]) == 0
-    again = find_start(str(run))
+    again = load_start(str(run))
     assert again[2] == info["objective"]
 
 

@@ -14,8 +14,6 @@ from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.checkpoint import load_state
-from vartutor.train.runs import find_restorer, find_tokenizer
 from vartutor.train.transformer import (
     FeatureCache,
     Objective,
@@ -25,9 +23,11 @@ from vartutor.train.transformer import (
     train_transformer,
 )
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.official import rename
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.transformer.prior import LatentPrior, spacing
+from vartutor.weights import load_restorer, load_tokenizer
+from vartutor.weights.files import load_state
+from vartutor.weights.official_transformer import rename
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 GOLDEN = Path(__file__).parent / "golden"
@@ -226,10 +226,10 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
     assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
     assert info["config"]["width"] == SMOKE.transformer.width
     assert info["command"].startswith("vartutor train transformer --profile smoke --tokenizer ")
-    model, tokenizer, fidelity, _ = find_restorer(str(tmp_path))
+    model, tokenizer, fidelity, _ = load_restorer(str(tmp_path))
     assert fidelity is None
     assert model.config.classes == 2
-    theirs = find_tokenizer(str(tiny_runs / "hit")).state_dict()
+    theirs = load_tokenizer(str(tiny_runs / "hit")).state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in tokenizer.state_dict().items())
 
 
@@ -251,14 +251,14 @@ def test_a_resumed_run_keeps_its_shape(tiny_runs, tmp_path):
     call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--added", "--no-prior"]
     assert train(*call, "--steps", 1) == 0
     assert train("--resume", "--steps", 2, "--out", tmp_path) == 0
-    model = find_restorer(str(tmp_path))[0]
+    model = load_restorer(str(tmp_path))[0]
     assert model.added
     assert model.body.prior is None
     assert train(*call, "--no-prefix", "--out", tmp_path / "none") == 2
 
 
 def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch):
-    tokenizer = find_tokenizer(str(tiny_runs / "hit"))
+    tokenizer = load_tokenizer(str(tiny_runs / "hit"))
     calls = []
 
     def start(model, source):
@@ -266,11 +266,11 @@ def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch
         model.body.head.bias.data.fill_(0.25)
         return "taken from VAR: 7 tensors"
 
-    monkeypatch.setattr("vartutor.transformer.official.init_from_var", start)
+    monkeypatch.setattr("vartutor.weights.official_transformer.init_from_var", start)
     call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 1, "--init", tmp_path / "var.pth"]
     assert train(*call) == 0
     assert capsys.readouterr().out.startswith("taken from VAR: 7 tensors\n")
-    assert (find_restorer(str(tmp_path))[0].body.head.bias - 0.25).abs().max() < 0.01
+    assert (load_restorer(str(tmp_path))[0].body.head.bias - 0.25).abs().max() < 0.01
     assert train(*call, "--resume") == 0
     assert len(calls) == 1
     assert calls[0][0].config.patch_nums == tokenizer.quantizer.patch_nums

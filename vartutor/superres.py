@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vartutor.addons.refiner import Refiner
 from vartutor.color import find_fix
 from vartutor.data.images import from_pil, from_uint8, read_image, to_pil, to_uint8
 from vartutor.data.pairs import upscale_bicubic
@@ -18,12 +19,7 @@ from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.photo import NEGATIVES, PhotoTransformer, restore_latents
-from vartutor.transformer.pretrained import (
-    load_pretrained_fidelity,
-    load_pretrained_refiner,
-    load_pretrained_transformer,
-)
-from vartutor.transformer.refiner import Refiner
+from vartutor.weights.load import load_restorer
 
 MAX_SIDE = 4096
 
@@ -82,8 +78,7 @@ class SuperResolver:
         Raises:
             UserError: no such model, or a checkpoint that is missing or changed.
         """
-        additions = load_pretrained_fidelity(name), load_pretrained_refiner(name)
-        return cls(*load_pretrained_transformer(name), *additions, **options)
+        return cls(*load_restorer(name), **options)
 
     def check(
         self,

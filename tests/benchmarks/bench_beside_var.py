@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vartutor.tokenizer.official import load_vqvae
 from vartutor.transformer.condition import class_condition
 from vartutor.transformer.generate import iterate
-from vartutor.transformer.official import load_var
+from vartutor.weights.official_tokenizer import load_vqvae
+from vartutor.weights.official_transformer import load_var
 
 THEIRS = os.environ.get("VAR")
 pytestmark = pytest.mark.skipif(not THEIRS, reason="give the folder of VAR's code: VAR=FOLDER")

@@ -16,13 +16,13 @@ from vartutor.data.presets import COURSE
 from vartutor.plan.flops import transformer_step
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer import load_pretrained
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_transformer
 from vartutor.transformer.condition import class_condition
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
+from vartutor.weights import load_tokenizer
 
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
@@ -83,7 +83,7 @@ def test_upscale(benchmark, side):
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_training_step_of_the_course(benchmark, tmp_path, bf16):
-    profile, tokenizer = get_profile("cpu"), load_pretrained("hit")
+    profile, tokenizer = get_profile("cpu"), load_tokenizer("hit")
     batch = profile.transformer.batch
     objective = Objective.of(profile.transformer)
     model = make_transformer(profile, tokenizer, objective)

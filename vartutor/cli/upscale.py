@@ -11,10 +11,11 @@ from vartutor.errors import UserError
 def _upscale(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vartutor.chapter import check_seed, find_device
+    from vartutor.chapter import check_seed
+    from vartutor.devices import find_device
     from vartutor.restore import find_photos, restore
     from vartutor.superres import SuperResolver
-    from vartutor.train.runs import find_restorer
+    from vartutor.weights import load_restorer
 
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
@@ -22,7 +23,7 @@ def _upscale(args: argparse.Namespace) -> int:
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature, **ways}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
     photos, device = find_photos(args.photos), find_device(args.device)
-    resolver = SuperResolver(*find_restorer(args.model), device=device)
+    resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix, **ways)
 
     def upscale(path: Path) -> dict:

@@ -2,33 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import torch
 
-from vartutor.baselines.cnn import CnnSuperResolver, separate
-from vartutor.baselines.pretrained import load_pretrained_cnn
+from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
 from vartutor.errors import UserError
 from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
 from vartutor.superres import SuperResolver
-from vartutor.train.baseline import trained_cnn
-from vartutor.train.checkpoint import load_state
-from vartutor.train.runs import find_restorer
-
-
-def find_cnn(source: str) -> CnnSuperResolver:
-    """A convolutional net.
-
-    Raises:
-        UserError: no such name, or a folder without the state of such a net.
-    """
-    if not Path(source).is_dir():
-        return load_pretrained_cnn(source)
-    try:
-        return trained_cnn(load_state(Path(source) / "state.pt"))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+from vartutor.weights import load_cnn, load_restorer
 
 
 def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver:
@@ -37,7 +19,7 @@ def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver
     Raises:
         UserError: no such name, or a folder without the state of either.
     """
-    return SuperResolver(*find_restorer(source), device=device)
+    return SuperResolver(*load_restorer(source), device=device)
 
 
 def default_restorers() -> list[str]:
@@ -81,7 +63,7 @@ def find_restorers(
 
             found.append(seedless(word, parse_denoiser(word)))
         elif kind == "cnn":
-            found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
+            found.append(seedless(word, separate([load_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model, device)
             for w, c, refined in product(fidelities, guidances, (None, *refine)):

@@ -59,7 +59,7 @@ def study_rows(study: dict[tuple[str, str], dict[int, dict[str, float]]], way: s
     """What a study of transformers or preferences restored in one way, its runs as restorers.
 
     Args:
-        study: from :func:`vartutor.train.studies.load_study`.
+        study: from :func:`vartutor.tables.load_study`.
         way: ``sampled`` or ``expected`` codes.
     """
     rows = []

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from vartutor.errors import UserError
+from vartutor.gpus import Gpu
 from vartutor.plan.flops import Flops, tokenizer_step, transformer_step
-from vartutor.plan.gpus import Gpu
 from vartutor.plan.memory import STATE_BYTES, tokenizer_activations, transformer_activations
 from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer

@@ -108,7 +108,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         return [idx for idx, *_ in self._scales(f, sizes)]
 
     def forward(
-        self, f: Sequence[Tensor], sizes: Sequence[Size] | None = None
+        self, f: Sequence[Tensor], sizes: Sequence[Size] | None = None, skip: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Quantize for training.
 
@@ -116,7 +116,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
             f_hat at the end of every group, with straight-through gradients to its features; the K index maps;
             the loss of :meth:`MultiScaleQuantizer.forward`, each scale against the features of its group.
         """
-        latents, indices, loss = self._fit(f, sizes)
+        latents, indices, loss = self._fit(f, sizes, skip)
         return [latents[end - 1] for end in self.ends], indices, loss
 
     def _canvas(self, k: int, sizes: list[Size]) -> Size:
@@ -209,10 +209,15 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
         complete = [end for end in self.quantizer.ends if end <= len(latents)]
         return {s: self.decode(latents[end - 1]) for s, end in zip(self.scales, complete, strict=False)}
 
-    def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[dict[int, Tensor], list[Tensor], Tensor]:
-        """For training: (B, 3, H, W) -> {s: reconstruction, not clamped}; the index maps; the quantizer's loss."""
+    def forward(
+        self, x: Tensor, sizes: Sequence[Size] | None = None, skip: Tensor | None = None
+    ) -> tuple[dict[int, Tensor], list[Tensor], Tensor]:
+        """For training: (B, 3, H, W) -> {s: reconstruction, not clamped}; the index maps; the quantizer's loss.
+
+        ``skip`` (B,) bool marks the images that go around the quantizer.
+        """
         features = self.encode(x)
         with torch.autocast(x.device.type, enabled=False):  # distances need all digits
-            ends, indices, loss = self.quantizer([f.float() for f in features], sizes)
+            ends, indices, loss = self.quantizer([f.float() for f in features], sizes, skip)
         images = {s: self.decoder(self.post_quant_conv(f_hat)) for s, f_hat in zip(self.scales, ends, strict=True)}
         return images, indices, loss

@@ -47,9 +47,14 @@ class MultiScaleTokenizer(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> what its tokens say of it, same shape and range."""
         return self.decode(self.latents(self.tokenize(x, sizes), sizes)[-1])
 
-    def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
-        """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss."""
+    def forward(
+        self, x: Tensor, sizes: Sequence[Size] | None = None, skip: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss.
+
+        ``skip`` (B,) bool marks the images that go around the quantizer.
+        """
         f = self.encode(x)
         with torch.autocast(x.device.type, enabled=False):  # distances need all digits
-            f_hat, indices, loss = self.quantizer(f.float(), sizes)
+            f_hat, indices, loss = self.quantizer(f.float(), sizes, skip)
         return self.decoder(self.post_quant_conv(f_hat)), indices, loss

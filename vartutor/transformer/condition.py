@@ -51,12 +51,6 @@ def class_condition(model, labels: Tensor) -> Condition:
     return Condition(model.class_emb(labels))
 
 
-def drop_labels(labels: Tensor, classes: int, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """Replace a share of the labels by the null class, ``classes - 1``, so that guidance has something to push from."""
-    drop = torch.rand(labels.shape, generator=generator, device=labels.device) < share
-    return torch.where(drop, classes - 1, labels)
-
-
 class PhotoPrefix(nn.Module):
     """The degraded photo as prefix tokens: one for every ``patch`` × ``patch`` pixels.
 

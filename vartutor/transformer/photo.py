@@ -3,8 +3,9 @@
 from dataclasses import asdict
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from vartutor.addons.refiner import Refiner
 from vartutor.data.degradation import blur
 from vartutor.data.kernels import gaussian_kernel
 from vartutor.data.pairs import upscale_bicubic
@@ -14,7 +15,6 @@ from vartutor.transformer.condition import Condition, PhotoPrefix
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
-from vartutor.transformer.refiner import Refiner
 
 NEGATIVES = ("null", "photo")  # what guidance moves away from: no photo, or a worse one
 
@@ -60,7 +60,7 @@ class PhotoTransformer(nn.Module):
 
     @property
     def settings(self) -> dict:
-        """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
+        """What :func:`build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
         prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
         if self.added:
@@ -105,6 +105,13 @@ class PhotoTransformer(nn.Module):
         self.check_null()
         labels = torch.full((len(photo),), self.config.classes - 1, device=photo.device)
         return self.condition(photo, features, labels)
+
+
+def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
+    """An untrained transformer over a tokenizer, as :attr:`PhotoTransformer.settings` describe it."""
+    config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
+    options = {name: entry[name] for name in ("prefix", "prior", "patch", "added") if name in entry}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 @torch.no_grad()
@@ -189,7 +196,7 @@ def force(
     clean: tuple[Tensor, ...],
     degraded: tuple[Tensor, ...],
     slip: float = 0.0,
-    generator: Generator | None = None,
+    draws: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Teacher forcing with slips: what the model shall say, and what it sees while it says it.
 
@@ -201,20 +208,24 @@ def force(
     Args:
         clean, degraded: features of the clean photo and of the degraded one, for every scale group.
         slip: the share of slips of an image is drawn from 0 to this.
+        draws: (B, 1 + 2 L) uniform in 0..1, which decide the slips; if left out, torch's global generator does.
 
     Returns:
         targets (B, L) int64; goals (B, L, C), the vectors whose nearest codes they are; next inputs
         (B, L - p_1², C); the degraded photo's rests (B, L, C).
     """
     quantizer, f_hat, following = tokenizer.quantizer, None, None
-    share = slip * torch.rand(len(clean[0]), 1, generator=generator)
+    if slip:
+        if draws is None:
+            draws = torch.rand(len(clean[0]), 1 + 2 * quantizer.tokens, device=clean[0].device)
+        share, *draws = draws.split([1, *(2 * p * p for p in quantizer.patch_nums)], 1)
     targets, goals, inputs, rests = [], [], [], []
     for k in range(len(quantizer.patch_nums)):
         goal, rest = (quantizer.rest(f, f_hat, k) for f in (clean, degraded))
         said = idx = quantizer.lookup(goal.transpose(1, 2)[..., None])
         if slip:
-            slipped = (torch.rand(idx.shape, generator=generator) < share).to(idx.device)
-            said = torch.where(slipped, _guess(quantizer.codes, rest, goal, generator), idx)
+            whether, which = draws[k].chunk(2, 1)
+            said = torch.where(whether < slip * share, _guess(quantizer.codes, rest, goal, which), idx)
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
         f_hat, following = quantizer.step(f_hat, said, k)
@@ -224,8 +235,8 @@ def force(
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
 
 
-def _guess(codes: Tensor, rest: Tensor, goal: Tensor, generator: Generator | None) -> Tensor:
-    """Codes around the rests (B, n, C) -> (B, n) int64."""
+def _guess(codes: Tensor, rest: Tensor, goal: Tensor, uniform: Tensor) -> Tensor:
+    """Codes around the rests (B, n, C) -> (B, n) int64; ``uniform`` (B, n) decides which."""
     reach = (rest - goal).square().sum(-1).mean(1)[:, None, None].clamp(min=1e-6)  # one per image and map
     chances = ((2 * rest @ codes.T - codes.square().sum(1)) / reach).softmax(-1)
-    return torch.multinomial(chances.flatten(0, 1).cpu(), 1, generator=generator).view(rest.shape[:2]).to(rest.device)
+    return torch.searchsorted(chances.cumsum(-1), uniform[..., None].contiguous())[..., 0].clamp(max=len(codes) - 1)

@@ -12,10 +12,11 @@ from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.studies import Row, choose, collect
-from vartutor.train.transformer import Objective, train_transformer
-from vartutor.train.transformer_study import forced_rows
+from vartutor.train.transformer import Objective, TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.load import load_restorer
+from vartutor.workshop.studies import Measured, choose, collect, trained
+from vartutor.workshop.transformer_study import forced_rows
 
 SIZES = {64: 2, 96: 3, 128: 4, 192: 6}  # width and depth, in the proportion of the course's model; a head has 32
 LENGTHS = (1, 2, 4)  # in units of the shortest run
@@ -48,34 +49,26 @@ def run_scaling_study(
     steps: int,
     seeds: Sequence[int],
 ) -> Path:
-    """Train with the paper's loss, the cross entropy, and measure it; see :func:`vartutor.train.studies.collect`.
+    """Train with the paper's loss, the cross entropy, and measure it; see :func:`vartutor.workshop.studies.collect`.
 
     Raises:
         UserError: an unknown run.
     """
     runs = name_runs(steps)
 
-    def work(name: str, seed: int, folder: Path) -> list[Row]:
+    def work(name: str, seed: int, folder: Path) -> list[Measured]:
         width, length = runs[name]
         own = resized(profile, width)
-        trainer = train_transformer(
-            own,
-            tokenizer,
-            folder,
-            objective=Objective(),
-            seed=seed,
-            steps=length,
-            bf16=True,
-            resume=(folder / "state.pt").is_file(),
-        )
+        options = {"seed": seed, "steps": length, "bf16": True, "validate_every": 0, "objective": Objective()}
+        trainer = trained("transformer", TransformerSettings.of(own, **options), folder, tokenizer=tokenizer)
         numbers = {
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
             "width": width,
             "steps": length,
-            "images": length * own.transformer.batch,
+            "images": length * trainer.run.batch,
             "seconds per step": trainer.seconds / length,
         }
-        photos = entropies(trainer.averaged, tokenizer, own)
+        photos = entropies(load_restorer(folder).model, tokenizer, own)
         return [*(("ce", file, ce) for file, ce in photos.items()), *((what, "", n) for what, n in numbers.items())]
 
     return collect(choose(names, runs), seeds, out, work)

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vartutor.errors import UserError
-from vartutor.tokenizer.official import LADDER_256, Source, load_strictly, read_state_dict
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.files import Source, load_strictly, read_state_dict
+from vartutor.weights.official_tokenizer import LADDER_256
 
 # Their names on the left, ours on the right; all other names are the same.
 RENAMES = (

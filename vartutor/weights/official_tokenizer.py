@@ -2,24 +2,22 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder, sha256_of
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.weights.files import Source, load_strictly, read_state_dict
 
 # The file's name, and the sha256 that the model hub's large-file pointer gives. 436 MB, MIT licence.
 URL = "https://huggingface.co/FoundationVision/var/resolve/main/vae_ch160v4096z32.pth"
 SHA256 = "7c3ec27ae28a3f87055e83211ea8cc8558bd1985d7b51742d074fb4c2fcf186c"
 
-Source = str | Path | Mapping[str, Tensor]
 LADDER_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
 # Their names on the left, ours on the right; all other names are the same.
@@ -30,31 +28,6 @@ RENAMES = (
     (r"^quantize\.quant_resi\.qresi\.", "quantizer.phi.convs.0."),
     (r"^quantize\.quant_resi\.(\d+)\.", r"quantizer.phi.convs.\1."),
 )
-
-
-def read_state_dict(source: Source) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, a .pth file (read with ``weights_only``), or a mapping.
-
-    Raises:
-        UserError: missing, unreadable, or not a flat dictionary of tensors.
-    """
-    if isinstance(source, Mapping):
-        state = dict(source)
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # safetensors, torch and pickle each raise their own, some with pages of advice
-            reason = first_line(error)[:120]
-            raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {reason})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")
-    return state
 
 
 def download_official(folder: str | Path, url: str = URL, sha256: str = SHA256) -> Path:
@@ -77,30 +50,6 @@ def download_official(folder: str | Path, url: str = URL, sha256: str = SHA256) 
     except (OSError, RuntimeError) as error:  # torch reports a wrong checksum as RuntimeError
         raise UserError(f"{url}: not downloaded ({first_line(error)}); try again, or fetch it to {path}") from None
     return path
-
-
-def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:
-    """Load ``state`` into ``model``, in the model's types; nothing may be missing, unknown or misshapen.
-
-    Args:
-        optional: names that may be missing or of another shape; then the model's own stay.
-
-    Raises:
-        UserError: lists every missing, unknown and misshapen name.
-    """
-    own = model.state_dict()
-    bad = [f"missing {name}" for name in own if name not in state and name not in optional]
-    bad += [f"unknown {name}" for name in state if name not in own]
-    misshapen = [name for name in state if name in own and state[name].shape != own[name].shape]
-    bad += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-        for name in misshapen
-        if name not in optional
-    ]
-    if bad:
-        raise UserError(f"the weights do not fit the model: {'; '.join(bad)}")
-    kept = {name: value.to(own[name].dtype) for name, value in state.items() if name not in misshapen}
-    model.load_state_dict(kept, strict=False)
 
 
 def load_vqvae(source: Source, patch_nums: Sequence[int] = LADDER_256) -> MultiScaleTokenizer:

@@ -11,16 +11,15 @@ import torch
 
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.checkpoint import checksum
-from vartutor.train.evaluate import course_pairs
-from vartutor.train.preference import Preference, judge_preference, train_preference
-from vartutor.train.runs import Restorer
-from vartutor.train.studies import Compare, Row, choose, claim, collect, restored_rows
-from vartutor.train.transformer import Objective
+from vartutor.train.preference import Preference, PreferenceSettings, judge_preference
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.files import checksum
+from vartutor.weights.load import Restorer, load_restorer
+from vartutor.workshop.scores import course_pairs
+from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
 
 # All photos have L tokens, so a sum with β is a mean with L β: with 437 tokens, 0.01 is 4.4, and 0.2 is 87.
-RUNS = {
+PREFERENCE_RUNS = {
     "start": None,
     "ce": Preference(lam=0.0),
     "mean": Preference(),
@@ -34,15 +33,15 @@ RUNS = {
 
 
 @torch.no_grad()
-def measure(
+def measure_preference(
     model: PhotoTransformer,
     start: PhotoTransformer,
     tokenizer: HierarchicalTokenizer,
     profile: Profile,
     seed: int,
     compare: Compare,
-) -> list[Row]:
-    """Per photo: what is restored of it, see :func:`vartutor.train.studies.restored_rows`, and what it prefers."""
+) -> list[Measured]:
+    """Per photo: what is restored of it, see :func:`vartutor.workshop.studies.restored_rows`, and what it prefers."""
     pairs, crops = course_pairs(profile), profile.eval_crops
     rows = restored_rows(Restorer(model, tokenizer), pairs, crops, seed, compare)
     for name, values in judge_preference(model, start, tokenizer, pairs).items():
@@ -59,45 +58,35 @@ def run_preference_study(
     profile: Profile,
     start: PhotoTransformer,
     tokenizer: HierarchicalTokenizer,
-    objective: Objective,
+    objective: dict,
     out: Path,
     *,
     steps: int,
     seeds: Sequence[int],
     compare: Compare,
 ) -> Path:
-    """Fine-tune and measure as every named run says, with every seed; see :func:`vartutor.train.studies.collect`.
+    """Fine-tune and measure as every named run says, with every seed; see :func:`vartutor.workshop.studies.collect`.
 
     The names of the runs end in ``, no prior`` for a start without one, so that one folder can hold both kinds.
 
     Args:
-        start, tokenizer, objective: from :func:`vartutor.train.runs.find_start`.
-        compare: see :func:`vartutor.train.studies.restored_rows`.
+        start, tokenizer, objective: from :func:`vartutor.weights.load_start`.
+        compare: see :func:`vartutor.workshop.studies.restored_rows`.
 
     Raises:
         UserError: an unknown run; ``out`` holds runs from another start, or of other steps.
     """
     end = "" if start.body.prior is not None else ", no prior"
-    chosen = [name + end for name in choose(names, RUNS)]
+    chosen = [name + end for name in choose(names, PREFERENCE_RUNS)]
     claim(out / f"start{end.replace(', ', ' ').replace(' ', '_')}.txt", f"{steps} steps from {checksum(start)}")
 
-    def work(name: str, seed: int, folder: Path) -> list[Row]:
-        preference = RUNS[name.removesuffix(end)]
+    def work(name: str, seed: int, folder: Path) -> list[Measured]:
+        preference = PREFERENCE_RUNS[name.removesuffix(end)]
         if preference is None:
-            return measure(start, start, tokenizer, profile, seed, compare)
-        trainer = train_preference(
-            profile,
-            start,
-            tokenizer,
-            folder,
-            objective=objective,
-            preference=preference,
-            seed=seed,
-            steps=steps,
-            bf16=True,
-            resume=(folder / "state.pt").is_file(),
-        )
-        rows = measure(trainer.averaged, start, tokenizer, profile, seed, compare)
+            return measure_preference(start, start, tokenizer, profile, seed, compare)
+        asked = PreferenceSettings.of(profile, seed=seed, steps=steps, bf16=True, preference=preference)
+        trainer = trained("preference", asked, folder, start=(start, tokenizer, objective))
+        rows = measure_preference(load_restorer(folder).model, start, tokenizer, profile, seed, compare)
         return [*rows, ("steps", "", trainer.step), ("seconds per step", "", trainer.seconds / trainer.step)]
 
     return collect(chosen, seeds, out, work)

@@ -18,16 +18,16 @@ from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.build import first_groups, one_group
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.checkpoint import checksum
-from vartutor.train.evaluate import course_pairs
-from vartutor.train.runs import Restorer
-from vartutor.train.studies import Compare, Row, choose, claim, collect, restored_rows
-from vartutor.train.transformer import train_transformer
+from vartutor.train.transformer import TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
+from vartutor.weights.files import checksum
+from vartutor.weights.load import load_restorer
+from vartutor.workshop.scores import course_pairs
+from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
 
 
 @dataclass(frozen=True)
-class Run:
+class TransformerRun:
     """What distinguishes one run from the course's."""
 
     recipe: dict[str, Any] = field(default_factory=dict)  # settings of the recipe
@@ -48,26 +48,26 @@ class Run:
         return replace(profile.transformer, **size, **self.recipe)
 
 
-RUNS = {
-    "course": Run(),
-    "no prefix": Run(prefix=False),
-    "added": Run(added=True),
-    "no prior": Run({"prior": False}),
-    "paper": Run({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),  # prefix, hard labels
-    "hard": Run({"hard": 1.0, "soft": 0.0}),
-    "tokens alike": Run({"balance": 0.0}),
-    "no slips": Run({"slip": 0.0}),
-    "learned positions": Run({"rope": False}),
-    "narrow": Run(wider=0.5),
-    "shallow": Run(deeper=0.5),
-    "deep": Run(deeper=2.0),
-    "only 1": Run(only=1),
-    "only 2": Run(only=2),
-    "only 4": Run(only=4),
+TRANSFORMER_RUNS = {
+    "course": TransformerRun(),
+    "no prefix": TransformerRun(prefix=False),
+    "added": TransformerRun(added=True),
+    "no prior": TransformerRun({"prior": False}),
+    "paper": TransformerRun({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),  # prefix, hard labels
+    "hard": TransformerRun({"hard": 1.0, "soft": 0.0}),
+    "tokens alike": TransformerRun({"balance": 0.0}),
+    "no slips": TransformerRun({"slip": 0.0}),
+    "learned positions": TransformerRun({"rope": False}),
+    "narrow": TransformerRun(wider=0.5),
+    "shallow": TransformerRun(deeper=0.5),
+    "deep": TransformerRun(deeper=2.0),
+    "only 1": TransformerRun(only=1),
+    "only 2": TransformerRun(only=2),
+    "only 4": TransformerRun(only=4),
 }
 
 
-def tokenizer_for(run: Run, tokenizer: HierarchicalTokenizer, plain: MultiScaleTokenizer) -> HierarchicalTokenizer:
+def tokenizer_for(run: TransformerRun, tokenizer: HierarchicalTokenizer, plain: MultiScaleTokenizer) -> HierarchicalTokenizer:
     """What a run is trained over.
 
     For a small scale alone, the first groups of the hierarchical tokenizer: any ladder needs such coarse maps. For the
@@ -84,7 +84,7 @@ def tokenizer_for(run: Run, tokenizer: HierarchicalTokenizer, plain: MultiScaleT
 @torch.no_grad()
 def forced_rows(
     model: PhotoTransformer, tokenizer: HierarchicalTokenizer, pairs: Pairs, per_photo: int, batch: int = 16
-) -> list[Row]:
+) -> list[Measured]:
     """Under teacher forcing: ``ce`` in nats by photo, ``ce by map``, and ``right by map``, the share of right tokens.
 
     Args:
@@ -117,36 +117,30 @@ def run_transformer_study(
     seeds: Sequence[int],
     compare: Compare,
 ) -> Path:
-    """Train and measure every named transformer with every seed; see :func:`vartutor.train.studies.collect`.
+    """Train and measure every named transformer with every seed; see :func:`vartutor.workshop.studies.collect`.
 
     Args:
         tokenizer, plain: frozen; see :func:`tokenizer_for`.
-        compare: see :func:`vartutor.train.studies.restored_rows`.
+        compare: see :func:`vartutor.workshop.studies.restored_rows`.
 
     Raises:
         UserError: an unknown run; ``out`` holds runs of other settings.
     """
-    chosen, pairs = choose(names, RUNS), course_pairs(profile)
+    chosen, pairs = choose(names, TRANSFORMER_RUNS), course_pairs(profile)
     over = " and ".join(checksum(model) for model in (tokenizer, plain))
-    claim(out / "transformers.txt", f"{steps} steps of {Run().recipe_from(profile)} over {over}")
+    claim(out / "transformers.txt", f"{steps} steps of {TransformerRun().recipe_from(profile)} over {over}")
 
-    def work(name: str, seed: int, folder: Path) -> list[Row]:
-        run = RUNS[name]
+    def work(name: str, seed: int, folder: Path) -> list[Measured]:
+        run = TRANSFORMER_RUNS[name]
         own = tokenizer_for(run, tokenizer, plain)
-        trainer = train_transformer(
-            replace(profile, transformer=run.recipe_from(profile)),
-            own,
-            folder,
-            prefix=run.prefix,
-            added=run.added,
-            seed=seed,
-            steps=steps,
-            bf16=True,
-            resume=(folder / "state.pt").is_file(),
-        )
-        model = trainer.averaged
+        own_profile = replace(profile, transformer=run.recipe_from(profile))
+        options = {"seed": seed, "steps": steps, "bf16": True, "validate_every": 0}
+        asked = TransformerSettings.of(own_profile, prefix=run.prefix, added=run.added, **options)
+        trainer = trained("transformer", asked, folder, tokenizer=own)
+        restorer = load_restorer(folder)
+        model = restorer.model
         return [
-            *restored_rows(Restorer(model, own), pairs, profile.eval_crops, seed, compare),
+            *restored_rows(restorer, pairs, profile.eval_crops, seed, compare),
             *forced_rows(model, own, pairs, profile.eval_crops),
             ("parameters", "", sum(p.numel() for p in model.parameters())),
             ("tokens", "", own.quantizer.tokens),

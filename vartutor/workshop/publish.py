@@ -9,25 +9,25 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from vartutor.addons.refiner import REFINED, refined, trained_refiner
 from vartutor.checkpoints import checkpoint_name
-from vartutor.data.crops import eval_crops
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
-from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.baseline import trained_cnn
-from vartutor.train.card import write_card
-from vartutor.train.checkpoint import load_state, packed
-from vartutor.train.evaluate import DECODES, LOOKS, REFINED, course_pairs, score_images, score_restorer
-from vartutor.train.runs import (
-    Restorer,
-    kind_of,
-    trained_restorer,
-    trained_tokenizer,
-    trained_transformer,
+from vartutor.weights.files import STATE, load_state, packed
+from vartutor.weights.load import Restorer
+from vartutor.weights.runs import kind_of, trained_cnn, trained_fidelity, trained_tokenizer, trained_transformer
+from vartutor.workshop.card import write_card
+from vartutor.workshop.scores import (
+    DECODES,
+    LOOKS,
+    codes_used,
+    course_pairs,
+    score_images,
+    score_restorer,
+    score_tokenizer,
 )
-from vartutor.train.tokenizer import evaluate_tokenizer
 
 WHAT = {
     "vq": "VQ tokenizer of chapter 02: one map of codes",
@@ -37,19 +37,10 @@ WHAT = {
     "preference": "transformer of chapter 08, fine-tuned to prefer clean photos",
     "fidelity": "fidelity module of chapter 07: the decoder looks at the degraded photo",
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
-    "cnn": "convolutional super-resolver of chapter 07, which the transformer has to beat",
+    "baseline": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
-ADDED = {"fidelity": LOOKS, "refiner": REFINED}  # the ways they are judged in
 KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
-
-
-@torch.no_grad()
-def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test") -> float:
-    """Share of the codebook that the crops of a split use at any scale, 0 to 1."""
-    x, _ = eval_crops(split, profile.image_size, profile.eval_crops)
-    indices = [idx.flatten() for part in x.split(16) for idx in model.tokenize(part)]
-    return len(torch.cat(indices).unique()) / len(model.quantizer.codes)
 
 
 def publish(
@@ -76,7 +67,7 @@ def publish(
     """
     own, folder = folder is None, folder or assets() / "checkpoints"
     make_folder(folder)
-    path = run / "state.pt"
+    path = run / STATE
     state = load_state(path)
     file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
     if bad := [key for key, value in model.state_dict().items() if not value.half().isfinite().all()]:
@@ -102,7 +93,7 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
     model, ladder = trained_tokenizer(state), state["info"]["config"]["ladder"]
     metrics = {
         "split": "test",
-        "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in evaluate_tokenizer(model, profile).items()},
+        "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in score_tokenizer(model, profile).items()},
         "codes_used": round(codes_used(model, profile), 3),
     }
     return checkpoint_name("tokenizer", ladder), model, WHAT[ladder], {"metrics": metrics}
@@ -119,12 +110,19 @@ def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tupl
 
 def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     """What stands beside a transformer."""
-    kind, objective, restorer = state["info"]["kind"], state["info"]["objective"], trained_restorer(state)
-    needs = _same(folder, checkpoint_name("transformer", name), restorer.model)
+    kind, objective = state["info"]["kind"], state["info"]["objective"]
+    model, tokenizer = trained_transformer(state)
+    needs = _same(folder, checkpoint_name("transformer", name), model)
     decode = {key: objective[key] for key in ("temperature", "expected")}
-    scores = {way: score_restorer(restorer, profile, **options, **decode) for way, options in ADDED[kind].items()}
-    details = {"transformer": needs, "metrics": {"split": "test"} | scores}
-    return checkpoint_name(kind, name), getattr(restorer, kind), WHAT[kind], details
+    if kind == "fidelity":
+        own = trained_fidelity(state)
+        ways = {way: options | decode for way, options in LOOKS.items()}
+    else:
+        own = trained_refiner(state)
+        ways = {way: {"write": refined(own, t)} | decode for way, t in REFINED.items()}
+    restorer = Restorer(model, tokenizer, own if kind == "fidelity" else None)
+    scores = {way: score_restorer(restorer, profile, **options) for way, options in ways.items()}
+    return checkpoint_name(kind, name), own, WHAT[kind], {"transformer": needs, "metrics": {"split": "test"} | scores}
 
 
 def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
@@ -132,7 +130,7 @@ def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, n
     heads = net.config.heads
     own = name if set(heads) == set(SCALES) else name + "".join(f"_x{s}" for s in sorted(heads))
     metrics = {"split": "test"} | score_images(net.restore(pairs.lr), pairs)
-    return checkpoint_name("cnn", own), net, WHAT["cnn"], {"metrics": metrics}
+    return checkpoint_name("cnn", own), net, WHAT["baseline"], {"metrics": metrics}
 
 
 MAKERS = {
@@ -141,7 +139,7 @@ MAKERS = {
     "preference": _transformer,
     "fidelity": _addition,
     "refiner": _addition,
-    "cnn": _cnn,
+    "baseline": _cnn,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from vartutor.transformer.diffusion import Diffusion, DiffusionNetwork
+from vartutor.addons.diffusion import Diffusion, DiffusionNetwork
 from vartutor.transformer.model import TransformerConfig
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
@@ -62,18 +62,17 @@ class Refiner(nn.Module):
         said = (said / self.unit).repeat(len(hidden) // len(said), 1, 1)
         return torch.cat([F.layer_norm(hidden, hidden.shape[-1:]), said], -1).flatten(0, 1)
 
-    def losses(
-        self, hidden: Tensor, said: Tensor, rest: Tensor, generator: Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Squared error of ε and variational bound, their means over all positions, at a random step for each.
+    def losses(self, hidden: Tensor, said: Tensor, rest: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error of ε and variational bound, their means over all positions: scalars.
 
         Args:
             hidden, said: the transformer's last hidden states of the finest map (B, n, D); the vectors said (B, n, C).
             rest: (B, n, C), f - f_hat.
+            t: (B, n) int64, a step of the diffusion for each position.
+            noise: (B, n, C), normal.
         """
-        x, z = (rest / self.unit).flatten(0, 1), self.condition(hidden, said)
-        t = torch.randint(len(self.learning), (len(x),), generator=generator).to(x.device)
-        noise = torch.randn(x.shape, generator=generator).to(x)
+        x, z, t = (rest / self.unit).flatten(0, 1), self.condition(hidden, said), t.flatten()
+        noise = noise.flatten(0, 1)
         x_t = self.learning.noisy(x, t, noise)
         error, bound = self.learning.losses(self.network(x_t, t, z).float(), x, x_t, t, noise)
         return error.mean(), bound.mean()
@@ -92,8 +91,13 @@ class Refiner(nn.Module):
             hidden: (B, n, D), or (2 B, n, D) with a null branch behind, for guidance.
             said: (B, n, C).
             noise: (B, S, n, C), from :meth:`draw`.
-            guidance, temperature: see :meth:`vartutor.transformer.diffusion.Diffusion.sample`.
+            guidance, temperature: see :meth:`vartutor.addons.diffusion.Diffusion.sample`.
         """
         z = self.condition(hidden, said)
         x = self.drawing.sample(self.network, z, noise.transpose(0, 1).flatten(1, 2), guidance, temperature)
         return x.view(said.shape) * self.unit
+
+
+def trained_refiner(state: dict) -> Refiner | None:
+    """The refiner of a training state, if it is of such a run."""
+    return trained_addition("refiner", Refiner, state)
