@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from vartutor.addons.diffusion import Diffusion, DiffusionNetwork
 from vartutor.transformer.model import TransformerConfig
+from vartutor.weights.runs import trained_addition
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
 

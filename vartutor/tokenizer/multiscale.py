@@ -213,8 +213,9 @@ class MultiScaleQuantizer(nn.Module):
     def _votes(self, indices: Sequence[Tensor]) -> Tensor | None:
         if self.votes == "token":
             return None
-        counts = torch.tensor([idx.numel() for idx in indices], device=self.codes.device)
-        return (counts.sum() / (len(counts) * counts)).repeat_interleave(counts)
+        counts = [idx.numel() for idx in indices]
+        each = [sum(counts) / (len(counts) * count) for count in counts]
+        return torch.cat([torch.full((n,), w, device=self.codes.device) for n, w in zip(counts, each, strict=True)])
 
     @torch.no_grad()
     def revive(self, share: float = 0.05) -> int:

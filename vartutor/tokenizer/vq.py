@@ -109,8 +109,8 @@ def follow(
     totals = all_reduce(torch.zeros_like(sums).index_add_(0, idx, votes[:, None] * z.detach().float()))
     sums.lerp_(totals, 1 - decay)
     weights.lerp_(all_reduce(torch.zeros_like(weights).index_add_(0, idx, votes)), 1 - decay)
-    alive = weights > 1e-3  # a code without vectors stays where it is
-    codes[alive] = (sums[alive] / weights[alive, None]).to(codes.dtype)
+    alive = weights[:, None] > 1e-3  # a code without vectors stays where it is
+    codes.copy_(torch.where(alive, sums / weights[:, None].clamp(min=1e-3), codes))
 
 
 def kmeans(z: Tensor, k: int, *, steps: int = 10, metric: str = "euclidean") -> Tensor:

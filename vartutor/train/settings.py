@@ -191,6 +191,8 @@ def _fit(value: Any, kind: Any, where: str) -> Any:
         return None if value is None else _fit(value, next(k for k in inner if k is not type(None)), where)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(value):
+            raise UserError(f"{where} is {value!r}, not a list of {len(kinds)}")
         return tuple(_fit(item, own, where) for item, own in zip(value, kinds, strict=True))
     if kind is bool and isinstance(value, bool):
         return value

@@ -97,9 +97,10 @@ class TransformerLoss:
         bf16: bool = False,
     ):
         self.model, self.tokenizer, self.objective, self.bf16 = model, tokenizer, objective, bf16
-        squares = torch.tensor([p * p for p in model.config.patch_nums], device=tokenizer.quantizer.codes.device)
+        squares = torch.tensor([p * p for p in model.config.patch_nums])
         shares = squares**-objective.balance
-        self.shares = (shares / (shares * squares).sum()).repeat_interleave(squares)  # (L,), 1 in all
+        shares = (shares / (shares * squares).sum()).repeat_interleave(squares)  # (L,), 1 in all
+        self.shares = shares.to(tokenizer.quantizer.codes.device)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Features:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from vartutor.addons.refiner import Refiner
 from vartutor.data.degradation import blur
 from vartutor.data.kernels import gaussian_kernel
 from vartutor.data.pairs import upscale_bicubic
@@ -163,7 +162,7 @@ def restore_latents(
     guidance: float = 0.0,
     negative: str = "null",
     refine: float | None = None,
-    refiner: Refiner | None = None,
+    refiner: nn.Module | None = None,
     noise: Tensor | None = None,
     **options,
 ) -> dict[int, Tensor]:

@@ -1,5 +1,7 @@
 """Restore or reconstruct the fixed test photos of the course, and compare with the clean ones."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
@@ -21,7 +23,14 @@ LOOKS = {f"fidelity {w:g}": {"w": w} for w in (0, BALANCED, 1)}  # those of a fi
 
 @torch.no_grad()
 def restore_pairs(
-    restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, write=restore_latents, **options
+    restorer: Restorer,
+    pairs: Pairs,
+    *,
+    w: float = 0.0,
+    seed: int = 0,
+    batch: int = 16,
+    write: Callable[..., dict[int, Tensor]] = restore_latents,
+    **options,
 ) -> dict[int, Tensor]:
     """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}, at all scales it has.
 

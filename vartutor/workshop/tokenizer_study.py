@@ -93,9 +93,7 @@ def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> I
             yield "agreement", f"{k}: {side}", (seen[k] == seen[last + k]).float().mean().item()
 
 
-def run_tokenizer_study(
-    names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]
-) -> Path:
+def run_tokenizer_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]) -> Path:
     """Train and measure every named tokenizer with every seed; see :func:`vartutor.workshop.studies.collect`."""
 
     def work(name: str, seed: int, folder: Path) -> list[Measured]:
