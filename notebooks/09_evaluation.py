@@ -145,7 +145,7 @@ for s in summarise(rows):
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 
 def verdict(interval, floor=0.0):
