@@ -5,7 +5,7 @@ import torch
 
 from vartutor import metrics_extra
 from vartutor.cli import main
-from vartutor.data.benchmarks import Benchmark
+from vartutor.evaluate.benchmarks import Benchmark
 from vartutor.data.images import resize, write_image
 from vartutor.data.presets import BICUBIC
 from vartutor.evaluate.extras import EXTRA_MEASURES

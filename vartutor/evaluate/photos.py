@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vartutor.data.benchmarks import Benchmark
+from vartutor.evaluate.benchmarks import Benchmark
 from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
