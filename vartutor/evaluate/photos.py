@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vartutor.evaluate.benchmarks import Benchmark
 from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
 from vartutor.data.pairs import Pairs, eval_pairs, pyramid
 from vartutor.data.photos import photos
+from vartutor.evaluate.benchmarks import Benchmark
 
 
 @dataclass(frozen=True)
