@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import chi2
+from vartutor.train.baseline import train_baseline
 
 from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
@@ -34,7 +35,6 @@ from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
-from vartutor.train.baseline import train_baseline
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer

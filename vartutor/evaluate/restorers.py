@@ -32,9 +32,7 @@ def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Rest
 BICUBIC = seedless("bicubic", upscale_bicubic)
 
 
-def of_model(
-    resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options
-) -> Restorer:
+def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options) -> Restorer:
     """The transformer, asked in one way.
 
     Args:
