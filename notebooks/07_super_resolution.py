@@ -709,7 +709,7 @@ explorer(
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("transformers")
 versus = {(d.restorer, d.scale, d.measure): d.interval for d in compare(study_rows(study, "expected"), "course")}

@@ -543,7 +543,7 @@ show(
 # %%
 from vartutor.evaluate.table import compare, study_rows
 from vartutor.workshop.preference_study import RUNS
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("preference")
 

@@ -792,7 +792,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # We trained four sizes for three lengths each: `vartutor study --of scaling`, less than half an hour on one core. Every run has its own schedule, to its own end: in the middle of a longer run the learning rate is still high, and the loss worse than it need be. Measured is the cross entropy of the true tokens on the validation photos.
 
 # %%
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("scaling")  # NEEDS assets/studies/scaling.csv
 names = sorted({run for run, _ in study})

@@ -8,7 +8,7 @@ from vartutor.profiles import get_profile
 from vartutor.train.transformer import Objective
 from vartutor.weights import load_start
 from vartutor.workshop.preference_study import RUNS, run_preference_study
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 SMOKE = get_profile("smoke")
 

@@ -20,7 +20,7 @@ from vartutor.transformer.photo import PhotoTransformer, pair_features
 from vartutor.weights import load_restorer
 from vartutor.weights.files import load_state
 from vartutor.workshop.scores import course_pairs, restore_pairs
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 from vartutor.workshop.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
 
 SMOKE = get_profile("smoke")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CH_MULT = (1, 1, 2, 2, 4)  # widths of the five levels, in units of ch
+BLOCKS = 2  # of a level of the encoder; the decoder's have one more
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -115,14 +116,14 @@ class Encoder(nn.Module):
 
     factor = 16  # pixels along a latent
 
-    def __init__(self, ch: int = 160, z: int = 32, blocks: int = 2):
+    def __init__(self, ch: int = 160, z: int = 32):
         super().__init__()
         widths = [ch, *(ch * m for m in CH_MULT)]
         last = len(CH_MULT) - 1
         self.conv_in = nn.Conv2d(3, ch, 3, padding=1)
         self.down = nn.ModuleList()
         for i in range(len(CH_MULT)):
-            level = Level(widths[i], widths[i + 1], blocks, attention=i == last)
+            level = Level(widths[i], widths[i + 1], BLOCKS, attention=i == last)
             level.downsample = Downsample(widths[i + 1]) if i < last else nn.Identity()
             self.down.append(level)
         self.mid = Middle(widths[-1])
@@ -138,7 +139,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, z, h, w) -> (B, 3, 16 h, 16 w), not clamped. ``up[0]`` is the level of full resolution."""
 
-    def __init__(self, ch: int = 160, z: int = 32, blocks: int = 2):
+    def __init__(self, ch: int = 160, z: int = 32):
         super().__init__()
         widths = [*(ch * m for m in CH_MULT), ch * CH_MULT[-1]]
         last = len(CH_MULT) - 1
@@ -146,7 +147,7 @@ class Decoder(nn.Module):
         self.mid = Middle(widths[-1])
         self.up = nn.ModuleList()
         for i in range(len(CH_MULT)):
-            level = Level(widths[i + 1], widths[i], blocks + 1, attention=i == last)
+            level = Level(widths[i + 1], widths[i], BLOCKS + 1, attention=i == last)
             level.upsample = Upsample(widths[i]) if i > 0 else nn.Identity()
             self.up.append(level)
         self.norm_out, self.conv_out = norm(widths[0]), nn.Conv2d(widths[0], 3, 3, padding=1)

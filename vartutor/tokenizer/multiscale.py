@@ -14,6 +14,7 @@ from vartutor.errors import UserError
 from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, follow, nearest_code, straight_through
 
 Size = tuple[int, int]
+BETA = 0.25  # weight of the commitment loss
 VOTES = ("scale", "token")  # who has a vote where a code goes: every scale alike, or every vector
 
 
@@ -60,7 +61,6 @@ class MultiScaleQuantizer(nn.Module):
         codes: V.
         channels: C.
         shared_phi, phi_ratio: see :class:`Phi`.
-        beta: weight of the commitment loss.
         metric: ``euclidean`` or ``cosine``.
 
     Attributes:
@@ -81,13 +81,12 @@ class MultiScaleQuantizer(nn.Module):
         *,
         shared_phi: int = 4,
         phi_ratio: float = 0.5,
-        beta: float = 0.25,
         metric: str = "euclidean",
     ):
         super().__init__()
         if not patch_nums:
             raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
-        self.patch_nums, self.beta, self.metric = tuple(patch_nums), beta, metric
+        self.patch_nums, self.metric = tuple(patch_nums), metric
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
@@ -183,7 +182,7 @@ class MultiScaleQuantizer(nn.Module):
         """f_hat after every scale, straight-through; the tokens; the mean loss. Learns from them while training."""
         latents, indices, vectors, losses = [], [], [], []
         for idx, z, f_hat, target in self._scales(f, sizes):
-            losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
+            losses.append(BETA * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
             latents.append(straight_through(target, f_hat))
             indices.append(idx)
             vectors.append(z)

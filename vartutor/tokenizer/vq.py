@@ -113,14 +113,14 @@ def follow(
     codes.copy_(torch.where(alive, sums / weights[:, None].clamp(min=1e-3), codes))
 
 
-def kmeans(z: Tensor, k: int, *, steps: int = 10, metric: str = "euclidean") -> Tensor:
-    """Centres (k, C) of the vectors (N, C) by Lloyd's algorithm, started from random vectors.
+def kmeans(z: Tensor, k: int, *, metric: str = "euclidean") -> Tensor:
+    """Centres (k, C) of the vectors (N, C) by ten steps of Lloyd's algorithm, started from random vectors.
 
     A centre that loses all its vectors starts again at a random one.
     """
     z = z.detach().float()
     centres = z[torch.randint(len(z), (k,), device=z.device)] if len(z) < k else z[torch.randperm(len(z))[:k]]
-    for _ in range(steps):
+    for _ in range(10):
         idx = nearest_code(z, centres, metric=metric)
         counts = torch.bincount(idx, minlength=k)
         sums = torch.zeros_like(centres).index_add_(0, idx, z)

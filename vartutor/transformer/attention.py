@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Size = tuple[int, int]
 View = tuple[int, tuple[slice, ...]]
 MAX_SCALE = math.log(100)
+FRAME = 32.0  # side of the common frame of all maps, in units of angle
 
 
 class Cache:
@@ -89,7 +89,7 @@ def _take(x: Tensor, seen: tuple[slice, ...]) -> Tensor:
     return x[:, :, seen[0]] if len(seen) == 1 else torch.cat([x[:, :, part] for part in seen], 2)
 
 
-def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred: bool = True) -> Tensor:
+def grid_angles(sizes: Sequence[tuple[int, int]], dim: int, *, centred: bool = True) -> Tensor:
     """Angles of the rotary embedding for maps of several sizes on one common frame.
 
     The position in row i of h stands at (i + ½) / h of the frame, so that a coarse token and the fine tokens
@@ -98,7 +98,6 @@ def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred
     Args:
         sizes: (height, width) of every map, in the order of the sequence.
         dim: channels of a head, a multiple of 4.
-        frame: side of the common frame in units of angle.
         centred: False puts positions at i / h, as VARSR does.
 
     Returns:
@@ -109,8 +108,8 @@ def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred
     parts = []
     for h, w in sizes:
         rows, columns = (torch.arange(n) + shift for n in (h, w))
-        y = (rows / h * frame)[:, None].expand(h, w).flatten()
-        x = (columns / w * frame).expand(h, w).flatten()
+        y = (rows / h * FRAME)[:, None].expand(h, w).flatten()
+        x = (columns / w * FRAME).expand(h, w).flatten()
         parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))
     return torch.cat(parts)
 
