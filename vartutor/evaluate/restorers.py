@@ -32,11 +32,14 @@ def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Rest
 BICUBIC = seedless("bicubic", upscale_bicubic)
 
 
-def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **options) -> Restorer:
+def of_model(
+    resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options
+) -> Restorer:
     """The transformer, asked in one way.
 
     Args:
         temperature: 0 is greedy.
+        draws: whether it draws something even where no token is drawn.
         options: as for :meth:`SuperResolver.upscale`; if left out, codes are sampled, and fidelity is 0.
     """
     options = {"expected": False, "fidelity": 0.0} | options
@@ -50,8 +53,7 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
         ]
         return {s: torch.stack([image[s] for image in images]) for s in resolver.tokenizer.scales}
 
-    draws = temperature > 0 and not options.get("expected", False)
-    return Restorer(name, run, draws=draws or options.get("refine") is not None)
+    return Restorer(name, run, draws=draws or (temperature > 0 and not options.get("expected", False)))
 
 
 def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
