@@ -7,8 +7,9 @@ import torch
 
 from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
-from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
+from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
 from vartutor.weights import load_cnn, load_restorer
 
@@ -37,7 +38,7 @@ def find_restorers(
     negative: str = "null",
     refine: Sequence[float] = (),
     device: torch.device | str = "cpu",
-) -> list[Restorer]:
+) -> list[Method]:
     """Restorers by their words.
 
     Args:
@@ -81,7 +82,7 @@ def find_restorers(
                         name = f"{asked}, expected, temperature {t:g}"
                         found.append(of_model(resolver, name, t, expected=True, **options))
         elif word == "bicubic":
-            found.append(BICUBIC)
+            found.append(seedless("bicubic", upscale_bicubic))
         else:
             raise UserError(f"unknown restorer {word!r}: choose from bicubic, denoise, cnn, model; see --help")
     return found

@@ -18,7 +18,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each position: unlike group norm, it does not depend on the size of the image.
+    """Layer norm over the channels of each position of (B, C, H, W): unlike group norm, it does not depend on the size.
 
     So a photo can be cut into tiles and decoded as a whole, and nothing changes.
     """
@@ -32,7 +32,7 @@ class ChannelNorm(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))))))."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))): (B, C, H, W) -> the same, or with other channels."""
 
     def __init__(self, c_in: int, c_out: int, norm=norm):
         super().__init__()
@@ -47,7 +47,7 @@ class ResnetBlock(nn.Module):
 
 
 class AttnBlock(nn.Module):
-    """x + attention of every position to every other, with a single head."""
+    """x + attention of every position to every other, with a single head: (B, C, H, W) -> the same."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -62,7 +62,7 @@ class AttnBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size; the extra row and column of zeros stand right and below."""
+    """(B, C, H, W) -> (B, C, H / 2, W / 2); the extra row and column of zeros stand right and below."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -73,7 +73,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size: repeat each pixel, then smooth."""
+    """(B, C, H, W) -> (B, C, 2 H, 2 W): repeat each pixel, then smooth."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -84,7 +84,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one size, each followed by attention at the smallest size."""
+    """Residual blocks at one size, (B, C, H, W), each followed by attention at the smallest size."""
 
     def __init__(self, c_in: int, c_out: int, blocks: int, attention: bool):
         super().__init__()
@@ -100,7 +100,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Block, attention, block at the smallest size."""
+    """Block, attention, block at the smallest size: (B, C, H, W) -> the same."""
 
     def __init__(self, channels: int):
         super().__init__()

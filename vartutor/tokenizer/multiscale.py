@@ -134,7 +134,7 @@ class MultiScaleQuantizer(nn.Module):
         return F.embedding(idx, self.codes).transpose(1, 2).unflatten(2, size)
 
     def enlarge(self, codes: Tensor, size: Size, k: int) -> Tensor:
-        """h_k = φ_k(bicubic(codes)): what scale k adds to f_hat of (height, width) ``size``."""
+        """h_k = φ_k(bicubic(codes)), what scale k adds to f_hat: (B, C, h, w) -> (B, C, height, width)."""
         if tuple(codes.shape[-2:]) != tuple(size):
             codes = F.interpolate(codes, size=size, mode="bicubic")
         return self.phi(codes, k)

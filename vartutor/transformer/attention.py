@@ -20,7 +20,7 @@ class Cache:
 
     Args:
         batch, heads, length, dim: of the whole sequence.
-        like: a tensor whose type and device to take.
+        like: a tensor of any shape, whose type and device to take.
     """
 
     def __init__(self, batch: int, heads: int, length: int, dim: int, like: Tensor):

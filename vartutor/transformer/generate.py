@@ -30,9 +30,9 @@ class Step:
 
 
 def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
-    """-inf for all but the ``top_k`` largest, then for the tail beyond probability ``top_p``; 0 switches either off.
+    """-inf for all logits (B, n, V) but the ``top_k`` largest, then for the tail beyond probability ``top_p``.
 
-    Values equal to the k-th largest all stay; the largest always stays.
+    0 switches either off. Values equal to the k-th largest all stay; the largest always stays.
     """
     if top_k > 0:
         least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]

@@ -43,12 +43,12 @@ class TransformerConfig:
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) (1 + scale) + shift, without a learned affine part."""
+    """LN(x) (1 + scale) + shift of (B, n, D) by (B, 1, D) each, without a learned affine part."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
 class Block(nn.Module):
-    """x + γ₁ attention(modulated x), then x + γ₂ feed-forward(modulated x).
+    """x + γ₁ attention(modulated x), then x + γ₂ feed-forward(modulated x): (B, L, D) and ``m`` (B, 1, 6, D) -> (B, L, D).
 
     With ``shared_aln`` the six modulation vectors come from outside, and the block adds an offset of its own.
     """
