@@ -28,7 +28,8 @@ class ChannelNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.movedim(1, -1), x.shape[1:2], self.weight, self.bias, 1e-6).movedim(-1, 1)
+        x = x.movedim(1, -1)  # (B, H, W, C)
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-6).movedim(-1, 1)
 
 
 class ResnetBlock(nn.Module):
@@ -57,7 +58,8 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # (B, 1, HW, C)
-        h = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:])
+        h = F.scaled_dot_product_attention(q, k, v).squeeze(1)  # (B, HW, C)
+        h = h.transpose(1, 2).unflatten(2, x.shape[-2:])  # (B, C, H, W)
         return x + self.proj_out(h)
 
 
@@ -130,8 +132,8 @@ class Encoder(nn.Module):
         self.norm_out, self.conv_out = norm(widths[-1]), nn.Conv2d(widths[-1], z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
-        for level in self.down:
+        h = self.conv_in(x)  # (B, ch, H, W)
+        for level in self.down:  # to (B, 4 ch, H / 16, W / 16)
             h = level.downsample(level(h))
         return self.conv_out(F.silu(self.norm_out(self.mid(h))))
 
@@ -153,7 +155,7 @@ class Decoder(nn.Module):
         self.norm_out, self.conv_out = norm(widths[0]), nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.mid(self.conv_in(z))
+        h = self.mid(self.conv_in(z))  # (B, 4 ch, h, w)
         for level in reversed(self.up):
             h = level.upsample(level(h))
         return self.conv_out(F.silu(self.norm_out(h)))
@@ -176,7 +178,7 @@ class SmallEncoder(nn.Module):
         self.conv_out = nn.Conv2d(width, z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))
+        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))  # from (B, 3 * 16, H / 4, W / 4) on
 
 
 class SmallDecoder(nn.Module):

@@ -89,12 +89,12 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         self._check(features, sizes)
         f_hat = None
         for k, size in enumerate(sizes):
-            f = features[self.group_of[k]]
+            f = features[self.group_of[k]]  # (B, C, H, W)
             if k == 0 or k in self.ends:
-                f_hat = self._start(f_hat, f.shape[-2:], f)
+                f_hat = self._start(f_hat, f.shape[-2:], f)  # on the new group's canvas: (B, C, H, W)
             rest = (f - f_hat).detach()
-            z = shrink(rest, size)
-            idx = self.lookup(z)
+            z = shrink(rest, size)  # (B, C, h_k, w_k)
+            idx = self.lookup(z)  # (B, h_k * w_k)
             f_hat = f_hat + self.enlarge(self.embed(idx, size), f.shape[-2:], k)
             yield idx, z, f_hat, f
 
