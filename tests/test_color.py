@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vartutor.color import FIXES, MeanFix, WaveletFix, find_fix, low_frequencies
-from vartutor.data.images import from_uint8, to_uint8
+from vartutor.data.images import from_pil, to_pil
 
 
 def noise(seed=0, size=(64, 48)):
@@ -36,12 +36,12 @@ def test_a_wavelet_fix_takes_colours_and_keeps_details():
 
 def test_a_mean_fix_gathers_blocks_and_moves_the_whole():
     image, photo = noise(1, (600, 16)), noise(2, (600, 16)) * 0.5 + 0.1
-    fix, out = MeanFix(1), to_uint8(image)
+    fix, out = MeanFix(1), to_pil(image)
     for rows in (slice(0, 100), slice(100, 600)):
         fix.observe(image[:, rows], photo[:, rows])
     fix.whole(out)
-    assert (from_uint8(out) - photo).mean((1, 2)).abs().max() <= 0.6 / 127.5
-    assert torch.allclose(from_uint8(out) - image, (photo - image).mean((1, 2))[:, None, None], atol=1.1 / 127.5)
+    assert (from_pil(out) - photo).mean((1, 2)).abs().max() <= 0.6 / 127.5
+    assert torch.allclose(from_pil(out) - image, (photo - image).mean((1, 2))[:, None, None], atol=1.1 / 127.5)
 
 
 def test_names(raises_user_error):

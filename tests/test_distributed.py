@@ -1,6 +1,5 @@
 """The trainer on two processes: they do what one does, and whoever is killed can be replaced."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path

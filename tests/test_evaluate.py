@@ -399,8 +399,7 @@ def test_a_model_is_asked_with_every_guidance_and_refined(resolver, tokenizer, p
     monkeypatch.setattr(choice, "find_model", lambda *_: resolver)
     with raises_user_error("no refiner"):
         find_restorers(["model"], refine=[0.0])
-    refining = SuperResolver(resolver.model, tokenizer, None, Refiner.of(resolver.model.config, 16, 1).eval())
-    monkeypatch.setattr(choice, "find_model", lambda *_: refining)
+    monkeypatch.setattr(choice, "load_refiner", lambda source: Refiner.of(resolver.model.config, 16, 1).eval())
     ways = {"guidances": (0, 2), "negative": "photo", "refine": [0.0, 1.0]}
     asked = find_restorers(["model"], temperatures=(0,), **ways)
     names = [restorer.name.removeprefix("model").removesuffix("temperature 0") for restorer in asked]

@@ -5,6 +5,8 @@ from itertools import product
 
 import torch
 
+from vartutor.addons.refiner import load_refiner
+from vartutor.addons.writer import make_writer
 from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
 from vartutor.data.pairs import upscale_bicubic
@@ -67,9 +69,11 @@ def find_restorers(
             found.append(seedless(word, separate([load_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model, device)
+            refiner = load_refiner(source or model) if refine else None
             for w, c, refined in product(fidelities, guidances, (None, *refine)):
-                options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
-                resolver.check(resolver.tokenizer.scales, **options)
+                resolver.check(resolver.tokenizer.scales, w)
+                write = make_writer(resolver.model, c, negative, refined, refiner)
+                options = {"fidelity": w, "write": write, "draws": refined is not None}
                 ways = (
                     f"fidelity {w:g}" * (w > 0),
                     f"guidance {c:g}" * (c != 0),

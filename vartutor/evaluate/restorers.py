@@ -31,11 +31,12 @@ def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Meth
     return Method(name, lambda lr, seed: function(lr))
 
 
-def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **options) -> Method:
+def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options) -> Method:
     """The transformer, asked in one way.
 
     Args:
         temperature: 0 is greedy.
+        draws: whether it draws something even where no token is drawn.
         options: as for :meth:`SuperResolver.upscale`; if left out, codes are sampled, and fidelity is 0.
     """
     options = {"expected": False, "fidelity": 0.0} | options
@@ -49,8 +50,7 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, **opt
         ]
         return {s: torch.stack([image[s] for image in images]) for s in resolver.tokenizer.scales}
 
-    draws = temperature > 0 and not options.get("expected", False)
-    return Method(name, run, draws=draws or options.get("refine") is not None)
+    return Method(name, run, draws=draws or (temperature > 0 and not options.get("expected", False)))
 
 
 def judge(photo: Sample, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:

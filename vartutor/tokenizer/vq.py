@@ -86,7 +86,8 @@ def average_gradients(module: nn.Module) -> None:
 
 def count_hits(idx: Tensor, size: int) -> Tensor:
     """(size,) float: how often each code occurs in the indices, over all processes."""
-    return all_reduce(torch.bincount(idx.flatten(), minlength=size).float())
+    idx = idx.flatten()  # bincount would make the host wait for the device
+    return all_reduce(torch.zeros(size, device=idx.device).index_add_(0, idx, torch.ones(len(idx), device=idx.device)))
 
 
 def dead_codes(hits: Tensor, share: float) -> Tensor:

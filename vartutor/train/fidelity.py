@@ -21,7 +21,7 @@ from vartutor.transformer.photo import PhotoTransformer, restore_latents
 from vartutor.weights.load import load_restorer
 
 KEEP = 32, 8  # steps whose tokens are kept, and how often each is used: to write them costs far more than a step
-TOKENS = 13  # stream of the draws
+TOKENS = 113  # stream of the draws
 
 
 @dataclass(frozen=True)

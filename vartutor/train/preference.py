@@ -187,9 +187,10 @@ def preference_job(
         start: transformer, tokenizer and objective, instead of what the settings name.
     """
     first, tokenizer, asked = start or load_start(run.model)
+    record = {"model": run.model, "sha256": checksum(first)}
     first, tokenizer = first.to(process.device), tokenizer.to(process.device)
     model, objective = copy.deepcopy(first).requires_grad_(True), Objective(**asked)
     loss = PreferenceLoss(model, first, tokenizer, objective, run.preference, run.bf16)
     info = describe("preference", model, tokenizer, objective) | {"preference": asdict(run.preference)}
-    info["start"] = {"model": run.model, "sha256": checksum(first)}
+    info["start"] = record
     return over_tokenizer(Job(model, loss, info, parts={"start": first}), loss, run)

@@ -20,7 +20,7 @@ from vartutor.transformer.photo import PhotoTransformer, pair_features
 from vartutor.weights.load import load_restorer
 
 KEEP = 32, 16  # steps whose tokens are kept, and how often each is used, each time with other noise
-TOKENS = 13  # stream of the draws
+TOKENS = 113  # stream of the draws
 
 
 @dataclass(frozen=True)

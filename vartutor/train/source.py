@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vartutor.data.batches import PhotoStore, damage
+from vartutor.data.damage import damage
 from vartutor.data.degradation import Degradation
 from vartutor.data.draws import photo_seeds
 from vartutor.data.folders import PhotoFolder
@@ -19,6 +19,7 @@ from vartutor.data.pairs import pyramid
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import get_preset
 from vartutor.data.shards import INDEX, CropStream, ShardedPhotos
+from vartutor.data.store import PhotoStore
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 

@@ -22,7 +22,7 @@ from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 from vartutor.train.source import Batch
 
-BYPASS = 12  # stream of the draws
+BYPASS = 112  # stream of the draws
 
 
 @dataclass(frozen=True)

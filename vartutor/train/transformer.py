@@ -20,7 +20,7 @@ from vartutor.transformer.photo import PhotoTransformer, force, photo_features, 
 from vartutor.weights.load import load_hierarchical
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
-SLIP, DROP = 10, 11  # streams of the draws
+SLIP, DROP = 110, 111  # streams of the draws; those below 100 are the data's
 
 
 @dataclass(frozen=True)

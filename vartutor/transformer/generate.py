@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from vartutor.errors import UserError
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.transformer.attention import Cache
 from vartutor.transformer.condition import Condition
@@ -93,8 +94,12 @@ def iterate(
         uniform: (B, L) in 0..1, one number per token instead of a generator: then an image does not depend on
             what else is in the batch.
         given: token maps (B, p_k²) that are said already, from the first on; the model goes on after them.
+
+    Raises:
+        UserError: guidance away from nothing.
     """
-    guided = guidance != 0 and null is not None
+    if (guided := guidance != 0) and null is None:
+        raise UserError("guidance needs a condition to move away from: see vartutor.addons.guidance")
     both = condition.joined(null) if guided else condition  # b = 2 B images, or B
     count, K, quantizer = len(condition), len(model.config.patch_nums), tokenizer.quantizer
     angles, modulations = model.angles(both), model.modulations(both.vector)

@@ -1,8 +1,11 @@
 """Models by name, folder or file; each comes in evaluation mode, without gradients."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from torch import nn
 
 from vartutor.baselines.cnn import CnnSuperResolver
 from vartutor.checkpoints import shipped
@@ -15,6 +18,7 @@ from vartutor.weights import runs
 from vartutor.weights.official_tokenizer import load_vqvae
 from vartutor.weights.shipped import (
     objective_of,
+    shipped_addition,
     shipped_cnn,
     shipped_fidelity,
     shipped_tokenizer,
@@ -66,6 +70,16 @@ def load_restorer(source: str | Path = "course") -> Restorer:
         return Restorer(*runs.trained_transformer(state), runs.trained_fidelity(state))
 
     own = lambda name: Restorer(*shipped_transformer(name), shipped_fidelity(name))  # noqa: E731
+    return _load("transformer", source, own, runs.RESTORERS, of_run)
+
+
+def load_addition(kind: str, make: type[nn.Module], source: str | Path = "course") -> nn.Module | None:
+    """Another module that was trained over a transformer, such as a ``refiner``; None where there is none.
+
+    Raises:
+        UserError: no such model, unreadable, or changed since it was published.
+    """
+    own, of_run = partial(shipped_addition, kind, make), partial(runs.trained_addition, kind, make)
     return _load("transformer", source, own, runs.RESTORERS, of_run)
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vartutor.addons.refiner import REFINED, refined, trained_refiner
+from vartutor.addons.refiner import trained_refiner
+from vartutor.addons.writer import make_writer
 from vartutor.checkpoints import checkpoint_name
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
@@ -39,6 +40,7 @@ WHAT = {
     "refiner": "diffusion refiner of the finest token map, as VARSR has one",
     "baseline": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
+REFINED = {"plain": None, "refined, temperature 0": 0.0, "refined, temperature 1": 1.0}  # a refiner is judged at each
 KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
@@ -119,7 +121,7 @@ def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
         ways = {way: options | decode for way, options in LOOKS.items()}
     else:
         own = trained_refiner(state)
-        ways = {way: {"write": refined(own, t)} | decode for way, t in REFINED.items()}
+        ways = {way: {"write": make_writer(model, refine=t, refiner=own)} | decode for way, t in REFINED.items()}
     restorer = Restorer(model, tokenizer, own if kind == "fidelity" else None)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in ways.items()}
     return checkpoint_name(kind, name), own, WHAT[kind], {"transformer": needs, "metrics": {"split": "test"} | scores}
