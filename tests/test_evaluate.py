@@ -26,7 +26,7 @@ from vartutor.evaluate.choice import default_restorers, find_model, find_restore
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
 from vartutor.evaluate.report import write_rows
-from vartutor.evaluate.restorers import BICUBIC, Restorer, evaluate, of_model, seedless
+from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, markdown, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.paths import assets
@@ -151,9 +151,11 @@ def test_whole_photos_of_a_split():
 
 # --- restorers -------------------------------------------------------------------------------------
 
+BICUBIC = seedless("bicubic", upscale_bicubic)
+
 
 def test_who_draws_is_measured_once_per_seed(photos):
-    noisy = Restorer(
+    noisy = Method(
         "noisy", lambda lr, seed: {1: gaussian_noise(lr, 5, generator=torch.Generator().manual_seed(seed))}, True
     )
     rows = list(evaluate([BICUBIC, noisy], photos[:2], seeds=(3, 4)))
