@@ -126,7 +126,9 @@ def test_the_preference_is_added_with_its_weight(tokenizer, start, seen, total, 
     expected = torch.log1p(torch.exp(-0.05 * gap)).mean().item()
     assert numbers["dpo"].item() == pytest.approx(expected, rel=1e-3)
     assert loss.item() == pytest.approx(numbers["ce"].item() + 0.7 * expected, rel=1e-3)
-    assert numbers["margin sum" if total else "margin"].item() == pytest.approx((logps[0] - logps[1]).mean().item(), rel=1e-2)
+    assert numbers["margin sum" if total else "margin"].item() == pytest.approx(
+        (logps[0] - logps[1]).mean().item(), rel=1e-2
+    )
 
 
 def test_a_sum_is_a_mean_with_a_larger_beta(tokenizer, start, seen):

@@ -24,7 +24,7 @@ from vartutor.train.settings import (
 from vartutor.train.source import name_sets
 from vartutor.train.trainer import Trainer
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.runs import kind_of, trained_start, trained_tokenizer, trained_transformer
+from vartutor.weights.load import kind_of, parts_of, tokenizer_of, transformer_of
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Kind:
 
 
 def _tokenizer(state: dict) -> dict[str, Any]:
-    return {"tokenizer": trained_tokenizer(state)}
+    return {"tokenizer": tokenizer_of(parts_of(state))}
 
 
 def _start(state: dict) -> dict[str, Any]:
-    return {"start": (*trained_start(state), state["info"]["objective"])}
+    return {"start": (*transformer_of(parts_of(state), "start"), state["info"]["objective"])}
 
 
 def _over(state: dict) -> dict[str, Any]:
-    return {"over": trained_transformer(state)}
+    return {"over": transformer_of(parts_of(state))}
 
 
 KINDS = {
