@@ -42,8 +42,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile
@@ -719,8 +719,8 @@ show(
 # It has the methods that all tokenizers of this course share: `encode`, `tokenize`, `latents`, `decode`, and `reconstruct`, which does all four.
 
 # %%
-from vartutor.checkpoints import manifest
 from vartutor.weights import load_tokenizer
+from vartutor.weights.files import manifest
 
 tokenizer = load_tokenizer("vq")
 print(manifest()["tokenizer_vq.safetensors"]["command"])

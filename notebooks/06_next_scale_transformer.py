@@ -41,8 +41,8 @@ import torch.nn.functional as F
 from matplotlib.colors import to_rgb
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)

@@ -41,8 +41,8 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)
@@ -172,7 +172,7 @@ assert torch.allclose(implied - implied[0], reward - reward[0], atol=0.02)
 # The number $m$ is the **margin**. The package has exactly this; with `ref_logp_hr` and `ref_logp_lr` also the form of step 4.
 
 # %%
-from vartutor.preference import dpo_loss
+from vartutor.train.preference import dpo_loss
 
 
 def margins(theta):  # (..., 4): of every kind of photo

@@ -37,8 +37,8 @@ import numpy as np
 import torch
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)

@@ -51,8 +51,8 @@ from torch.utils.data import DataLoader
 
 from vartutor.chapter import setup
 from vartutor.profiles import get_profile
+from vartutor.show import COLORS
 from vartutor.show.figures import show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile

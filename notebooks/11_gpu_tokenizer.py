@@ -48,8 +48,8 @@ import torch
 from vartutor.chapter import setup
 from vartutor.paths import assets
 from vartutor.profiles import get_profile, toy
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 room = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # runs of this chapter go here
@@ -331,7 +331,7 @@ show(
 # At the end the command prints PSNR on validation photos at ×1, ×2 and ×4. The test photos come once, when you publish. Beside it goes what others have:
 
 # %%
-from vartutor.checkpoints import manifest
+from vartutor.weights.files import manifest
 
 ours = manifest()["tokenizer_hit.safetensors"]["metrics"]["psnr_rgb"]
 table = {

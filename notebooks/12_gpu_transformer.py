@@ -48,8 +48,8 @@ import torch
 from vartutor.chapter import setup
 from vartutor.paths import assets
 from vartutor.profiles import get_profile, toy
+from vartutor.show import COLORS
 from vartutor.show.figures import show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 gpu = get_profile("gpu")

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from vartutor.checkpoints import checkpoint_name, manifest
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group, parse_groups
 from vartutor.train.tokenizer import evaluate_tokenizer
 from vartutor.weights import load_tokenizer
+from vartutor.weights.files import checkpoint_name, manifest
 
 SMOKE = get_profile("smoke")
 

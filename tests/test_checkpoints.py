@@ -5,9 +5,8 @@ import shutil
 import pytest
 import torch
 
-from vartutor import checkpoints
-from vartutor.checkpoints import checkpoint_path, intact, load_checkpoint, manifest
 from vartutor.paths import assets
+from vartutor.weights.files import checkpoint_path, intact, load_checkpoint, manifest
 
 
 @pytest.fixture

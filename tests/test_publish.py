@@ -10,10 +10,8 @@ import torch
 from vartutor.train.baseline import train_baseline
 from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
-from vartutor import checkpoints
 from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.baselines.cnn import CnnConfig
-from vartutor.checkpoints import load_checkpoint, manifest
 from vartutor.cli import main
 from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
@@ -23,6 +21,7 @@ from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_cnn, load_restorer, load_tokenizer
+from vartutor.weights.files import load_checkpoint, manifest
 from vartutor.workshop.publish import KEPT, publish
 
 SMOKE = get_profile("smoke")
