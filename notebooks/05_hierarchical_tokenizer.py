@@ -223,7 +223,7 @@ used = len(torch.cat([idx.flatten() for idx in indices]).unique()) / len(quantiz
 print(f"codes in use: {used:.0%}")
 
 # %% [markdown]
-# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --profile cpu --ladder hit --bf16`.
+# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --set bf16=true`.
 #
 # ## Claim A: only hierarchical tokens give the smaller photos
 #
@@ -297,7 +297,7 @@ print(f"shipped tokenizers, 20,000 steps, one seed: {bootstrap(long_run, files)}
 # ## What does a token buy?
 #
 # The ladder is ours to choose; the paper does not print its own. Every token costs the transformer time, so what does each buy?
-# Six ladders, 600 steps each, on the *validation* photos, since we are choosing: `vartutor study` runs them all, and `vartutor/train/studies.py` has their names.
+# Six ladders, 600 steps each, on the *validation* photos, since we are choosing: `vartutor study` runs them all, and `vartutor/workshop/tokenizer_study.py` has their names.
 
 # %%
 ladders = {}
