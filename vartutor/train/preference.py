@@ -107,7 +107,8 @@ class PreferenceSettings(Settings):
     @classmethod
     def _of(cls, profile: Profile) -> "PreferenceSettings":
         recipe = profile.transformer
-        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, log_every=10)
+        often = {"log_every": 10, "validate_every": 100}  # it is short, and more of it is not better
+        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, **often)
         own = {"batch": profile.batch_of("preference"), "degradation": profile.degradation}
         return cls(profile=profile, loop=loop, **own)
 
