@@ -299,7 +299,7 @@ print(f"shipped tokenizer, test photos: {bootstrap(scores, files)} dB with {quan
 # Three short runs each, of 600 steps: `vartutor study var "votes by token" "no revival" --seeds 0 1 2`. We count which codes each scale uses in 1024 random crops.
 
 # %%
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study()
 usage = {}
@@ -397,12 +397,18 @@ with torch.no_grad():
 
 # %%
 from vartutor.data.pairs import pyramid
-from vartutor.workshop.studies import decode_small
 
 true = pyramid(x)  # {1: (60, 3, 16, 16), 2: (60, 3, 32, 32), 4: x}
+
+
+def decode_small(f_hat, s):
+    smaller = F.interpolate(f_hat, size=(4 * s, 4 * s), mode="area")  # features of a photo at ×s
+    return {"decoded first": pyramid(tokenizer.decode(f_hat))[s], "shrunk first": tokenizer.decode(smaller)}
+
+
 with torch.no_grad():
     latents = tokenizer.latents(maps)
-    early = {1: decode_small(tokenizer, latents[4], 16, 64), 2: decode_small(tokenizer, latents[6], 32, 64)}
+    early = {1: decode_small(latents[4], 1), 2: decode_small(latents[6], 2)}
 for s, ways in early.items():
     for way, image in ways.items():
         print(f"×{s}, {way}: {bootstrap(psnr(image, true[s], color='rgb'), files)} dB")

@@ -230,7 +230,7 @@ print(f"codes in use: {used:.0%}")
 # The plain tokenizer of chapter 04 has the same maps, the same autoencoder, the same number of steps. Take its tokens up to the same map, and get a small picture out of them in the better of the two ways. Per photo, how many decibels is HIT ahead?
 
 # %%
-from vartutor.workshop.studies import decode_small
+from vartutor.tokenizer.tokenizer import decode_small
 
 with torch.no_grad():
     plain_latents = plain.latents(plain.tokenize(x))
@@ -267,7 +267,7 @@ show(
 # A single pair of runs proves little, so here are three seeds of short runs, 600 steps each: `vartutor study hit var "no bridge" "one more scale" --seeds 0 1 2`. For every photo we average the seeds, take the difference, and resample photos.
 
 # %%
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study()
 

@@ -192,30 +192,31 @@ def soft_loss(logits, goals):
 
 
 # %% [markdown]
-# Is that what the package trains with? Ask it, with the same batch.
-#
-# A run's photos are numbered, 0, 1, 2 …, without end. Photo $n$ is a function of $n$ and the seed: which crop of which photo, and how it is damaged. A *source* makes them, on the device; `loss.prepare` encodes them, clean and degraded; and `force` is teacher forcing: targets, inputs and rests of all maps at once.
+# Is that what the package trains with? Ask it, with the same batch. `features` encodes degraded and clean photos; `force` is teacher forcing: targets, inputs and rests of all maps at once.
 
 # %%
-from vartutor.train.loop import Moment, learning_rate
-from vartutor.train.processes import Process
-from vartutor.train.source import Feed, make_source
-from vartutor.train.transformer import TransformerLoss, TransformerSettings, calibrate, decay_groups
+from vartutor.data.crops import RandomCrops
+from vartutor.data.pairs import make_pairs
+from vartutor.data.photos import load_pixels
+from vartutor.train.transformer import TransformerLoss
 
-run = TransformerSettings.of(
-    profile, seed=SEED, batch=recipe.batch, degradation="course", steps=profile.lesson_steps, lr=2e-3, warmup=0.1
-)
-process = Process(device=session.device)  # chapter 10 has several
-source = make_source(run, process)
-
-# %%
+crops = RandomCrops(load_pixels("train"), profile.image_size, recipe.batch, seed=SEED)
+damage = torch.Generator().manual_seed(SEED)
 objective = Objective(hard=0.0, soft=1.0, tau=recipe.tau, balance=recipe.balance)  # no slips yet
 loss = TransformerLoss(model, tokenizer, objective)
-seen = loss.prepare(source.batch(range(recipe.batch)))
+
+
+def draw():
+    pairs = make_pairs(crops.batch(), COURSE, damage)
+    return loss.features(pairs.lr.to(session.device), pairs.hr[4].to(session.device))
+
+
+# %%
+seen = draw()
 targets, goals, inputs, rests = force(tokenizer, seen.clean, seen.degraded)
 with torch.no_grad():
     ours = soft_loss(model.body(model.condition(seen.photo, seen.degraded), inputs, rests), goals)
-    theirs, _ = loss(seen, Moment())
+    theirs, _ = loss(seen)
 assert torch.allclose(ours, theirs, rtol=1e-4)
 
 # %% [markdown]
@@ -237,15 +238,25 @@ print("new targets after slips, by map:", *(f"{100 * x.mean():.0f} %" for x in c
 # ## Train one for a minute
 #
 # First `calibrate`: on one batch, which no step will see, find for every map the $\alpha$ that makes the true tokens likeliest. With a far too large one the model would begin by being sure of the wrong codes.
-# Then the loop. It is that of `vartutor train`, without what surrounds it there: averaged weights, validation, and states to go on from (`vartutor/train/trainer.py`). Encoding costs more than this small model does, so `keep=(16, 4)` keeps the features of 16 steps and uses each four times.
+# Encoding costs more than this small model does, so we encode some batches once, and use each a few times.
 
 # %%
-calibrate(model, tokenizer, loss.prepare(source.batch(range(10**6, 10**6 + 16))))
+from vartutor.train.transformer import calibrate
+
+calibrate(model, tokenizer, draw())
+kept = [draw() for _ in range(min(64, profile.lesson_steps))]
+
+# %% [markdown]
+# Then the loop. It is that of `vartutor train` (`vartutor/train/trainer.py`), without what surrounds it there: averaged weights, validation, and states to go on from.
+
+# %%
+from vartutor.train.loop import LoopConfig, Moment, learning_rate
+from vartutor.train.transformer import decay_groups
 
 
 def train(model, objective):
-    loss, loop = TransformerLoss(model, tokenizer, objective), run.loop
-    feed = Feed(source, run, process, loss.prepare, keep=(16, 4))
+    loss = TransformerLoss(model, tokenizer, objective)
+    loop = LoopConfig(profile.lesson_steps, lr=2e-3, warmup=0.1, weight_decay=0.05)
     optimizer = torch.optim.AdamW(decay_groups(model, loop.weight_decay), betas=(0.9, 0.95))
     log = []
     model.train()
@@ -253,7 +264,7 @@ def train(model, objective):
         moment = Moment(step, (step + 1) / loop.steps)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(moment.progress, loop)
-        value, _ = loss(feed(step), moment)
+        value, _ = loss(kept[step % len(kept)], moment)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip)
@@ -715,7 +726,7 @@ explorer(
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("transformers")
 versus = {(d.restorer, d.scale, d.measure): d.interval for d in compare(study_rows(study, "expected"), "course")}

@@ -453,32 +453,33 @@ for k, p in enumerate(start_model.config.patch_nums):
 # **What you should see.** In most pairs the model finds the *degraded* photo's tokens likelier than the clean ones, though it was never trained to say them. That is not yet a fault: where the clean tokens are one guess among many, each of them is unlikely. But it is what the paper's loser is made for.
 #
 # Ninety seconds of fine-tuning: a copy of the model learns, the start stays frozen beside it. `PreferenceLoss` computes CE and the preference on the same batch.
-# The control, λ = 0, takes the same steps on the same batches, for otherwise we would credit DPO with what more training does. Batches and loop are those of chapter 07, but for the learning rate: over so few steps it stays as it is.
+# The control, λ = 0, takes the same steps on the same batches, for otherwise we would credit DPO with what more training does. The loop is that of chapter 07, but for the learning rate: over so few steps it stays as it is.
 
 # %%
+from vartutor.data.crops import RandomCrops
+from vartutor.data.pairs import make_pairs
+from vartutor.data.photos import load_pixels
 from vartutor.train.loop import Moment
-from vartutor.train.preference import Preference, PreferenceLoss, PreferenceSettings
-from vartutor.train.processes import Process
-from vartutor.train.source import Feed, make_source
+from vartutor.train.preference import Preference, PreferenceLoss
 from vartutor.train.transformer import Objective, decay_groups
 
 steps = max(2, session.profile.transformer.preference_steps // 20)
-settings = PreferenceSettings.of(session.profile, seed=SEED, batch=8, degradation="course")
-process = Process(device=session.device)
-source = make_source(settings, process)
+crops = RandomCrops(load_pixels("train"), session.profile.image_size, 8, seed=SEED)
+batches = [make_pairs(crops.batch(), COURSE, session.generator) for _ in range(steps)]
 
 
 def tune(preference):
-    model, loop = copy.deepcopy(start_model).requires_grad_(True).train(), settings.loop
+    model = copy.deepcopy(start_model).requires_grad_(True).train()
     loss_of = PreferenceLoss(model, start_model, tokenizer, Objective(**asked), preference)
-    feed = Feed(source, settings, process, loss_of.prepare)
-    optimizer = torch.optim.AdamW(decay_groups(model, loop.weight_decay), lr=loop.lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=2e-4, betas=(0.9, 0.95))
+    torch.manual_seed(SEED)  # the same slips, too
     log = []
-    for step in range(steps):
-        loss, numbers = loss_of(feed(step), Moment(step, logged=False))  # the KL, logged, is one pass more
+    for step, batch in enumerate(batches):
+        seen = loss_of.features(batch.lr.to(session.device), batch.hr[4].to(session.device))
+        loss, numbers = loss_of(seen, Moment(step, logged=False))  # the KL, logged, is one pass more
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         log.append(numbers["margin"].item())
     return model.eval().requires_grad_(False), log
@@ -548,7 +549,7 @@ show(
 
 # %%
 from vartutor.evaluate.table import compare, study_rows
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("preference")
 runs = ("start", "ce", "mean", "sum", "reference", "beta 0.02", "beta 2", "beta 20", "sum 0.2")

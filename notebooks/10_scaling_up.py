@@ -120,10 +120,10 @@ print(f"matrices {matrices / 1e9:.2f}, attention {scores / 1e9:.2f}, head {head 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vartutor.train.loop import Moment
 from vartutor.train.processes import Process
+from vartutor.train.settings import TransformerSettings
 from vartutor.train.source import make_source
-from vartutor.train.transformer import Objective, TransformerLoss, TransformerSettings
+from vartutor.train.transformer import Objective, TransformerLoss
 
 
 def count_flops(call):
@@ -158,7 +158,7 @@ rows = transformer_step(model, tokenizer, profile.image_size)
 planned = sum(row.total for row in rows)
 parts = {row.name: row.forward for row in rows}
 assert (parts["matrices"], parts["attention"]) == (matrices, scores)
-counted = count_flops(lambda: loss(loss.prepare(one), Moment())[0].backward())
+counted = count_flops(lambda: loss(loss.prepare(one))[0].backward())
 print(f"step: {planned / 1e9:.2f} GFLOP planned, {counted / 1e9:.2f} counted")
 assert abs(planned / counted - 1) < 0.02
 
@@ -251,7 +251,7 @@ optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]
 
 def train_step():
     with record_function("» forward"):
-        value, _ = loss(loss.prepare(four), Moment(logged=False))
+        value, _ = loss(loss.prepare(four))
     optimizer.zero_grad()
     with record_function("» backward"):
         value.backward()
@@ -352,7 +352,7 @@ def catch(layer, given, out):
 
 layers = [m for m in model.body.modules() if isinstance(m, torch.nn.Linear)]
 hooks = [layer.register_forward_hook(catch) for layer in layers]
-loss(loss.prepare(four), Moment())[0].backward()
+loss(loss.prepare(four))[0].backward()
 for hook in hooks:
     hook.remove()
 sizes = torch.cat([g[g != 0].abs() for g in caught]).log2().cpu()
@@ -607,7 +607,7 @@ print(f"if the work goes with the pixels: {needed * 64 / rate:.0f} workers for e
 # %%
 def gradient(numbers):  # of the mean loss of these photos
     model.zero_grad()
-    loss(loss.prepare(source.batch(numbers)), Moment())[0].backward()
+    loss(loss.prepare(source.batch(numbers)))[0].backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -642,7 +642,8 @@ from torch.distributed.tensor import DTensor
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import train
 from vartutor.train.processes import this_process
-from vartutor.train.transformer import Objective, TransformerSettings
+from vartutor.train.settings import TransformerSettings
+from vartutor.train.transformer import Objective
 
 told = {"steps": int(sys.argv[1]), "batch": 4, "lr": 1e-2, "log_every": 1, "prior": False, "objective": Objective()}
 with this_process("cpu") as process:
@@ -783,7 +784,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # We trained four sizes for three lengths each: `vartutor study --of scaling`, less than half an hour on one core. Every run has its own schedule, to its own end: in the middle of a longer run the learning rate is still high, and the loss worse than it need be. Measured is the cross entropy of the true tokens on the validation photos.
 
 # %%
-from vartutor.workshop.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("scaling")  # NEEDS assets/studies/scaling.csv
 names = sorted({run for run, _ in study})

@@ -96,8 +96,8 @@ print(config.read_text())
 
 # %%
 from vartutor.errors import UserError
-from vartutor.train.settings import read_settings
-from vartutor.train.tokenizer import TokenizerSettings
+from vartutor.train.options import read_settings
+from vartutor.train.settings import TokenizerSettings
 
 run = read_settings(TokenizerSettings.of(gpu, seed=SEED), config)
 run.check(processes=8)

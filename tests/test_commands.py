@@ -9,7 +9,7 @@ import pytest
 from vartutor.cli import parser
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import KINDS
-from vartutor.train.settings import read_settings
+from vartutor.train.options import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from vartutor.train.baseline import train_baseline
 from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 from vartutor import checkpoints
+from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.checkpoints import load_checkpoint, manifest
 from vartutor.cli import main
@@ -19,7 +21,6 @@ from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.train.baseline import train_baseline
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_cnn, load_restorer, load_tokenizer
 from vartutor.workshop.publish import KEPT, publish
@@ -54,14 +55,16 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     for file in (files[0], "refiner_course.safetensors"):
         assert manifest()[file]["transformer"] == manifest()[files[2]]["sha256"]
     shipped = load_restorer("course")
-    trained = *load_restorer(str(tiny_runs / "fidelity"))[:3], load_restorer(str(tiny_runs / "refiner")).refiner
+    trained = load_restorer(str(tiny_runs / "fidelity"))
     assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
     assert same(shipped[1], load_tokenizer("hit"))
     assert same(shipped[1], load_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
     assert not torch.equal(resolver.upscale(x, (1,))[1], resolver.upscale(x, (1,), fidelity=0.0)[1])
-    plain, refined = resolver.upscale(x), resolver.upscale(x, refine=0.0)
+    refiner = load_refiner("course")
+    assert same(refiner, load_refiner(str(tiny_runs / "refiner")))
+    plain, refined = resolver.upscale(x), resolver.upscale(x, write=Refined(refiner))
     assert [torch.equal(refined[s], plain[s]) for s in (1, 2, 4)] == [True, True, False]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vartutor.addons.guidance import Guided
+from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.cli import main
 from vartutor.data.images import to_pil
 from vartutor.superres import SuperResolver
@@ -53,8 +55,8 @@ def test_refinement_and_guidance_reach_the_model(photos, tiny_runs, tmp_path):
     model = tiny_runs / "refiner"
     call = [photos / "a.png", "--out", tmp_path, "--model", model, "--guidance", "2", "--negative", "photo", "--refine"]
     assert upscale(*call) == 0
-    options = {"guidance": 2.0, "negative": "photo", "refine": 0.0}
-    expected = SuperResolver(*load_restorer(str(model))).upscale(photos / "a.png", **options)
+    write = Refined(load_refiner(str(model)), 0.0, Guided(2.0, "photo"))
+    expected = SuperResolver(*load_restorer(str(model))).upscale(photos / "a.png", write=write)
     for s in (1, 2, 4):
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"a_x{s}.png")), np.asarray(expected[s]))
 

@@ -19,7 +19,7 @@ from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.loop import LoopConfig, Trainer
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_transformer
-from vartutor.transformer.condition import class_condition
+from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.weights import load_tokenizer
@@ -42,7 +42,7 @@ def test_forward(benchmark, d16):
 
     @torch.no_grad()
     def forward():
-        return d16(class_condition(d16, torch.tensor([7])), inputs)
+        return d16(Condition(d16.class_emb(torch.tensor([7]))), inputs)
 
     assert benchmark.pedantic(forward, rounds=7, warmup_rounds=2).shape == (1, 680, 4096)
     print(peak())
@@ -53,7 +53,7 @@ def test_forward_and_backward(benchmark, d16):
 
     def step():
         d16.zero_grad(set_to_none=True)
-        logits = d16(class_condition(d16, torch.tensor([7])), inputs)
+        logits = d16(Condition(d16.class_emb(torch.tensor([7]))), inputs)
         torch.nn.functional.cross_entropy(logits[0], targets).backward()
 
     benchmark.pedantic(step, rounds=5, warmup_rounds=1)
@@ -63,7 +63,7 @@ def test_forward_and_backward(benchmark, d16):
 
 def test_guided_generation(benchmark, d16):
     tokenizer = build_tokenizer(TokenizerConfig.of(get_profile("gpu"), "var", (LADDER,))).eval().requires_grad_(False)
-    condition, null = (class_condition(d16, torch.tensor([label])) for label in (7, -1))
+    condition, null = (Condition(d16.class_emb(torch.tensor([label]))) for label in (7, 1000))
 
     def draw():
         return list(iterate(d16, tokenizer, condition, null=null, guidance=1.5, top_k=900, top_p=0.96))

@@ -5,12 +5,21 @@ position, f - f_hat, given the transformer's last hidden state there and the cod
 with the transformer, on true tokens; ours afterwards, and on the transformer's own tokens unless asked otherwise.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vartutor.addons.diffusion import Diffusion, DiffusionNetwork
+from vartutor.errors import UserError
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.transformer.generate import Step
 from vartutor.transformer.model import TransformerConfig
+from vartutor.transformer.photo import PhotoTransformer, write_maps
+from vartutor.weights.load import load_addition
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
 
@@ -98,6 +107,53 @@ class Refiner(nn.Module):
         return x.view(said.shape) * self.unit
 
 
-def trained_refiner(state: dict) -> Refiner | None:
-    """The refiner of a training state, if it is of such a run."""
-    return trained_addition("refiner", Refiner, state)
+class Refined:
+    """Writes token maps as another does, and adds what the finest leaves unsaid to its f_hat.
+
+    Args:
+        temperature: of the refiner; 0 is the surest, 1 as VARSR draws.
+        write: the other, such as :class:`vartutor.addons.guidance.Guided`, whose guidance is the refiner's too.
+
+    Raises:
+        UserError: no refiner, or a temperature below 0.
+    """
+
+    def __init__(
+        self,
+        refiner: Refiner | None,
+        temperature: float = 0.0,
+        write: Callable[..., Iterator[Step]] = write_maps,
+    ):
+        if temperature < 0:
+            raise UserError(f"refine {temperature:g}: give a temperature from 0 on")
+        if refiner is None:
+            raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")
+        self.refiner, self.temperature, self.write = refiner, temperature, write
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: PhotoTransformer,
+        tokenizer: HierarchicalTokenizer,
+        photo: Tensor,
+        *,
+        generators: Sequence[Generator],
+        **options,
+    ) -> Iterator[Step]:
+        """For photos (B, 3, h, w) with one generator each; all as of ``write_maps``."""
+        refiner, guidance = self.refiner.to(photo.device), getattr(self.write, "guidance", 0.0)
+        for step in self.write(model, tokenizer, photo, generators=generators, **options):
+            if step.k == len(model.config.patch_nums) - 1:
+                noise = torch.cat([refiner.draw(1, step.said.shape[1], own) for own in generators]).to(photo.device)
+                rest = refiner(step.hidden, step.said, noise, guidance, self.temperature)
+                step = replace(step, f_hat=step.f_hat + rest.transpose(1, 2).unflatten(2, step.f_hat.shape[-2:]))
+            yield step
+
+
+def load_refiner(source: str | Path = "course") -> Refiner | None:
+    """The refiner of a transformer: shipped with it, or of the same run; None where there is none.
+
+    Raises:
+        UserError: no such model, unreadable, or changed since it was published.
+    """
+    return load_addition("refiner", Refiner, source)

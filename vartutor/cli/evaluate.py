@@ -10,8 +10,8 @@ from vartutor.errors import UserError
 
 
 def _photos(args: argparse.Namespace):
-    from vartutor.data.benchmarks import Benchmark
     from vartutor.data.presets import get_preset
+    from vartutor.evaluate.benchmarks import Benchmark
     from vartutor.evaluate.photos import BenchmarkPhotos, crops, own_photos, split_photos
 
     preset = get_preset(args.degradation)

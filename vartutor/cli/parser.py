@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong call gets one line instead of the usage text."""
+    """argparse, but a wrong call gets one line instead of the usage text, and no option may be shortened.
+
+    Subcommands get parsers of this class too.
+    """
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)

@@ -5,10 +5,13 @@ from itertools import product
 
 import torch
 
+from vartutor.addons.refiner import load_refiner
+from vartutor.addons.writer import make_writer
 from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
-from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
+from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
 from vartutor.weights import load_cnn, load_restorer
 
@@ -37,7 +40,7 @@ def find_restorers(
     negative: str = "null",
     refine: Sequence[float] = (),
     device: torch.device | str = "cpu",
-) -> list[Restorer]:
+) -> list[Method]:
     """Restorers by their words.
 
     Args:
@@ -66,9 +69,11 @@ def find_restorers(
             found.append(seedless(word, separate([load_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model, device)
+            refiner = load_refiner(source or model) if refine else None
             for w, c, refined in product(fidelities, guidances, (None, *refine)):
-                options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
-                resolver.check(resolver.tokenizer.scales, **options)
+                resolver.check(resolver.tokenizer.scales, w)
+                write = make_writer(resolver.model, c, negative, refined, refiner)
+                options = {"fidelity": w, "write": write, "draws": refined is not None}
                 ways = (
                     f"fidelity {w:g}" * (w > 0),
                     f"guidance {c:g}" * (c != 0),
@@ -81,7 +86,7 @@ def find_restorers(
                         name = f"{asked}, expected, temperature {t:g}"
                         found.append(of_model(resolver, name, t, expected=True, **options))
         elif word == "bicubic":
-            found.append(BICUBIC)
+            found.append(seedless("bicubic", upscale_bicubic))
         else:
             raise UserError(f"unknown restorer {word!r}: choose from bicubic, denoise, cnn, model; see --help")
     return found

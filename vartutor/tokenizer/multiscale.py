@@ -14,6 +14,7 @@ from vartutor.errors import UserError
 from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, follow, nearest_code, straight_through
 
 Size = tuple[int, int]
+BETA = 0.25  # weight of the commitment loss
 VOTES = ("scale", "token")  # who has a vote where a code goes: every scale alike, or every vector
 
 
@@ -60,7 +61,6 @@ class MultiScaleQuantizer(nn.Module):
         codes: V.
         channels: C.
         shared_phi, phi_ratio: see :class:`Phi`.
-        beta: weight of the commitment loss.
         metric: ``euclidean`` or ``cosine``.
 
     Attributes:
@@ -81,13 +81,12 @@ class MultiScaleQuantizer(nn.Module):
         *,
         shared_phi: int = 4,
         phi_ratio: float = 0.5,
-        beta: float = 0.25,
         metric: str = "euclidean",
     ):
         super().__init__()
         if not patch_nums:
             raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
-        self.patch_nums, self.beta, self.metric = tuple(patch_nums), beta, metric
+        self.patch_nums, self.metric = tuple(patch_nums), metric
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
@@ -135,7 +134,7 @@ class MultiScaleQuantizer(nn.Module):
         return F.embedding(idx, self.codes).transpose(1, 2).unflatten(2, size)
 
     def enlarge(self, codes: Tensor, size: Size, k: int) -> Tensor:
-        """h_k = φ_k(bicubic(codes)): what scale k adds to f_hat of (height, width) ``size``."""
+        """h_k = φ_k(bicubic(codes)), what scale k adds to f_hat: (B, C, h, w) -> (B, C, height, width)."""
         if tuple(codes.shape[-2:]) != tuple(size):
             codes = F.interpolate(codes, size=size, mode="bicubic")
         return self.phi(codes, k)
@@ -156,9 +155,9 @@ class MultiScaleQuantizer(nn.Module):
             raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
         f_hat, rest = torch.zeros_like(f), f.detach()
         for k, size in enumerate(sizes):
-            z = shrink(rest, size)
-            idx = self.lookup(z)
-            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
+            z = shrink(rest, size)  # (B, C, h_k, w_k)
+            idx = self.lookup(z)  # (B, h_k * w_k)
+            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)  # (B, C, H, W)
             f_hat, rest = f_hat + h, rest - h.detach()
             yield idx, z, f_hat, f
 
@@ -183,7 +182,7 @@ class MultiScaleQuantizer(nn.Module):
         """f_hat after every scale, straight-through; the tokens; the mean loss. Learns from them while training."""
         latents, indices, vectors, losses = [], [], [], []
         for idx, z, f_hat, target in self._scales(f, sizes):
-            losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
+            losses.append(BETA * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
             latents.append(straight_through(target, f_hat))
             indices.append(idx)
             vectors.append(z)
@@ -213,8 +212,9 @@ class MultiScaleQuantizer(nn.Module):
     def _votes(self, indices: Sequence[Tensor]) -> Tensor | None:
         if self.votes == "token":
             return None
-        counts = torch.tensor([idx.numel() for idx in indices], device=self.codes.device)
-        return (counts.sum() / (len(counts) * counts)).repeat_interleave(counts)
+        counts = [idx.numel() for idx in indices]
+        each = [sum(counts) / (len(counts) * count) for count in counts]
+        return torch.cat([torch.full((n,), w, device=self.codes.device) for n, w in zip(counts, each, strict=True)])
 
     @torch.no_grad()
     def revive(self, share: float = 0.05) -> int:
@@ -255,11 +255,11 @@ class MultiScaleQuantizer(nn.Module):
             (after the last scale f_hat itself).
         """
         sizes = self._sizes(sizes)
-        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)
+        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)  # (B, C, H, W)
         f_hat = h if f_hat is None else f_hat + h
         if k + 1 == len(sizes):
             return f_hat, f_hat
-        return f_hat, shrink(f_hat, sizes[k + 1])
+        return f_hat, shrink(f_hat, sizes[k + 1])  # the latter (B, C, h, w) of map k + 1
 
     def _vectors(self, idx: Tensor, size: Size) -> Tensor:
         return idx.transpose(1, 2).unflatten(2, size) if idx.is_floating_point() else self.embed(idx, size)
@@ -278,7 +278,7 @@ class MultiScaleQuantizer(nn.Module):
 
         The input of scale k + 1 is the accumulated f_hat after scale k, not the embedding of its tokens.
         """
-        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]
+        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]  # (B, h w, C)
         return torch.cat(maps[: len(self.patch_nums) - 1], dim=1)
 
     def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):

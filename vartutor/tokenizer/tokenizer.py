@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
+from vartutor.data.pairs import pyramid
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size, shrink
 
 
 class MultiScaleTokenizer(nn.Module):
@@ -58,3 +59,16 @@ class MultiScaleTokenizer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # distances need all digits
             f_hat, indices, loss = self.quantizer(f.float(), sizes, skip)
         return self.decoder(self.post_quant_conv(f_hat)), indices, loss
+
+
+def decode_small(model: MultiScaleTokenizer, f_hat: Tensor, size: int, image_size: int) -> dict[str, Tensor]:
+    """Two ways to get a small picture out of a plain tokenizer's unfinished f_hat (B, C, h, w).
+
+    Returns:
+        ``decoded first`` and ``shrunk first``, (B, 3, size, size) in [-1, 1] each.
+    """
+    side = f_hat.shape[-1] * size // image_size
+    return {
+        "decoded first": pyramid(model.decode(f_hat), (size, image_size))[size],
+        "shrunk first": model.decode(shrink(f_hat, (side, side))),
+    }

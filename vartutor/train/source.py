@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vartutor.data.batches import PhotoStore, damage
+from vartutor.data.damage import damage
 from vartutor.data.degradation import Degradation
-from vartutor.data.draws import photo_seeds
+from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import from_uint8, to_uint8
 from vartutor.data.pairs import pyramid
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import get_preset
 from vartutor.data.shards import INDEX, CropStream, ShardedPhotos
+from vartutor.data.store import PhotoStore
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 
@@ -33,6 +34,10 @@ class Batch:
     x: Tensor
     seeds: Tensor
     preset: Degradation
+
+    def uniform(self, count: int, stream: int) -> Tensor:
+        """Numbers in 0..1 that belong to the photos, (b, count)."""
+        return uniform(self.seeds, count, stream)
 
     @cached_property
     def lr(self) -> Tensor:

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,15 +50,18 @@ class Speed:
 
     def __init__(self, device: torch.device, bf16: bool, photos: int, compiled: bool = False):
         self.device, self.photos, self.peak, self.compiled = device, photos, peak_flops(device, bf16), compiled
-        self.flops, self.steps, self.begin = 0.0, 0, time.perf_counter()
+        self.flops, self.steps, self.begin = None, 0, time.perf_counter()
 
-    @contextmanager
-    def counting(self, rounds: int) -> Iterator[None]:
-        """Count the FLOPs of the first of a step's rounds; compiled parts run as they are written meanwhile."""
+    @torch.no_grad()
+    def count(self, forward: Callable[[], Any], rounds: int) -> None:
+        """A step's FLOPs: three times those of its forward passes, as MFU is defined (Chowdhery et al., 2022, B).
+
+        A backward pass takes twice its forward pass; what is computed again to save memory does not count.
+        """
         stance = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
         with stance, FlopCounterMode(display=False) as counter:
-            yield
-        self.flops = float(rounds * counter.get_total_flops())
+            forward()
+        self.flops = 3.0 * rounds * counter.get_total_flops()
 
     def stepped(self) -> None:
         """A step is done."""
@@ -67,5 +71,5 @@ class Speed:
         """``photos/s`` and ``mfu`` (share of the peak) per process, ``memory`` in GB."""
         seconds, steps = time.perf_counter() - self.begin, self.steps
         self.begin, self.steps = time.perf_counter(), 0
-        mfu = self.flops * steps / (seconds * self.peak)
+        mfu = (self.flops or 0.0) * steps / (seconds * self.peak)
         return {"photos/s": self.photos * steps / seconds, "mfu": mfu, "memory": peak_memory(self.device) / 1e9}

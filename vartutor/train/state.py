@@ -36,6 +36,11 @@ def _whole(value: Tensor) -> Tensor:
     return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu().clone()
 
 
+def _local(value: Tensor) -> Tensor:
+    """What this process holds of it."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def _placed(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor on the device of ``like``, and in as many shards."""
     if isinstance(like, DTensor):
@@ -80,30 +85,30 @@ class Averages:
     def __init__(self, model: nn.Module):
         self.model = model
         self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        pairs = [(_local(own), _local(now)) for own, now in zip(self.values.values(), self._now(), strict=True)]
+        self.real = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.whole = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def _now(self) -> list[Tensor]:
+        return [value.detach() for value in self.model.state_dict().values()]
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
         """Move towards the weights; whole numbers are copied."""
-        own, now = list(self.values.values()), list(self.model.state_dict().values())
-        real = [value.is_floating_point() for value in own]
-        means = [value for value, is_real in zip(own, real, strict=True) if is_real]
-        torch._foreach_lerp_(means, [value for value, is_real in zip(now, real, strict=True) if is_real], 1 - decay)
-        for mean, value, is_real in zip(own, now, real, strict=True):
-            if not is_real:
-                mean.copy_(value)
+        torch._foreach_lerp_(*map(list, zip(*self.real, strict=True)), 1 - decay)
+        for mean, value in self.whole:
+            mean.copy_(value)
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """The model has its averaged weights meanwhile, and is in evaluation mode."""
-        own = self.model.state_dict()
-        kept = {name: value.clone() for name, value in own.items()}
-        was_training = self.model.training
+    def in_use(self) -> Iterator[nn.Module]:
+        """The model, in evaluation mode, with its averaged weights meanwhile."""
+        own, kept, was_training = self._now(), [value.clone() for value in self._now()], self.model.training
         with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(self.values[name])
+            for value, mean in zip(own, self.values.values(), strict=True):
+                value.copy_(mean)
             try:
-                yield
+                yield self.model.eval()
             finally:
-                for name, value in own.items():
-                    value.copy_(kept[name])
+                for value, before in zip(own, kept, strict=True):
+                    value.copy_(before)
                 self.model.train(was_training)

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from vartutor.data.order import mix
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
-from vartutor.train.job import InForward, Job, Numbers, shard, some_are_idle
+from vartutor.train.job import InForward, Job, shard, some_are_idle
 from vartutor.train.look import Look
-from vartutor.train.loop import Interrupt, Moment, learning_rate
+from vartutor.train.loop import Interrupt, Moment, Numbers, learning_rate
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 from vartutor.train.source import Feed, Source, make_source
@@ -97,7 +97,8 @@ class Trainer:
         with open(self.out / "log.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows({n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()} for row in self.rows)
+            digits = lambda value: f"{value:.6g}" if isinstance(value, float) else value  # noqa: E731
+            writer.writerows({name: digits(value) for name, value in row.items()} for row in self.rows)
 
     def resume(self) -> None:
         """Go back to the saved state, whatever the number of processes that wrote it.
@@ -246,8 +247,11 @@ class Trainer:
         rounds, total = self.run.accumulate, []
         for k in range(rounds):
             seen = self.feed(self.step, k)
-            counted = nullcontext() if self.speed.flops else self.speed.counting(rounds)
-            with self._exchange(last=k == rounds - 1), counted:
+            if self.speed.flops is None:
+                self.model.eval()  # in which nothing learns
+                self.speed.count(lambda: self.outer(self.job.loss, seen, Moment(logged=False)), rounds)  # noqa: B023
+                self.model.train()
+            with self._exchange(last=k == rounds - 1):
                 loss, numbers = self.outer(self.job.loss, seen, moment)
                 (loss / rounds).backward()
             total.append({"loss": loss.detach(), **numbers})

@@ -1,22 +1,19 @@
 """The course's model: a next-scale transformer that is told a degraded photo."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from vartutor.addons.refiner import Refiner
-from vartutor.data.degradation import blur
-from vartutor.data.kernels import gaussian_kernel
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.condition import Condition, PhotoPrefix
-from vartutor.transformer.generate import iterate
+from vartutor.transformer.generate import Step, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
-
-NEGATIVES = ("null", "photo")  # what guidance moves away from: no photo, or a worse one
 
 
 class PhotoTransformer(nn.Module):
@@ -87,25 +84,6 @@ class PhotoTransformer(nn.Module):
                 prefix, sizes, added = None, (), prefix.transpose(1, 2).unflatten(2, size)
         return Condition(vector, prefix, sizes, features if self.body.prior is not None else (), added)
 
-    def check_null(self) -> None:
-        """Whether there is a null class.
-
-        Raises:
-            UserError: trained without dropping the photo now and then.
-        """
-        if self.config.classes < 2:
-            raise UserError("this model knows no null class: train it with --drop 0.1, or take negative photo")
-
-    def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
-        """The same with no photo shown, for guidance.
-
-        Raises:
-            UserError: trained without dropping the photo now and then.
-        """
-        self.check_null()
-        labels = torch.full((len(photo),), self.config.classes - 1, device=photo.device)
-        return self.condition(photo, features, labels)
-
 
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """An untrained transformer over a tokenizer, as :attr:`PhotoTransformer.settings` describe it."""
@@ -126,32 +104,25 @@ def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor
     return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
 
 
-def worsen(photo: Tensor, sigma: float = 1.0) -> Tensor:
-    """The degraded photo (B, 3, h, w), blurred once more, with a Gaussian of ``sigma`` pixels."""
-    return blur(photo, gaussian_kernel(7, sigma))
+@torch.no_grad()
+def write_maps(
+    model: PhotoTransformer,
+    tokenizer: HierarchicalTokenizer,
+    photo: Tensor,
+    *,
+    generators: Sequence[Generator] = (),
+    **options,
+) -> Iterator[Step]:
+    """Write the token maps of degraded photos (B, 3, h, w), one after the other.
 
-
-def negative_condition(
-    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, features: tuple[Tensor, ...], kind: str
-) -> Condition:
-    """What guidance moves away from.
-
-    VARSR's image-based guidance moves away from a class of bad images, on which it trained too (Qu et al., 2025). A
-    worse photo in place of the class needs no training: that is ours.
+    An add-on of :mod:`vartutor.addons` takes its place where another way to write is wanted, and is called alike.
 
     Args:
-        photo, features: as for :meth:`PhotoTransformer.condition`.
-        kind: ``null``: the photo is not shown; ``photo``: a worse one is, see :func:`worsen`.
-
-    Raises:
-        UserError: another kind, or a model without a null class.
+        generators: one per photo, for add-ons that draw more than tokens.
+        **options: see :func:`vartutor.transformer.generate.iterate`.
     """
-    if kind not in NEGATIVES:
-        raise UserError(f"negative {kind!r}: choose {' or '.join(NEGATIVES)}")
-    if kind == "null":
-        return model.null_condition(photo, features)
-    worse = worsen(photo)
-    return model.condition(worse, photo_features(tokenizer, worse))
+    condition = model.condition(photo, photo_features(tokenizer, photo))
+    return iterate(model.body, tokenizer, condition, **options)
 
 
 @torch.no_grad()
@@ -159,35 +130,21 @@ def restore_latents(
     model: PhotoTransformer,
     tokenizer: HierarchicalTokenizer,
     photo: Tensor,
+    scales: Sequence[int] | None = None,
     *,
-    guidance: float = 0.0,
-    negative: str = "null",
-    refine: float | None = None,
-    refiner: Refiner | None = None,
-    noise: Tensor | None = None,
+    write: Callable[..., Iterator[Step]] = write_maps,
     **options,
 ) -> dict[int, Tensor]:
     """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.
 
     Args:
-        guidance, **options: see :func:`vartutor.transformer.generate.iterate`.
-        negative: see :func:`negative_condition`.
-        refine: adds what the finest map leaves unsaid to the last f_hat, drawn at this temperature.
-        refiner, noise: for that, the latter from the refiner's ``draw``.
-
-    Raises:
-        UserError: guidance that the model cannot follow.
+        scales: all if left out; maps beyond the last one that is asked for are not written.
+        write, **options: how, see :func:`write_maps`.
     """
-    features = photo_features(tokenizer, photo)
-    null = negative_condition(model, tokenizer, photo, features, negative) if guidance else None
-    condition = model.condition(photo, features)
-    steps = list(iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options))
-    f_hats = {s: steps[end - 1].f_hat for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
-    if refine is not None:
-        last, finest = steps[-1], tokenizer.scales[-1]
-        rest = refiner(last.hidden, last.said, noise, guidance, refine)
-        f_hats[finest] = f_hats[finest] + rest.transpose(1, 2).unflatten(2, f_hats[finest].shape[-2:])
-    return f_hats
+    ends = dict(zip(tokenizer.quantizer.ends, tokenizer.scales, strict=True))
+    count = max(end for end, s in ends.items() if scales is None or s in scales)
+    steps = islice(write(model, tokenizer, photo, **options), count)
+    return {ends[step.k + 1]: step.f_hat for step in steps if step.k + 1 in ends}
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import json
 
-from vartutor.data.sets import SETS
+from vartutor.workshop.sets import SETS
 
 # What models of this kind cannot do, whatever their numbers.
 LIMITS = {

@@ -21,19 +21,27 @@ LOOKS = {f"fidelity {w:g}": {"w": w} for w in (0, BALANCED, 1)}  # those of a fi
 
 @torch.no_grad()
 def restore_pairs(
-    restorer: Restorer, pairs: Pairs, *, w: float = 0.0, seed: int = 0, batch: int = 16, write=restore_latents, **options
+    restorer: Restorer,
+    pairs: Pairs,
+    *,
+    w: float = 0.0,
+    seed: int = 0,
+    batch: int = 16,
+    **options,
 ) -> dict[int, Tensor]:
     """Every degraded photo of ``pairs`` restored as one tile: {s: (N, 3, H_s, W_s) in [-1, 1]}, at all scales it has.
 
     Args:
         w: fidelity.
-        write: what makes latents of photos, with options as for :func:`vartutor.transformer.photo.restore_latents`.
+        **options: as for :func:`vartutor.transformer.photo.restore_latents`. What an add-on draws comes from a
+            generator of its own, so that the tokens are the same without it.
     """
     model, tokenizer, fidelity = restorer
-    generator, images = Generator().manual_seed(seed), {s: [] for s in tokenizer.scales}
+    generator, other = (Generator().manual_seed(seed) for _ in range(2))
+    images = {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
-        seen = upscale_bicubic(photo)
-        for s, f_hat in write(model, tokenizer, photo, generator=generator, **options).items():
+        seen, options["generators"] = upscale_bicubic(photo), [other] * len(photo)
+        for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
             images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
     return {s: torch.cat(parts) for s, parts in images.items()}
 

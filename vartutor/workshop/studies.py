@@ -67,7 +67,9 @@ def restored_rows(restorer: Restorer, pairs: Pairs, per_photo: int, seed: int, c
     return rows
 
 
-def collect(names: Sequence[str], seeds: Sequence[int], out: Path, work: Callable[[str, int, Path], list[Measured]]) -> Path:
+def collect(
+    names: Sequence[str], seeds: Sequence[int], out: Path, work: Callable[[str, int, Path], list[Measured]]
+) -> Path:
     """Do every named run with every seed; what ``out`` holds already is not done again.
 
     Args:

@@ -18,8 +18,9 @@ from vartutor.metrics import psnr
 from vartutor.profiles import Profile
 from vartutor.tokenizer.build import parse_groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.tokenizer import Losses, TokenizerSettings
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.tokenizer import Losses
 from vartutor.weights.load import load_tokenizer
 from vartutor.workshop.studies import Measured, choose, collect, trained
 
@@ -93,9 +94,7 @@ def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> I
             yield "agreement", f"{k}: {side}", (seen[k] == seen[last + k]).float().mean().item()
 
 
-def run_tokenizer_study(
-    names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]
-) -> Path:
+def run_tokenizer_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]) -> Path:
     """Train and measure every named tokenizer with every seed; see :func:`vartutor.workshop.studies.collect`."""
 
     def work(name: str, seed: int, folder: Path) -> list[Measured]:

@@ -18,7 +18,7 @@ from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.build import first_groups, one_group
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.transformer import TransformerSettings
+from vartutor.train.settings import TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 from vartutor.weights.files import checksum
 from vartutor.weights.load import load_restorer
@@ -53,7 +53,8 @@ TRANSFORMER_RUNS = {
     "no prefix": TransformerRun(prefix=False),
     "added": TransformerRun(added=True),
     "no prior": TransformerRun({"prior": False}),
-    "paper": TransformerRun({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),  # prefix, hard labels
+    # Prefix and hard labels.
+    "paper": TransformerRun({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),
     "hard": TransformerRun({"hard": 1.0, "soft": 0.0}),
     "tokens alike": TransformerRun({"balance": 0.0}),
     "no slips": TransformerRun({"slip": 0.0}),
@@ -67,7 +68,9 @@ TRANSFORMER_RUNS = {
 }
 
 
-def tokenizer_for(run: TransformerRun, tokenizer: HierarchicalTokenizer, plain: MultiScaleTokenizer) -> HierarchicalTokenizer:
+def tokenizer_for(
+    run: TransformerRun, tokenizer: HierarchicalTokenizer, plain: MultiScaleTokenizer
+) -> HierarchicalTokenizer:
     """What a run is trained over.
 
     For a small scale alone, the first groups of the hierarchical tokenizer: any ladder needs such coarse maps. For the

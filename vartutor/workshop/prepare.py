@@ -6,12 +6,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vartutor.data.download import download
 from vartutor.data.folders import SUFFIXES
-from vartutor.data.sets import PhotoSet
 from vartutor.data.shards import INDEX, ShardedPhotos, write_shards
 from vartutor.errors import UserError, first_line
 from vartutor.paths import sha256_of
+from vartutor.workshop.download import download
+from vartutor.workshop.sets import PhotoSet
 
 CHECKSUMS = "checksums.json"
 
