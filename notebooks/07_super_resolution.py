@@ -570,7 +570,7 @@ explorer(
 # - **bicubic**, the usual one;
 # - a classical **denoiser** (total variation, chosen on validation photos), then bicubic;
 # - a plain **CNN** in the manner of EDSR, as many parameters as the transformer, trained on crops that are turned and recoloured as for our fidelity module, and for as long as that (the transformer before it took half as long). This is the honest line to beat;
-# - **cnn:perceptual**, that CNN trained once more, as many steps, with the perceptual distance in its loss as our fidelity module has it: `vartutor train baseline --set bf16=true --set augment=true --set perceptual=0.5 --set loop.steps=6427 --out perceptual`.
+# - **cnn:perceptual**, that CNN trained once more, as many steps, with the perceptual distance in its loss as our fidelity module has it: `vartutor train baseline --set bf16=true --set augment=true --set perceptual=.5 --set loop.steps=6427 --out perceptual`.
 #
 # All of them restored the 20 test photos, three crops each; ours with three seeds where it draws. One command made the table, and everybody can run it:
 # `vartutor evaluate --restorers bicubic denoise cnn cnn:perceptual model --temperatures 0 .5 1 --expected --fidelity 0 .6 1`.

@@ -120,11 +120,6 @@ print(f"matrices {matrices / 1e9:.2f}, attention {scores / 1e9:.2f}, head {head 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vartutor.train.processes import Process
-from vartutor.train.settings import TransformerSettings
-from vartutor.train.source import make_source
-from vartutor.train.transformer import Objective, TransformerLoss
-
 
 def count_flops(call):
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -132,13 +127,22 @@ def count_flops(call):
     return counter.get_total_flops()
 
 
+# %% [markdown]
+# What is counted are the parts of `vartutor train transformer`: settings, a source of photos, and the loss. The photos of a run are numbered 0, 1, 2 …, without end. Photo $n$ is a function of $n$ and the seed: which crop of which photo, and how it is damaged.
+
+# %%
+from vartutor.train.processes import Process
+from vartutor.train.settings import TransformerSettings
+from vartutor.train.source import make_source
+from vartutor.train.transformer import Objective, TransformerLoss
+
 run = TransformerSettings.of(profile, seed=SEED, batch=4, objective=Objective())
 source, loss = make_source(run, Process()), TransformerLoss(model, tokenizer, run.objective)
 
 # %%
 from vartutor.transformer.photo import force
 
-one = source.batch(range(1))  # photo number 0 of the run
+one = source.batch(range(1))  # photo 0
 seen = loss.prepare(one)  # what the frozen tokenizer makes of it
 targets, _, inputs, rests = force(tokenizer, seen.clean, seen.degraded)
 counted = count_flops(lambda: model.body(model.condition(seen.photo, seen.degraded), inputs, rests))
@@ -561,7 +565,7 @@ with tarfile.open(work / "shard-000000.tar") as tar:
 print(pieces)
 
 # %% [markdown]
-# Crop number $i$ of the stream is a function of $i$ and the seed alone: which photo, which window, which damage. So the photos of a step are a function of the step. Nothing needs to be remembered: a run can resume in mid-epoch, on another number of processes, or in more rounds, and sees what it would have seen. Who takes which?
+# Here too, photo $n$ of the run is a function of $n$ and the seed alone. So the photos of a step are a function of the step. Nothing needs to be remembered: a run can resume in mid-epoch, on another number of processes, or in more rounds, and sees what it would have seen. Who takes which?
 
 # %%
 from dataclasses import replace
@@ -611,6 +615,7 @@ def gradient(numbers):  # of the mean loss of these photos
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+# %%
 together = gradient(range(4))
 apart = (gradient(range(0, 2)) + gradient(range(2, 4))) / 2
 difference = (apart - together).norm() / together.norm()
