@@ -223,7 +223,7 @@ used = len(torch.cat([idx.flatten() for idx in indices]).unique()) / len(quantiz
 print(f"codes in use: {used:.0%}")
 
 # %% [markdown]
-# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --profile cpu --ladder hit --bf16`.
+# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --set bf16=true`.
 #
 # ## Claim A: only hierarchical tokens give the smaller photos
 #

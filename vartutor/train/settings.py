@@ -157,8 +157,8 @@ class PreferenceSettings(Settings):
 
     @classmethod
     def _own(cls, profile: Profile) -> dict[str, Any]:
-        recipe = profile.transformer
-        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, log_every=10)
+        recipe, often = profile.transformer, {"log_every": 10, "validate_every": 100}  # more of it is not better
+        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, **often)
         return {"loop": loop, "batch": profile.batch_of("preference"), "preference": Preference()}
 
 
