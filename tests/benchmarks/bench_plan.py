@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.test_plan import CPU, crops_of, tokenizer_of, trainer_of, transformer_of
-from vartutor.plan.flops import tokenizer_step, transformer_step
-from vartutor.train.tokenizer import Losses, TokenizerLoss
-from vartutor.train.transformer import Objective, TransformerLoss
+from tests.test_plan import CPU, loss_of, trainer_of
+from vartutor.plan.steps import count_step
+from vartutor.profiles import Recipe
 
 
 def seconds(step, rounds=5):
@@ -26,32 +25,29 @@ def seconds(step, rounds=5):
     return statistics.median(times)
 
 
-def tokenizer(folder, batch, width):
-    profile = replace(CPU, batch_size=batch, width=width)
-    model = tokenizer_of(profile)
-    loss = TokenizerLoss(model, crops_of(profile), Losses(revive_every=0), 10)
-    flops = batch * sum(part.total for part in tokenizer_step(model, profile.image_size))
-    return flops, seconds(trainer_of(model, loss, folder)._step)
+def measured(run, profile, folder):
+    """FLOPs of a step, and its seconds; frozen features are cached."""
+    batch = profile.batch_size if run == "tokenizer" else profile.transformer.batch
+    parts = count_step(run, profile).flops
+    flops = batch * (parts.total() - parts["frozen features"])
+    return flops, seconds(trainer_of(loss_of(run, profile), folder)._step)
 
 
-def transformer(folder, batch, width, depth):
-    profile = replace(CPU, batch_size=batch)
-    model, frozen, cache = transformer_of(profile, width, depth, width // 32)
-    loss = TransformerLoss(model, cache, Objective())
-    cached = ("frozen features",)  # the cache holds them
-    parts = transformer_step(model, frozen, profile.image_size)
-    flops = batch * sum(part.total for part in parts if part.name not in cached)
-    return flops, seconds(trainer_of(model, loss, folder)._step)
+def transformer(batch, width, depth):
+    return replace(CPU, transformer=Recipe(width=width, depth=depth, heads=width // 32, batch=batch, slip=0.0))
 
 
 @pytest.mark.parametrize(
     ("run", "known", "unknown"),
-    [(tokenizer, (8, 128), (12, 160)), (transformer, (4, 192, 4), (6, 256, 6))],
+    [
+        ("tokenizer", replace(CPU, batch_size=8, width=128), replace(CPU, batch_size=12, width=160)),
+        ("transformer", transformer(4, 192, 4), transformer(6, 256, 6)),
+    ],
     ids=["tokenizer", "transformer"],
 )
 def test_time_after_calibration(tmp_path, run, known, unknown):
-    flops, taken = run(tmp_path, *known)
+    flops, taken = measured(run, known, tmp_path)
     speed = flops / taken
-    flops, taken = run(tmp_path, *unknown)
+    flops, taken = measured(run, unknown, tmp_path)
     print(f"\n{speed / 1e9:.0f} GFLOP/s; {flops / speed * 1000:.0f} ms planned, {taken * 1000:.0f} ms measured", end="")
     assert flops / speed == pytest.approx(taken, rel=0.25)

@@ -13,7 +13,7 @@ import torch
 from vartutor.data.crops import RandomCrops
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
-from vartutor.plan.flops import transformer_step
+from vartutor.plan.steps import count_step
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer import load_pretrained
@@ -90,7 +90,7 @@ def test_training_step_of_the_course(benchmark, tmp_path, bf16):
     cache = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, batch), COURSE)
     trainer = Trainer(model, TransformerLoss(model, cache, objective, bf16), LoopConfig(steps=1000), tmp_path, [])
     benchmark.pedantic(trainer._step, rounds=10, warmup_rounds=3)
-    flops = batch * sum(part.total for part in transformer_step(model, tokenizer, profile.image_size))
+    flops = batch * count_step("transformer", profile).flops.total()
     rate, best = flops / benchmark.stats.stats.median, matmul_rate()
     print(f"\n{rate / 1e9:.0f} GFLOP/s of the model; matrix products in fp32 reach {best / 1e9:.0f}")
     assert rate > 0.5 * best
