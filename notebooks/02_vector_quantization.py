@@ -720,9 +720,9 @@ show(
 
 # %%
 from vartutor.checkpoints import manifest
-from vartutor.tokenizer.pretrained import load_pretrained
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("vq")
+tokenizer = load_tokenizer("vq")
 print(manifest()["tokenizer_vq.safetensors"]["command"])
 tokens = tokenizer.tokenize(test)[0]  # (B, 256) int64
 f_hat = tokenizer.latents([tokens])[-1]  # (B, 16, 16, 16): the codes, put in place

@@ -120,9 +120,9 @@ def quantize(f, codes, sides, phi):
 
 # %%
 from vartutor.data.crops import RandomCrops, eval_crops
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("var")
+tokenizer = load_tokenizer("var")
 quantizer = tokenizer.quantizer
 x, files = eval_crops("test", 64, 3)  # (60, 3, 64, 64): three crops of every test photo
 with torch.no_grad():
@@ -137,7 +137,7 @@ print(f"{quantizer.tokens} tokens for a photo of 64 × 64; ours and the package'
 # %% [markdown]
 # ## What do the tokens look like?
 #
-# `load_pretrained("var")` is a tokenizer that the course trained, with the command that the manifest of the checkpoints gives.
+# `load_tokenizer("var")` is a tokenizer that the course trained, with the command that the manifest of the checkpoints gives.
 # Below are the eight maps of three crops. A token is a number, and its neighbours 411 and 412 have nothing in common; so we colour each token by its *code*, squeezed to three numbers with PCA. Similar codes get similar colours.
 
 # %% tags=["hide-input"]
@@ -299,7 +299,7 @@ print(f"shipped tokenizer, test photos: {bootstrap(scores, files)} dB with {quan
 # Three short runs each, of 600 steps: `vartutor study var "votes by token" "no revival" --seeds 0 1 2`. We count which codes each scale uses in 1024 random crops.
 
 # %%
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study()
 usage = {}
@@ -397,12 +397,18 @@ with torch.no_grad():
 
 # %%
 from vartutor.data.pairs import pyramid
-from vartutor.train.studies import decode_small
 
 true = pyramid(x)  # {1: (60, 3, 16, 16), 2: (60, 3, 32, 32), 4: x}
+
+
+def decode_small(f_hat, s):
+    smaller = F.interpolate(f_hat, size=(4 * s, 4 * s), mode="area")  # features of a photo at ×s
+    return {"decoded first": pyramid(tokenizer.decode(f_hat))[s], "shrunk first": tokenizer.decode(smaller)}
+
+
 with torch.no_grad():
     latents = tokenizer.latents(maps)
-    early = {1: decode_small(tokenizer, latents[4], 16, 64), 2: decode_small(tokenizer, latents[6], 32, 64)}
+    early = {1: decode_small(latents[4], 1), 2: decode_small(latents[6], 2)}
 for s, ways in early.items():
     for way, image in ways.items():
         print(f"×{s}, {way}: {bootstrap(psnr(image, true[s], color='rgb'), files)} dB")
@@ -455,7 +461,7 @@ print(f"{sum(p.numel() for p in published.parameters()):,} parameters")
 # With a network connection, two lines fetch the authors' weights (436 MB, checksum verified) and load them:
 #
 # ```python
-# from vartutor.tokenizer.official import download_official, load_vqvae
+# from vartutor.weights.official_tokenizer import download_official, load_vqvae
 # tokenizer = load_vqvae(download_official("weights"))
 # ```
 #

@@ -62,9 +62,9 @@ print(session)
 # %%
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.pairs import pyramid
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 
-hit, plain = load_pretrained("hit"), load_pretrained("var")
+hit, plain = load_tokenizer("hit"), load_tokenizer("var")
 quantizer = hit.quantizer
 x, files = eval_crops("test", 64, 3)  # (60, 3, 64, 64): three crops of every test photo
 true = pyramid(x)  # {1: (60, 3, 16, 16), 2: (60, 3, 32, 32), 4: x}
@@ -230,7 +230,7 @@ print(f"codes in use: {used:.0%}")
 # The plain tokenizer of chapter 04 has the same maps, the same autoencoder, the same number of steps. Take its tokens up to the same map, and get a small picture out of them in the better of the two ways. Per photo, how many decibels is HIT ahead?
 
 # %%
-from vartutor.train.studies import decode_small
+from vartutor.tokenizer.tokenizer import decode_small
 
 with torch.no_grad():
     plain_latents = plain.latents(plain.tokenize(x))
@@ -267,7 +267,7 @@ show(
 # A single pair of runs proves little, so here are three seeds of short runs, 600 steps each: `vartutor study hit var "no bridge" "one more scale" --seeds 0 1 2`. For every photo we average the seeds, take the difference, and resample photos.
 
 # %%
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study()
 
@@ -297,7 +297,7 @@ print(f"shipped tokenizers, 20,000 steps, one seed: {bootstrap(long_run, files)}
 # ## What does a token buy?
 #
 # The ladder is ours to choose; the paper does not print its own. Every token costs the transformer time, so what does each buy?
-# Six ladders, 600 steps each, on the *validation* photos, since we are choosing: `vartutor study` runs them all, and `vartutor/train/studies.py` has their names.
+# Six ladders, 600 steps each, on the *validation* photos, since we are choosing: `vartutor study` runs them all, and `vartutor/workshop/tokenizer_study.py` has their names.
 
 # %%
 ladders = {}

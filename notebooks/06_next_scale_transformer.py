@@ -60,9 +60,9 @@ print(session)
 # That is an assumption, and not quite true. It hurts less than you would think: the coarser maps have settled most of it, and the finer ones can repair what clashes.
 
 # %%
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("hit").to(session.device)
+tokenizer = load_tokenizer("hit").to(session.device)
 patch_nums = tokenizer.quantizer.patch_nums
 squares = [p * p for p in patch_nums]
 print("tokens per map:", squares)
@@ -515,7 +515,7 @@ with torch.device("meta"):
 print(f"VAR-d16: {sum(p.numel() for p in d16.parameters()):,} parameters")
 
 # %% [markdown]
-# `vartutor.transformer.official.load_var` loads the authors' weights into it. The tests compare every block, every gradient and every generated token with the authors' code, on small weights of the same form.
+# `vartutor.weights.official_transformer.load_var` loads the authors' weights into it. The tests compare every block, every gradient and every generated token with the authors' code, on small weights of the same form.
 #
 # VAR pushes its draws further from "anything" towards "this class" by *classifier-free guidance*: with logits $c$ for the class and $u$ for no class, it uses $(1 + t)\, c - t\, u$, and $t$ grows from scale to scale. `iterate(..., guidance=…)` does it.
 #

@@ -61,9 +61,9 @@ print(session)
 # %%
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("hit").to(session.device)
+tokenizer = load_tokenizer("hit").to(session.device)
 quantizer, codes = tokenizer.quantizer, tokenizer.quantizer.codes
 pairs = eval_pairs(COURSE, "val", 64, 3)
 
@@ -709,7 +709,7 @@ explorer(
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("transformers")
 versus = {(d.restorer, d.scale, d.measure): d.interval for d in compare(study_rows(study, "expected"), "course")}

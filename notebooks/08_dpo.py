@@ -435,9 +435,9 @@ explorer(draw, log_beta=slider("log₁₀ β", 0.3, -1.0, 2.0, 0.1), lam=slider(
 from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.train.preference import judge_preference
-from vartutor.train.runs import find_start
+from vartutor.weights import load_start
 
-start_model, tokenizer, asked = find_start("course")
+start_model, tokenizer, asked = load_start("course")
 pairs = eval_pairs(COURSE, "test", session.profile.image_size, 1)
 before = judge_preference(start_model, start_model, tokenizer, pairs)
 
@@ -542,8 +542,8 @@ show(
 
 # %%
 from vartutor.evaluate.table import compare, study_rows
-from vartutor.train.preference_study import RUNS
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
+from vartutor.workshop.preference_study import RUNS
 
 study = load_study("preference")
 

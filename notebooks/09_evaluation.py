@@ -145,7 +145,7 @@ for s in summarise(rows):
 
 # %%
 from vartutor.evaluate.table import study_rows
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 
 
 def verdict(interval, floor=0.0):
@@ -282,12 +282,12 @@ for word, photo in chosen.items():
     print(f"{word:>7}: {photo}, {mine[photo] - net[photo]:+.3f}")
 
 # %%
-from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
 from vartutor.superres import SuperResolver
+from vartutor.weights import load_cnn
 
-resolver, cnn = SuperResolver.from_pretrained("course"), load_pretrained_cnn()
+resolver, cnn = SuperResolver.from_pretrained("course"), load_cnn()
 test = eval_pairs(COURSE, "test", 64, 3)
 
 
@@ -458,13 +458,12 @@ show(
 # One command does what this chapter read: tables as CSV and Markdown, paired differences, and the plane. `--model` takes the folder of a training run; `--photos` a folder of clean photos, which it degrades. Here with two test photos, small, to be quick.
 
 # %%
-import contextlib
-import io
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from vartutor.cli import main
 from vartutor.data.photos import find_photo
 
 folder = Path(tempfile.mkdtemp())
@@ -474,16 +473,14 @@ for name in ("red_panda", "sea6"):
     shutil.copy(source, folder / "photos" / source.name)
 
 # %% tags=["nbval-ignore-output"]
-arguments = "evaluate --restorers bicubic cnn model --temperatures .5 --expected --fidelity .6 --seeds 0 --largest 128"
-with contextlib.redirect_stdout(io.StringIO()):  # it prints all tables; the first will do
-    code = main([*arguments.split(), "--photos", str(folder / "photos"), "--out", str(folder / "out")])
-made = sorted(path.name for path in (folder / "out").iterdir())
-summary = (folder / "out" / "summary.md").read_text(encoding="utf-8")
-print(*[line for line in summary.splitlines() if line.startswith("|")][:6], sep="\n")
+words = "evaluate --restorers bicubic cnn model --temperatures .5 --expected --fidelity .6 --seeds 0 --largest 128"
+command = [sys.executable, "-m", "vartutor", *words.split(), "--photos", folder / "photos", "--out", folder / "out"]
+done = subprocess.run(command, capture_output=True, text=True)
+assert done.returncode == 0, done.stderr
+print(*[line for line in done.stdout.splitlines() if line.startswith("|")][:6], sep="\n")  # it prints all tables
 
 # %%
-assert code == 0
-print("written:", ", ".join(made))
+print("written:", ", ".join(sorted(path.name for path in (folder / "out").iterdir())))
 
 # %% [markdown]
 # Two photos are no evidence; their interval shows it. Take fifty of yours.

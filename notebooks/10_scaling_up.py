@@ -70,11 +70,11 @@ print(session)
 # $$ N \approx 18\, D^2 \cdot \text{depth}. $$
 
 # %%
-from vartutor.tokenizer import load_pretrained
-from vartutor.train.transformer import Objective, make_transformer
+from vartutor.train.transformer import make_transformer
+from vartutor.weights import load_tokenizer
 
-tokenizer = load_pretrained("hit")
-model = make_transformer(profile, tokenizer, Objective())
+tokenizer = load_tokenizer("hit")
+model = make_transformer(profile, tokenizer)
 D, depth, L = model.config.width, model.config.depth, model.config.tokens
 blocks, whole = (sum(p.numel() for p in m.parameters()) for m in (model.body.blocks, model))
 print(f"blocks: {18 * D**2 * depth:,} by hand, {blocks:,} with biases; the whole model: {whole:,}")
@@ -119,11 +119,6 @@ print(f"matrices {matrices / 1e9:.2f}, attention {scores / 1e9:.2f}, head {head 
 # %%
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
-from vartutor.train.transformer import FeatureCache, TransformerLoss
-
 fused = "_scaled_dot_product_flash_attention_for_cpu"
 KNOWN = {
     getattr(torch.ops.aten, fused): lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -137,13 +132,16 @@ def count_flops(call):
     return counter.get_total_flops()
 
 
-one = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, 1, seed=SEED), COURSE)
-loss = TransformerLoss(model, one, Objective())
-
 # %%
+from vartutor.train.processes import Process
+from vartutor.train.settings import TransformerSettings
+from vartutor.train.source import make_source
+from vartutor.train.transformer import TransformerLoss
 from vartutor.transformer.photo import force
 
-photo, clean, degraded = one.batch()
+source, loss = make_source(TransformerSettings.of(profile, seed=SEED), Process()), TransformerLoss(model, tokenizer)
+seen = loss.prepare(source.batch(range(1)))  # photo number 0 of a run, degraded, and the latents of both
+photo, clean, degraded = seen.photo, seen.clean, seen.degraded
 targets, _, inputs, rests = force(tokenizer, clean, degraded)
 counted = count_flops(lambda: model.body(model.condition(photo, degraded), inputs, rests))
 print(f"forward: {(matrices + scores + head) / 1e9:.3f} GFLOP by hand, {counted / 1e9:.3f} counted")
@@ -162,10 +160,12 @@ counts = count_step("transformer", profile)
 print("   ".join(f"{part} {flops / 1e9:.2f}" for part, flops in counts.flops.items() if flops > 1e8))
 assert (counts.forward["matrices"], counts.forward["attention"]) == (matrices, scores)  # as by hand, to the last one
 assert counts.backward["matrices"] == 2 * matrices and counts.backward["attention"] == 2.5 * scores
-counted = count_flops(lambda: loss(0)[0].backward())
+one = source.batch(range(1))
+assert one.lr.shape == photo.shape  # degraded beforehand: that is not counted here
+counted = count_flops(lambda: loss(loss.prepare(one))[0].backward())
 print(f"step: {counts.flops.total() / 1e9:.2f} GFLOP planned, {counted / 1e9:.2f} counted")
 if PROFILE != "smoke":  # which plans a smaller tokenizer than the shipped one
-    assert abs(counts.flops.total() / counted - 1) < 0.01
+    assert counts.flops.total() == counted
 
 # %% tags=["hide-input"]
 steps = {"course": counts.flops, "published": count_step("transformer", published).flops}
@@ -197,8 +197,8 @@ show(
 # First the *state*, which is there whatever the batch: per parameter four bytes for the weight, its gradient, AdamW's two averages, and the moving average that we keep.
 
 # %%
+from vartutor.gpus import get_gpu
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import get_gpu
 
 plan = make_plan("transformer", published, Setup(get_gpu("h100"), gpus=8))
 state = (4 + 4 + 4 + 4 + 4) * total + 4 * plan.counts.frozen
@@ -253,14 +253,13 @@ show(
 # %%
 from torch.profiler import ProfilerActivity, record_function
 
-four = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, 4, seed=SEED), COURSE)
-step_loss = TransformerLoss(model, four, Objective())
+four = source.batch(range(4))
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
 
 def train_step():
     with record_function("» forward"):
-        value, _ = step_loss(0)
+        value, _ = loss(loss.prepare(four))
     optimizer.zero_grad()
     with record_function("» backward"):
         value.backward()
@@ -361,7 +360,7 @@ def catch(layer, given, out):
 
 layers = [m for m in model.body.modules() if isinstance(m, torch.nn.Linear)]
 hooks = [layer.register_forward_hook(catch) for layer in layers]
-step_loss(0)[0].backward()
+loss(loss.prepare(four))[0].backward()
 for hook in hooks:
     hook.remove()
 sizes = torch.cat([g[g != 0].abs() for g in caught]).log2().cpu()
@@ -555,6 +554,7 @@ import json
 import tarfile
 
 from vartutor.data.images import to_pil
+from vartutor.data.photos import load_pixels
 
 with tarfile.open(work / "shard-000000.tar", "w") as tar:
     for number, image in enumerate(load_pixels("train")[:4]):
@@ -572,9 +572,10 @@ print(pieces)
 # Crop number $i$ of the stream is a function of $i$ and the seed alone: which photo, which window, which damage. Nothing needs to be remembered, so a run can resume in mid-epoch, on another number of processes. Who takes which?
 
 # %%
-from vartutor.data.shards import CropStream, ShardedPhotos
-from vartutor.train.processes import Process
 from vartutor.train.sources import Numbers
+
+from vartutor.data.presets import COURSE
+from vartutor.data.shards import CropStream, ShardedPhotos
 
 stream = CropStream(ShardedPhotos(work), 64, COURSE, seed=SEED)
 processes = Process(), Process(0, 2), Process(1, 2)
@@ -609,22 +610,14 @@ print(f"if the work goes with the pixels: {needed * 64 / rate:.0f} workers for e
 
 
 # %%
-def gradient(photos):
-    photo, clean, degraded = photos
-    targets, _, inputs, rests = force(tokenizer, clean, degraded)
+def gradient(batch):
     model.zero_grad()
-    logits = model.body(model.condition(photo, degraded), inputs, rests)
-    F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    loss(loss.prepare(batch))[0].backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def half(photos, rows):
-    return photos[0][rows], *(tuple(f[rows] for f in maps) for maps in photos[1:])
-
-
-photos = four.batch()
-together = gradient(photos)
-apart = (gradient(half(photos, slice(0, 2))) + gradient(half(photos, slice(2, 4)))) / 2
+together = gradient(four)
+apart = (gradient(source.batch(range(0, 2))) + gradient(source.batch(range(2, 4)))) / 2
 difference = (apart - together).norm() / together.norm()
 assert difference < 0.01
 print("two halves give the gradient of the whole")
@@ -653,7 +646,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from vartutor.profiles import get_profile
-from vartutor.tokenizer import load_pretrained
+from vartutor.weights import load_tokenizer
 from vartutor.train.config import RunConfig
 from vartutor.train.launch import launch
 from vartutor.train.processes import this_process
@@ -666,7 +659,7 @@ with this_process() as process:
     for strategy in sys.argv[2:]:
         out = Path(f"{strategy}-{process.size}")
         run = replace(run, strategy=strategy)
-        trainer = launch("transformer", run, out, tokenizer=load_pretrained("hit"), prior=False)
+        trainer = launch("transformer", run, out, tokenizer=load_tokenizer("hit"), prior=False)
         mine = {n: p.to_local() if isinstance(p, DTensor) else p for n, p in trainer.model.named_parameters()}
         found = {"losses": [row["loss"] for row in trainer.rows], "held": {n: list(p.shape) for n, p in mine.items()}}
         torch.save(found, out / f"process-{process.rank}.pt")
@@ -751,7 +744,7 @@ print(f"state of a model of ten billion: DDP {billions / 1e9:.0f} GB, FSDP over 
 # The paper does not start from nothing, but from VAR's weights for classes of ImageNet. What fits a model that restores photos? Here is a state of VAR's names and shapes, narrow and shallow so that it is quick; the numbers are noise.
 
 # %%
-from vartutor.tokenizer.official import LADDER_256
+from vartutor.weights.official_tokenizer import LADDER_256
 
 wide, deep, names, codes = 64, 2, 1000, 4096
 shapes = {"pos_start": (1, 1, wide), "pos_1LC": (1, 680, wide), "lvl_embed.weight": (10, wide)}
@@ -773,8 +766,8 @@ print(f"{len(official)} tensors, ladder {LADDER_256}")
 
 # %%
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.official import init_from_var, load_var
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.official_transformer import init_from_var, load_var
 
 var = load_var(official)
 ladder_512 = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -800,7 +793,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # We trained four sizes for three lengths each: `vartutor study --of scaling`, less than half an hour on one core. Every run has its own schedule, to its own end: in the middle of a longer run the learning rate is still high, and the loss worse than it need be. Measured is the cross entropy of the true tokens on the validation photos.
 
 # %%
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 
 study = load_study("scaling")  # NEEDS assets/studies/scaling.csv
 names = sorted({run for run, _ in study})
@@ -890,8 +883,7 @@ print(f"the best of the cheaper runs: {cheaper:.3f}")
 # Here are the gradients of 48 "processes", of one photo each. We average groups of four, once with photos of their own, once with the same ones, and look how much the averages vary.
 
 # %%
-single = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, 1, seed=SEED + 1), COURSE)
-grads = torch.stack([gradient(single.batch()) for _ in range(48)])
+grads = torch.stack([gradient(source.batch(range(n, n + 1))) for n in range(48)])
 grads = grads / grads.norm(dim=1, keepdim=True)  # or one hard photo would rule
 groups = grads.view(12, 4, -1)
 

@@ -95,8 +95,9 @@ print(config.read_text())
 # A wrong key stops the run before it starts:
 
 # %%
-from vartutor.errors import UserError
 from vartutor.train.config import RunConfig, read_config
+
+from vartutor.errors import UserError
 
 run = read_config(RunConfig.of("tokenizer", gpu), config)
 run.check(processes=8)
@@ -127,8 +128,8 @@ print(f"{len(photos)} photos, {skipped} skipped, {len(ShardedPhotos(work / 'data
 # Ask before you pay. `vartutor plan tokenizer --gpus 8 --gpu h100` prints each figure and how it is made; chapter 10 makes them by hand. Operations and memory are counted, in a dry run on tensors without numbers.
 
 # %%
+from vartutor.gpus import get_gpu
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import get_gpu
 from vartutor.plan.report import report
 
 plan = make_plan("tokenizer", gpu, Setup(get_gpu("h100"), gpus=8))
@@ -292,9 +293,10 @@ for s in (1, 2, 4):
 # The classic among silent failures. Each process shuffles the photos with the same seed, and forgets to take only its own share. Below, what two processes draw for one step: as it should be, and as if both thought they were number 0.
 
 # %%
+from vartutor.train.sources import PhotoSource
+
 from vartutor.data.presets import VARSR
 from vartutor.train.processes import Process
-from vartutor.train.sources import PhotoSource
 
 
 def drawn(ranks):
@@ -351,7 +353,7 @@ for name, values in table.items():
 # `vartutor publish runs/tokenizer --profile gpu --out published --licence LICENCE` writes all of it. The same, for the dry run:
 
 # %%
-from vartutor.train.publish import publish
+from vartutor.workshop.publish import publish
 
 entry = publish(out, toy(gpu), work / "published", licence="CC-BY-NC-4.0")
 card = (work / "published" / "tokenizer_hit.md").read_text()
@@ -367,10 +369,10 @@ print(*[line for line in card.splitlines() if line.startswith(("#", "license", "
 from safetensors.torch import load_file
 
 from vartutor.paths import sha256_of
-from vartutor.train.runs import find_tokenizer
+from vartutor.weights import load_tokenizer
 
 path = work / "published" / "tokenizer_hit.safetensors"
-published, trained = load_file(path), find_tokenizer(str(out)).state_dict()
+published, trained = load_file(path), load_tokenizer(str(out)).state_dict()
 assert sha256_of(path) == entry["sha256"] and entry["sha256"] in card
 assert all(torch.equal(published[name].float(), value) for name, value in trained.items())
 print(f"{len(published)} tensors, {path.stat().st_size / 1e6:.1f} MB, equal to the run's averages")

@@ -77,13 +77,13 @@ print((configs / "transformer.yaml").read_text())
 
 # %%
 from vartutor.train.loop import LoopConfig, learning_rate
-from vartutor.train.schedule import var_schedule
 
 loop = LoopConfig(gpu.transformer.steps, lr=gpu.transformer.lr)
 steps = np.arange(0, loop.steps, 50)
-paper = [learning_rate(step, loop) for step in steps]
+paper = [learning_rate((step + 1) / loop.steps, loop) for step in steps]
 rule = 1e-4 * gpu.full_batch / 256  # VAR: 1e-4 per 256 images
-var = [rule * var_schedule(step, loop.steps, loop.steps // 50, end=0.1) for step in steps]
+last, warm = loop.steps - 1, loop.steps // 50  # a line up, flat for 5 % of the rest, a line down to a tenth
+var = rule * np.interp(steps, [0, warm, warm + 0.05 * (last - warm), last], [0.005, 1, 1, 0.1])
 print(f"peak: {loop.lr:g} as in the paper, {rule:g} by VAR's rule: {loop.lr / rule:.1f} times as much")
 
 # %% tags=["hide-input"]
@@ -106,8 +106,8 @@ show(
 # ## What does it cost?
 
 # %%
+from vartutor.gpus import get_gpu
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import get_gpu
 from vartutor.plan.report import report
 
 plan = make_plan("transformer", gpu, Setup(get_gpu("h100"), gpus=8))
@@ -251,11 +251,11 @@ show(
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 
 # %%
-from vartutor.train.runs import find_tokenizer
 from vartutor.train.transformer import Objective, make_transformer
 from vartutor.transformer.condition import Condition
+from vartutor.weights import load_tokenizer
 
-small = find_tokenizer(str(tokenizer))
+small = load_tokenizer(str(tokenizer))
 torch.manual_seed(SEED)
 model = make_transformer(toy(gpu), small, Objective()).eval()
 model.body.blocks.apply(lambda m: torch.nn.init.normal_(m.weight, std=0.2) if isinstance(m, torch.nn.Linear) else None)
@@ -352,7 +352,7 @@ print(f"{'this run (310 M)':<28}" + "".join(f"{ours(name):>12}" for name in sets
 # As in chapter 11, tokenizer first: the transformer's record names the checksum of the tokenizer that it speaks through, and will not be published beside another one.
 
 # %%
-from vartutor.train.publish import publish
+from vartutor.workshop.publish import publish
 
 shelf = work / "published"
 publish(tokenizer, toy(gpu), shelf)

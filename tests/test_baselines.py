@@ -7,7 +7,6 @@ import torch
 
 from vartutor.baselines.classical import METHODS, Denoiser, noise_level
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver, separate
-from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops
 from vartutor.data.degradation import gaussian_noise
@@ -18,7 +17,8 @@ from vartutor.metrics import psnr
 from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
 from vartutor.train.baseline import BaselineLoss, train_baseline, trained_cnn
-from vartutor.train.checkpoint import load_state
+from vartutor.weights import load_cnn
+from vartutor.weights.files import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 TINY = CnnConfig(8, 2)
@@ -138,7 +138,7 @@ def test_wrong_nets_are_one_line(raises_user_error):
     with raises_user_error("0 blocks of 8 channels"):
         CnnConfig(8, 0)
     with raises_user_error("no CNN 'huge'"):
-        load_pretrained_cnn("huge")
+        load_cnn("huge")
 
 
 # --- its training ----------------------------------------------------------------------------------

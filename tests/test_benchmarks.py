@@ -5,9 +5,9 @@ import torch
 
 from vartutor import metrics_extra
 from vartutor.cli import main
-from vartutor.data.benchmarks import Benchmark
 from vartutor.data.images import resize, write_image
 from vartutor.data.presets import BICUBIC
+from vartutor.evaluate.benchmarks import Benchmark
 from vartutor.evaluate.extras import EXTRA_MEASURES
 from vartutor.evaluate.table import read_rows
 

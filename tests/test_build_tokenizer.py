@@ -8,9 +8,9 @@ import torch
 from vartutor.checkpoints import checkpoint_name, manifest
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
-from vartutor.tokenizer import load_pretrained
 from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group, parse_groups
 from vartutor.train.tokenizer import evaluate_tokenizer
+from vartutor.weights import load_tokenizer
 
 SMOKE = get_profile("smoke")
 
@@ -74,12 +74,12 @@ def test_unknown_ladders(raises_user_error):
     with raises_user_error("unknown ladder 'rvq'", "vq, var, hit"):
         TokenizerConfig.of(SMOKE, "rvq")
     with raises_user_error("no tokenizer 'official'", "vq, var, hit"):
-        load_pretrained("official")
+        load_tokenizer("official")
 
 
 @pytest.mark.parametrize("name", LADDERS)
 def test_shipped_tokenizers_score_what_the_manifest_says(name):
-    model, entry = load_pretrained(name), manifest()[checkpoint_name("tokenizer", name)]
+    model, entry = load_tokenizer(name), manifest()[checkpoint_name("tokenizer", name)]
     scores = evaluate_tokenizer(model, get_profile("cpu"))
     assert {str(s): v.mean().item() for s, v in scores.items()} == pytest.approx(entry["metrics"]["psnr_rgb"], abs=0.05)
     assert not any(p.requires_grad for p in model.parameters())
@@ -102,7 +102,7 @@ def test_plain_and_hierarchical_had_the_same_budget():
 
 @pytest.mark.parametrize("name", LADDERS)
 def test_tokenizers_of_any_ladder_have_the_same_methods(name):
-    model = load_pretrained(name)
+    model = load_tokenizer(name)
     x, _ = eval_crops("val", 64, 1)
     indices = model.tokenize(x[:2])
     assert [idx.shape for idx in indices] == [(2, p * p) for p in model.quantizer.patch_nums]

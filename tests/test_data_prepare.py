@@ -14,22 +14,22 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
+from vartutor.train.config import RunConfig
+from vartutor.train.launch import launch
+from vartutor.train.sources import ShardSource
 
 from vartutor.cli import main
 from vartutor.data import download as downloads
 from vartutor.data import sets
-from vartutor.data.download import download
 from vartutor.data.images import from_uint8, read_image, to_pil, write_image
 from vartutor.data.order import shuffled
-from vartutor.data.prepare import prepare, terms
 from vartutor.data.presets import COURSE
-from vartutor.data.sets import PhotoSet, RemoteFile, get_set
 from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
 from vartutor.profiles import get_profile
-from vartutor.train.config import RunConfig
-from vartutor.train.launch import launch
 from vartutor.train.processes import Process
-from vartutor.train.sources import ShardSource
+from vartutor.workshop.download import download
+from vartutor.workshop.prepare import prepare, terms
+from vartutor.workshop.sets import PhotoSet, RemoteFile, get_set
 
 
 class Server:

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import chi2
+from vartutor.train.baseline import train_baseline
 
+from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.cli import main
@@ -20,11 +22,11 @@ from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE, UNSEEN
 from vartutor.evaluate import choice
 from vartutor.evaluate.budget import ErrorBudget
-from vartutor.evaluate.choice import default_restorers, find_cnn, find_model, find_restorers
+from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
 from vartutor.evaluate.report import write_rows
-from vartutor.evaluate.restorers import BICUBIC, Restorer, evaluate, of_model, seedless
+from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, markdown, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.paths import assets
@@ -33,11 +35,9 @@ from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
-from vartutor.train.baseline import train_baseline
 from vartutor.train.transformer import train_transformer
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.transformer.refiner import Refiner
 
 SMOKE = get_profile("smoke")
 
@@ -151,9 +151,11 @@ def test_whole_photos_of_a_split():
 
 # --- restorers -------------------------------------------------------------------------------------
 
+BICUBIC = seedless("bicubic", upscale_bicubic)
+
 
 def test_who_draws_is_measured_once_per_seed(photos):
-    noisy = Restorer(
+    noisy = Method(
         "noisy", lambda lr, seed: {1: gaussian_noise(lr, 5, generator=torch.Generator().manual_seed(seed))}, True
     )
     rows = list(evaluate([BICUBIC, noisy], photos[:2], seeds=(3, 4)))
@@ -352,14 +354,14 @@ def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config
     model = find_model(str(tmp_path / "t"))
     ours, theirs = model.model.state_dict(), trainer.averaged.state_dict()
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-2) for name in theirs)
-    image = find_cnn(str(tmp_path / "c")).restore(photos[0].lr)[4]
+    image = load_cnn(str(tmp_path / "c")).restore(photos[0].lr)[4]
     assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
     with raises_user_error(tmp_path / "t", "no convolutional"):
-        find_cnn(str(tmp_path / "t"))
+        load_cnn(str(tmp_path / "t"))
     with raises_user_error(tmp_path / "c", "holds a cnn"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
-        find_cnn(str(tmp_path))
+        load_cnn(str(tmp_path))
 
 
 def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):
@@ -397,8 +399,7 @@ def test_a_model_is_asked_with_every_guidance_and_refined(resolver, tokenizer, p
     monkeypatch.setattr(choice, "find_model", lambda *_: resolver)
     with raises_user_error("no refiner"):
         find_restorers(["model"], refine=[0.0])
-    refining = SuperResolver(resolver.model, tokenizer, None, Refiner.of(resolver.model.config, 16, 1).eval())
-    monkeypatch.setattr(choice, "find_model", lambda *_: refining)
+    monkeypatch.setattr(choice, "load_refiner", lambda source: Refiner.of(resolver.model.config, 16, 1).eval())
     ways = {"guidances": (0, 2), "negative": "photo", "refine": [0.0, 1.0]}
     asked = find_restorers(["model"], temperatures=(0,), **ways)
     names = [restorer.name.removeprefix("model").removesuffix("temperature 0") for restorer in asked]

@@ -14,11 +14,11 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
-from vartutor.train.checkpoint import load_state
 from vartutor.train.fidelity import FidelityLoss, FidelityObjective, LatentCache, train_fidelity
-from vartutor.train.runs import find_restorer
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights import load_restorer
+from vartutor.weights.files import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -178,7 +178,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "batches", 2)
     monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "epochs", 2)
     again = resumed(partial(train_fidelity, SMOKE, transformer, tokenizer, steps=6))
-    model, own, fidelity, _ = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    model, own, fidelity, _ = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
     assert torch.allclose(fidelity.pixels.weight, again.averaged.pixels.weight, atol=1e-3)

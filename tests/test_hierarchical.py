@@ -8,6 +8,7 @@ from vartutor.data.pairs import pyramid
 from vartutor.tokenizer.autoencoder import SmallDecoder, SmallEncoder
 from vartutor.tokenizer.hierarchical import Bridge, HierarchicalQuantizer, HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
 
 GROUPS = ((1, 2, 4, 4), (5, 8), (16,))
 
@@ -245,3 +246,11 @@ def test_a_code_that_only_a_coarse_scale_uses_is_not_dead():
 def test_unknown_votes(raises_user_error):
     with raises_user_error("votes 'photo'", "scale or token"):
         MultiScaleQuantizer((1, 2), 3, 4).use_moving_averages(votes="photo")
+
+
+def test_two_ways_to_a_small_photo_of_a_plain_tokenizer():
+    plain = MultiScaleTokenizer(MultiScaleQuantizer((1, 2, 16), 64, 16), SmallEncoder(32), SmallDecoder(32))
+    ways = decode_small(plain, torch.randn(2, 16, 16, 16), 16, 64)
+    assert list(ways) == ["decoded first", "shrunk first"]
+    assert all(image.shape == (2, 3, 16, 16) and image.abs().max() <= 1 for image in ways.values())
+    assert not torch.allclose(*ways.values())

@@ -11,16 +11,21 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vartutor.profiles import get_profile
-from vartutor.tokenizer.official import load_vqvae
 from vartutor.transformer.attention import block_causal, grid_angles, rotate
-from vartutor.transformer.condition import class_condition
+from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import generate, iterate, keep_likely
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.official import init_from_var, load_var, rename
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.official_tokenizer import load_vqvae
+from vartutor.weights.official_transformer import init_from_var, load_var, rename
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("tiny_var_golden", "tiny_var_saln_golden", "tiny_var_nol2_golden")
+
+
+def class_condition(model, labels):
+    """Class numbers (B,); -1 stands for the null class, the last of the table."""
+    return Condition(model.class_emb(labels % model.config.classes))
 
 
 def assert_close(ours, golden, tolerance=1e-5):

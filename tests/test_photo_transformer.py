@@ -14,7 +14,7 @@ from vartutor.transformer.attention import as_mask, attend, block_causal, grid_a
 from vartutor.transformer.condition import PhotoPrefix, drop_labels
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, worsen
+from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, write_maps
 
 
 @pytest.fixture(scope="module")
@@ -193,23 +193,17 @@ def test_labels_are_dropped_at_the_given_rate():
     assert 0.08 < (dropped == 10).float().mean() < 0.12
 
 
-def test_a_photo_that_is_not_shown_leaves_an_empty_prefix_and_the_prior(tokenizer, photos, raises_user_error):
+def test_a_photo_that_is_not_shown_leaves_an_empty_prefix(tokenizer, photos):
     torch.manual_seed(0)
     quantizer = tokenizer.quantizer
     config = TransformerConfig(quantizer.patch_nums, 64, 16, 32, 2, 2, classes=2)
     model, features = PhotoTransformer(config, quantizer.codes), photo_features(tokenizer, photos[1])
-    shown, null = model.condition(photos[1], features), model.null_condition(photos[1], features)
-    assert not null.prefix.any()
-    assert null.prefix.shape == shown.prefix.shape
-    assert torch.equal(null.vector, model.body.class_emb.weight[1:].expand(3, -1))
+    shown = model.condition(photos[1], features)
     assert torch.equal(shown.vector, model.body.class_emb.weight[:1].expand(3, -1))
-    assert null.features is features
     mixed = model.condition(photos[1], features, torch.tensor([0, 1, 0]))
     assert torch.equal(mixed.prefix[[0, 2]], shown.prefix[[0, 2]])
     assert not mixed.prefix[1].any()
     assert make(tokenizer).condition(photos[1], features, torch.zeros(3, dtype=torch.long)).prefix.any()
-    with raises_user_error("no null class", "--drop"):
-        make(tokenizer).null_condition(photos[1], features)
 
 
 def test_tokens_of_the_photo_are_added_at_the_size_of_every_map(tokenizer, photos, raises_user_error):
@@ -243,39 +237,19 @@ def test_latents_at_the_end_of_every_group(tokenizer, photos):
     assert all(torch.equal(f_hat, steps[k].f_hat) for f_hat, k in zip(found.values(), (4, 6, 7), strict=True))
 
 
+def test_maps_beyond_the_scales_asked_for_are_not_written(tokenizer, photos):
+    model, written = make(tokenizer), []
+
+    def write(*call, **options):
+        for step in write_maps(*call, **options):
+            written.append(step.k)
+            yield step
+
+    found = restore_latents(model, tokenizer, photos[1], (1,), write=write, top_k=1)
+    assert written == [0, 1, 2, 3, 4]
+    assert torch.equal(found[1], restore_latents(model, tokenizer, photos[1], top_k=1)[1])
+
+
 def test_widths_that_do_not_divide(raises_user_error):
     with raises_user_error("width 30", "4 heads"):
         NextScaleTransformer(TransformerConfig((1, 2), 8, 4, 30, 1, 4))
-
-
-@pytest.mark.parametrize("prior", [True, False])
-def test_guidance_moves_away_from_what_a_worse_photo_would_say(tokenizer, photos, prior):
-    model, photo = make(tokenizer, prior=prior), photos[1]
-    worse = worsen(photo)
-    own, away = (model.condition(x, photo_features(tokenizer, x)) for x in (photo, worse))
-    kept = list(iterate(model.body, tokenizer, own, null=away, guidance=2.0, top_k=1))
-    given = [step.idx for step in kept]
-    plain, other = (list(iterate(model.body, tokenizer, c, given=given)) for c in (own, away))
-    for k, step in enumerate(kept):
-        t = 2.0 * k / (len(kept) - 1)
-        expected = (1 + t) * plain[k].logits - t * other[k].logits
-        assert (step.logits - expected).abs().max() <= 1e-4 * max(1, expected.abs().max())
-    f_hats = restore_latents(model, tokenizer, photo, guidance=2.0, negative="photo", top_k=1)
-    assert torch.allclose(f_hats[4], kept[-1].f_hat, atol=1e-4)
-    if prior:  # without, an untrained model hardly looks at the photo
-        assert not torch.allclose(restore_latents(model, tokenizer, photo, top_k=1)[4], f_hats[4], atol=1e-2)
-
-
-def test_a_worse_photo_is_blurred_where_it_is_not_flat(photos):
-    flat = torch.full((1, 3, 16, 16), 0.3)
-    assert torch.allclose(worsen(flat), flat, atol=1e-6)
-    energy = [(x[..., 1:] - x[..., :-1]).square().mean() for x in (photos[1], worsen(photos[1]))]
-    assert energy[1] < 0.5 * energy[0]
-
-
-def test_unknown_negatives_and_a_missing_null_class_are_one_line(tokenizer, photos, raises_user_error):
-    model = make(tokenizer)
-    with raises_user_error("negative 'text'", "null or photo"):
-        restore_latents(model, tokenizer, photos[1], guidance=1.0, negative="text")
-    with raises_user_error("no null class", "--drop", "negative photo"):
-        restore_latents(model, tokenizer, photos[1], guidance=1.0)

@@ -6,30 +6,28 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
+from vartutor.gpus import GPUS, get_gpu
 from vartutor.plan.autocast import CAST, SUMS, cuda_rules
 from vartutor.plan.estimate import Setup, make_plan
-from vartutor.plan.gpus import GPUS, get_gpu
 from vartutor.plan.report import report
 from vartutor.plan.steps import count_step, planned_tokenizer, planned_transformer
 from vartutor.profiles import Recipe, get_profile
 from vartutor.tokenizer.build import TokenizerConfig
-from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.preference import Preference, PreferenceLoss
+from vartutor.train.loop import Moment
+from vartutor.train.preference import PreferenceLoss
+from vartutor.train.source import Batch
 from vartutor.train.tokenizer import Losses, TokenizerLoss, make_tokenizer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_transformer
+from vartutor.train.transformer import Objective, TransformerLoss, make_transformer
 from vartutor.transformer.attention import block_causal
-from vartutor.transformer.photo import pair_features
 
 CPU, SMOKE = get_profile("cpu"), get_profile("smoke")
-RECIPE = Recipe(width=128, depth=3, heads=4, batch=3, slip=0.0)
-SMALL = replace(CPU, batch_size=3, width=32, transformer=RECIPE)
+RECIPE = Recipe(width=128, depth=3, heads=4, slip=0.0)
+SMALL = replace(CPU, width=32, transformer=RECIPE)
 # VAR's autoencoder, as narrow as its norms allow, for 16 to 64 pixels
 VAR = replace(SMALL, autoencoder="var", channels=32, codes=256, groups=((1,), (1, 2), (2, 4)))
 AGAIN = replace(SMALL, transformer=replace(RECIPE, checkpointing=True, rope=False))
@@ -42,32 +40,32 @@ STEPS = {
 }
 
 
-def crops_of(profile, batch):
-    return RandomCrops(load_pixels("train"), profile.image_size, batch)
-
-
-def tokenizer_loss(profile, bf16=False):
-    """As ``vartutor train tokenizer`` makes it, without a codebook's revival."""
-    losses = Losses(revive_every=0, bypass=0.0)
-    model = make_tokenizer(TokenizerConfig.of(profile), losses)
-    return TokenizerLoss(model, crops_of(profile, profile.batch_size), losses, 10, bf16)
-
-
-def transformer_loss(profile, run="transformer", bf16=False):
-    """As ``vartutor train transformer`` or ``preference`` makes it, on one batch whose latents are kept."""
-    tokenizer = make_tokenizer(TokenizerConfig.of(profile), Losses()).eval().requires_grad_(False)
-    objective = Objective(slip=profile.transformer.slip)
-    model = make_transformer(profile, tokenizer, objective).train()
-    crops = crops_of(profile, profile.transformer.batch)
-    cache = FeatureCache(tokenizer, crops, COURSE, batches=1, epochs=99)
-    if run == "transformer":
-        return TransformerLoss(model, cache, objective, bf16)
-    start = copy.deepcopy(model).eval().requires_grad_(False)
-    return PreferenceLoss(model, start, cache, objective, Preference(), bf16, due=lambda step: False)
+def batch_of(profile, images):
+    batch = Batch(torch.rand(images, 3, profile.image_size, profile.image_size), torch.arange(images), COURSE)
+    assert len(batch.lr) == images  # damaged beforehand, for the plan does not count that
+    return batch
 
 
 def loss_of(run, profile, bf16=False):
-    return tokenizer_loss(profile, bf16) if run == "tokenizer" else transformer_loss(profile, run, bf16)
+    """As ``vartutor train`` makes it."""
+    tokenizer = make_tokenizer(TokenizerConfig.of(profile), Losses())
+    if run == "tokenizer":
+        return TokenizerLoss(tokenizer.train(), Losses(bypass=0.0), bf16)
+    tokenizer.eval().requires_grad_(False)
+    model = make_transformer(profile, tokenizer, prior=profile.transformer.prior).train()
+    objective = Objective(slip=profile.transformer.slip)
+    if run == "transformer":
+        return TransformerLoss(model, tokenizer, objective, bf16)
+    start = copy.deepcopy(model).eval().requires_grad_(False)
+    return PreferenceLoss(model, start, tokenizer, objective, bf16=bf16)
+
+
+def prepared(loss, batch):
+    return loss.prepare(batch) if hasattr(loss, "prepare") else batch
+
+
+def learn(loss, seen):
+    loss(seen, Moment(logged=False))[0].backward()
 
 
 def counted(call) -> int:
@@ -85,20 +83,20 @@ def counted(call) -> int:
 
 @pytest.mark.parametrize(("run", "small"), STEPS.values(), ids=STEPS)
 def test_flops_are_those_of_the_trainers_step(run, small):
-    loss, parts = loss_of(run, small), count_step(run, small).flops
-    # Every image is damaged with a blur, which is a convolution, too.
-    assert 3 * parts.total() == pytest.approx(counted(lambda: loss(0)[0].backward()), rel=0.005)
-    assert "all else" not in parts
+    loss, batch = loss_of(run, small), batch_of(small, 3)
+    counts = count_step(run, small)
+    assert 3 * counts.flops.total() == counted(lambda: learn(loss, prepared(loss, batch)))
+    assert "all else" not in counts.flops
 
 
 def test_a_sequence_with_slips_is_a_branch_of_its_own():
-    loss, planned = loss_of("preference", SMOKE), count_step("preference", SMOKE).flops.total()
-    measured = counted(lambda: loss(0)[0].backward())  # with the guesses that slip, which are not planned
-    assert SMOKE.transformer.batch * planned == pytest.approx(measured, rel=0.03)
+    loss, seen = loss_of("preference", SMOKE), batch_of(SMOKE, 2)
+    measured = counted(lambda: learn(loss, prepared(loss, seen)))  # with the guesses that slip, which are not planned
+    assert 2 * count_step("preference", SMOKE).flops.total() == pytest.approx(measured, rel=0.03)
 
 
 def test_flops_belong_to_their_parts_forwards_and_backwards():
-    model, x = tokenizer_loss(VAR).model, crops_of(VAR, 1).batch()
+    model, x = loss_of("tokenizer", VAR).model, batch_of(VAR, 1).x
     counts = count_step("tokenizer", VAR)
     assert counts.forward["encoder"] == counted(lambda: model.encode(x))
     assert counts.backward["encoder"] == counted(sum(f.sum() for f in model.encode(x)).backward)
@@ -157,39 +155,31 @@ def test_cudas_rules_hold_while_they_last():
     assert kinds() == before == dict.fromkeys(calls | half, torch.bfloat16)
 
 
-def allocated(step) -> int:
-    """Most bytes at one time that a step holds beside what it found, by the records of PyTorch's allocator."""
-    step()
+def allocated(call) -> int:
+    """Most bytes at one time that a second call holds beside what it found, by the records of PyTorch's allocator."""
+    call()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()  # whose gradients the next one frees; the records know only what was made under them
-        with record_function("second"):
-            step()
-    events = sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns())
-    begin = next(e.start_ns() for e in events if e.name() == "second")
-    found = now = peak = 0
-    for event in (e for e in events if e.name() == "[memory]"):
-        now += event.nbytes()
-        if event.start_ns() < begin:
-            found = peak = now
+        call()
+    now = peak = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        now += event.nbytes() if event.name() == "[memory]" else 0
         peak = max(peak, now)
-    return peak - found
-
-
-def trainer_of(loss, folder):
-    return Trainer(loss.model, loss, LoopConfig(steps=10), folder, [])
+    return peak
 
 
 @pytest.mark.parametrize(("name", "bf16"), [*((name, True) for name in STEPS), ("transformer", False)])
-def test_memory_is_that_of_the_trainers_step(tmp_path, name, bf16):
+def test_memory_is_that_of_the_trainers_step(name, bf16):
     run, small = STEPS[name]
-    with cuda_rules():  # real numbers, on a CPU that casts as a GPU does
-        measured = allocated(trainer_of(loss_of(run, small, bf16), tmp_path)._step)
+    loss = loss_of(run, small, bf16)
+    seen = prepared(loss, batch_of(small, 3))
+    with cuda_rules():  # real numbers, on a CPU that casts as a GPU does; gradients are there, as in every later round
+        measured = allocated(lambda: learn(loss, seen))
     assert count_step(run, small, bf16).activations(3) == pytest.approx(measured, rel=0.06)
 
 
 def test_memory_while_the_frozen_tokenizer_encodes():
-    loss, x, photo = transformer_loss(VAR), crops_of(VAR, 4).batch(), torch.zeros(4, 3, 16, 16)
-    measured = allocated(lambda: pair_features(loss.cache.tokenizer, photo, x))
+    loss, batch = loss_of("transformer", VAR), batch_of(VAR, 4)
+    measured = allocated(lambda: loss.prepare(batch))
     assert 4 * count_step("transformer", VAR).encoding == pytest.approx(measured, rel=0.2)  # convolutions take more
 
 

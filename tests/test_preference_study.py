@@ -5,17 +5,17 @@ import torch
 
 from vartutor.cli import main
 from vartutor.profiles import get_profile
-from vartutor.train.preference_study import RUNS, run_preference_study
-from vartutor.train.runs import find_start
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 from vartutor.train.transformer import Objective
+from vartutor.weights import load_start
+from vartutor.workshop.preference_study import RUNS, run_preference_study
 
 SMOKE = get_profile("smoke")
 
 
 @pytest.fixture(scope="module")
 def start(tiny_runs):
-    model, tokenizer, objective = find_start(str(tiny_runs / "transformer"))
+    model, tokenizer, objective = load_start(str(tiny_runs / "transformer"))
     return model, tokenizer, Objective(**objective)
 
 
@@ -45,7 +45,7 @@ def test_an_interrupted_run_goes_on(start, tmp_path, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vartutor.train.preference_study.measure", fail)
+    monkeypatch.setattr("vartutor.workshop.preference_study.measure", fail)
     with pytest.raises(KeyboardInterrupt):
         run_preference_study(["ce"], SMOKE, *start, tmp_path, **options)
     monkeypatch.undo()

@@ -7,25 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from vartutor.train.baseline import train_baseline
+from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 from vartutor import checkpoints
+from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.baselines.cnn import CnnConfig
-from vartutor.baselines.pretrained import load_pretrained_cnn
 from vartutor.checkpoints import load_checkpoint, manifest
 from vartutor.cli import main
 from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
-from vartutor.evaluate.choice import find_cnn
 from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer.pretrained import load_pretrained
-from vartutor.train.baseline import train_baseline
-from vartutor.train.publish import KEPT, publish
-from vartutor.train.runs import find_restorer, find_tokenizer
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
+from vartutor.weights import load_cnn, load_restorer, load_tokenizer
+from vartutor.workshop.publish import KEPT, publish
 
 SMOKE = get_profile("smoke")
 
@@ -56,15 +54,17 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
     assert manifest()[files[2]]["tokenizer"] == manifest()[files[1]]["sha256"]
     for file in (files[0], "refiner_course.safetensors"):
         assert manifest()[file]["transformer"] == manifest()[files[2]]["sha256"]
-    shipped = find_restorer("course")
-    trained = *find_restorer(str(tiny_runs / "fidelity"))[:3], find_restorer(str(tiny_runs / "refiner")).refiner
+    shipped = load_restorer("course")
+    trained = load_restorer(str(tiny_runs / "fidelity"))
     assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
-    assert same(shipped[1], load_pretrained("hit"))
-    assert same(shipped[1], find_tokenizer(str(tiny_runs / "hit")))
+    assert same(shipped[1], load_tokenizer("hit"))
+    assert same(shipped[1], load_tokenizer(str(tiny_runs / "hit")))
     resolver = SuperResolver.from_pretrained("course")
     x = torch.zeros(3, 8, 8)
     assert not torch.equal(resolver.upscale(x, (1,))[1], resolver.upscale(x, (1,), fidelity=0.0)[1])
-    plain, refined = resolver.upscale(x), resolver.upscale(x, refine=0.0)
+    refiner = load_refiner("course")
+    assert same(refiner, load_refiner(str(tiny_runs / "refiner")))
+    plain, refined = resolver.upscale(x), resolver.upscale(x, write=Refined(refiner))
     assert [torch.equal(refined[s], plain[s]) for s in (1, 2, 4)] == [True, True, False]
 
 
@@ -87,10 +87,10 @@ def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
         train_baseline(SMOKE, tmp_path / name, config=config, steps=2, perceptual=0.1, origin={"command": "c"})
         entry = publish(tmp_path / name, SMOKE, shelf)
         assert (entry["command"], entry["steps"], entry["perceptual"]) == ("c", 2, 0.1)
-        own, trained = "course" if name == "all" else "course_x4", find_cnn(str(tmp_path / name))
+        own, trained = "course" if name == "all" else "course_x4", load_cnn(str(tmp_path / name))
         assert entry == manifest()[f"cnn_{own}.safetensors"]
-        assert same(load_pretrained_cnn(own), trained)
-        assert load_pretrained_cnn(own).config == config
+        assert same(load_cnn(own), trained)
+        assert load_cnn(own).config == config
         pairs = eval_pairs(COURSE, "test", 64, SMOKE.eval_crops)
         x, clean = trained.restore(pairs.lr)[4], pairs.hr[4]
         assert entry["metrics"]["psnr_rgb"]["4"] == pytest.approx(psnr(x, clean, color="rgb").mean().item(), abs=0.01)
@@ -99,7 +99,7 @@ def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
 
 
 def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):
-    model, tokenizer, *_ = find_restorer(str(tiny_runs / "transformer"))
+    model, tokenizer, *_ = load_restorer(str(tiny_runs / "transformer"))
     codes = tokenizer.quantizer.codes
     settings = PhotoTransformer(model.config, codes, prior=False, patch=4, added=True).settings
     assert settings["added"]
@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_the_old_files(tiny_runs, shelf, monkeypatch, raises_u
 
 
 def test_the_command_publishes_and_prints_the_metrics(tiny_runs, shelf, monkeypatch, capsys):
-    monkeypatch.setattr("vartutor.train.publish.assets", lambda: shelf.parent)
+    monkeypatch.setattr("vartutor.workshop.publish.assets", lambda: shelf.parent)
     for run in ("hit", "transformer", "fidelity"):
         assert main(["publish", str(tiny_runs / run), "--profile", "smoke", "--name", "tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from vartutor.plan.steps import planned_tokenizer
 from vartutor.profiles import get_profile
 from vartutor.train.transformer import decay_groups, make_config
-from vartutor.transformer.official import init_from_var
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights.official_transformer import init_from_var
 
 pytestmark = pytest.mark.slow
 GPU = get_profile("gpu")

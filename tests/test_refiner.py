@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Generator
 
+from vartutor.addons.diffusion import Diffusion, DiffusionNetwork, guided
+from vartutor.addons.refiner import Refined, Refiner
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.photos import load_pixels
@@ -16,13 +18,11 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.checkpoint import load_state
 from vartutor.train.refiner import RefinerLoss, RefinerObjective, ResidualCache, train_refiner
-from vartutor.train.runs import find_restorer
 from vartutor.train.transformer import make_config
-from vartutor.transformer.diffusion import Diffusion, DiffusionNetwork, guided
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
-from vartutor.transformer.refiner import Refiner
+from vartutor.weights import load_restorer
+from vartutor.weights.files import load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -174,7 +174,7 @@ def test_half_precision_leaves_the_schedule_alone(refiner):
 def test_the_finest_map_alone_is_refined_within_reach(transformer, tokenizer, refiner):
     photo = torch.rand(2, 3, 16, 16) * 2 - 1
     plain = restore_latents(transformer, tokenizer, photo, top_k=1)
-    drawn = {"refine": 1.0, "refiner": refiner, "noise": refiner.draw(2, 256)}
+    drawn = {"write": Refined(refiner, 1.0), "generators": [Generator().manual_seed(i) for i in range(2)]}
     refined = restore_latents(transformer, tokenizer, photo, top_k=1, **drawn)
     assert torch.equal(plain[1], refined[1])
     assert torch.equal(plain[2], refined[2])
@@ -206,7 +206,7 @@ def test_a_null_branch_guides_it(refiner):
 def test_tiles_are_refined_whatever_the_batch(transformer, tokenizer, refiner):
     photo = torch.rand(3, 20, 44, generator=Generator().manual_seed(0)) * 2 - 1
     one, many = (
-        SuperResolver(transformer, tokenizer, None, refiner, batch=batch).upscale(photo, refine=1.0, top_k=1)
+        SuperResolver(transformer, tokenizer, batch=batch).upscale(photo, write=Refined(refiner, 1.0), top_k=1)
         for batch in (1, 32)
     )
     plain = SuperResolver(transformer, tokenizer).upscale(photo, top_k=1)
@@ -266,7 +266,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer,
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "batches", 2)
     monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "epochs", 2)
     again = resumed(partial(train_refiner, SMOKE, transformer, tokenizer, steps=6))
-    model, own, fidelity, refiner = find_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    model, own, fidelity, refiner = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert fidelity is None
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
@@ -300,6 +300,6 @@ def test_what_cannot_be_refined_is_one_line(transformer, tokenizer, raises_user_
     with raises_user_error("temperature 0"):
         RefinerObjective(temperature=0.0)
     with raises_user_error("no refiner", "vartutor train refiner"):
-        SuperResolver(transformer, tokenizer).upscale(torch.zeros(3, 16, 16), refine=0.0)
+        Refined(None)
     with raises_user_error("refine -1"):
-        SuperResolver(transformer, tokenizer).check((1,), refine=-1.0)
+        Refined(None, -1.0)

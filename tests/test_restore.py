@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from vartutor.transformer.pretrained import load_pretrained_transformer
 
 from vartutor.errors import UserError
 from vartutor.restore import find_photos, restore
-from vartutor.transformer.pretrained import load_pretrained_transformer
 
 
 @pytest.fixture

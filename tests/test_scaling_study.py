@@ -7,17 +7,17 @@ import torch
 
 from vartutor.cli import main
 from vartutor.profiles import get_profile
-from vartutor.tokenizer import load_pretrained
-from vartutor.train.scaling_study import SIZES, entropies, name_runs, resized, run_scaling_study
-from vartutor.train.studies import load_study
+from vartutor.tables import load_study
 from vartutor.train.transformer import Objective, make_transformer
+from vartutor.weights import load_tokenizer
+from vartutor.workshop.scaling_study import SIZES, entropies, name_runs, resized, run_scaling_study
 
 SMOKE = get_profile("smoke")
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_pretrained("hit")
+    return load_tokenizer("hit")
 
 
 def test_sizes_keep_the_proportion_of_the_course_and_end_with_it():
@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on(tokenizer, tmp_path, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vartutor.train.scaling_study.entropies", fail)
+    monkeypatch.setattr("vartutor.workshop.scaling_study.entropies", fail)
     with pytest.raises(KeyboardInterrupt):
         run_scaling_study(names, SMOKE, tokenizer, tmp_path, **options)
     monkeypatch.undo()

@@ -9,10 +9,10 @@ import torch
 from vartutor.cli import main
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.publish import publish
-from vartutor.train.studies import RUNS, decode_small, load_study, run_study
+from vartutor.tables import load_study
 from vartutor.train.tokenizer import train_tokenizer
+from vartutor.workshop.publish import publish
+from vartutor.workshop.studies import RUNS, run_study
 
 SMOKE = get_profile("smoke")
 
@@ -37,13 +37,6 @@ def test_groups_that_stand_alone_are_compared(tmp_path):
 def test_an_unknown_run_is_one_line(tmp_path, raises_user_error):
     with raises_user_error("no run 'hat'", "one more scale"):
         run_study(["hat"], SMOKE, tmp_path, steps=1, seeds=[0])
-
-
-def test_two_ways_to_a_small_image():
-    model = build_tokenizer(TokenizerConfig.of(SMOKE, "var")).eval()
-    ways = decode_small(model, torch.randn(2, 16, 16, 16), 16, 64)
-    assert all(image.shape == (2, 3, 16, 16) and image.abs().max() <= 1 for image in ways.values())
-    assert not torch.allclose(*ways.values())
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from vartutor.evaluate.measures import MEASURES
 from vartutor.evaluate.table import compare, markdown, study_rows, summarise
 from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
+from vartutor.tables import load_study
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.checkpoint import load_state
-from vartutor.train.evaluate import course_pairs, restore_pairs
-from vartutor.train.runs import find_restorer
-from vartutor.train.studies import load_study
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_config
-from vartutor.train.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
 from vartutor.transformer.photo import PhotoTransformer, pair_features
+from vartutor.weights import load_restorer
+from vartutor.weights.files import load_state
+from vartutor.workshop.scores import course_pairs, restore_pairs
+from vartutor.workshop.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
 
 SMOKE = get_profile("smoke")
 
@@ -122,7 +122,7 @@ def test_a_model_for_one_scale_can_be_used_from_its_run(tokenizers, tmp_path):
     study(["only 1", "only 4"], tokenizers, tmp_path)
     pairs = course_pairs(SMOKE)
     for s in (1, 4):
-        images = restore_pairs(find_restorer(str(tmp_path / f"only{s}_3")), pairs, expected=True)
+        images = restore_pairs(load_restorer(str(tmp_path / f"only{s}_3")), pairs, expected=True)
         assert {scale: tuple(x.shape[-2:]) for scale, x in images.items()} == {s: (16 * s, 16 * s)}
 
 

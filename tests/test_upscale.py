@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vartutor.addons.guidance import Guided
+from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.cli import main
 from vartutor.data.images import to_pil
 from vartutor.superres import SuperResolver
-from vartutor.train.runs import find_restorer
+from vartutor.weights import load_restorer
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_the_options_reach_the_model(photos, tiny_runs, tmp_path):
     call = ["--scales", "2", "--fidelity", "0.5", "--seed", "3", "--temperature", "0.7", "--color-fix", "wavelet"]
     assert upscale(photos / "a.png", "--out", tmp_path, "--model", model, *call) == 0
     assert [path.name for path in tmp_path.glob("*.png")] == ["a_x2.png"]
-    resolver = SuperResolver(*find_restorer(str(model)))
+    resolver = SuperResolver(*load_restorer(str(model)))
     options = {"fidelity": 0.5, "seed": 3, "temperature": 0.7, "color_fix": "wavelet"}
     expected = resolver.upscale(photos / "a.png", (2,), **options)[2]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a_x2.png")), np.asarray(expected))
@@ -53,8 +55,8 @@ def test_refinement_and_guidance_reach_the_model(photos, tiny_runs, tmp_path):
     model = tiny_runs / "refiner"
     call = [photos / "a.png", "--out", tmp_path, "--model", model, "--guidance", "2", "--negative", "photo", "--refine"]
     assert upscale(*call) == 0
-    options = {"guidance": 2.0, "negative": "photo", "refine": 0.0}
-    expected = SuperResolver(*find_restorer(str(model))).upscale(photos / "a.png", **options)
+    write = Refined(load_refiner(str(model)), 0.0, Guided(2.0, "photo"))
+    expected = SuperResolver(*load_restorer(str(model))).upscale(photos / "a.png", write=write)
     for s in (1, 2, 4):
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"a_x{s}.png")), np.asarray(expected[s]))
 
@@ -121,6 +123,6 @@ def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monke
 
 
 def test_images_may_be_given_in_memory(tiny_runs, lemur):
-    resolver = SuperResolver(*find_restorer(str(tiny_runs / "fidelity")))
+    resolver = SuperResolver(*load_restorer(str(tiny_runs / "fidelity")))
     image = to_pil(lemur[0, :, :9, :11])
     assert resolver.upscale(image, (4,), fidelity=1.0)[4].size == (44, 36)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vartutor.devices import find_device
 from vartutor.errors import UserError
 from vartutor.profiles import Profile, get_profile
 from vartutor.show.style import use_style
-
-DEVICES = ("cpu", "cuda", "mps", "auto")
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,6 @@ def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= 9999:
         raise UserError(f"seed {seed!r}: give a whole number from 0 to 9999")
     return seed
-
-
-def find_device(name: str) -> torch.device:
-    """A device by name; ``auto`` takes a GPU where there is one.
-
-    Raises:
-        UserError: unknown, or not on this machine.
-    """
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if have[kind])
-    if name not in have:
-        raise UserError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
-    if not have[name]:
-        raise UserError(f"device {name!r} is not on this machine: use DEVICE = 'cpu'")
-    return torch.device(name)
 
 
 def setup(profile: str = "cpu", seed: int = 0, device: str = "cpu") -> Session:

@@ -7,12 +7,11 @@ is decoded block by block, so a fix works in two steps: on a block with its surr
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from vartutor.data.images import from_uint8, to_uint8
+from vartutor.data.images import from_pil, to_pil
 from vartutor.errors import UserError
-
-REACH = 8  # pixels of the degraded photo that a wavelet fix looks around itself
 
 
 class ColorFix:
@@ -23,23 +22,26 @@ class ColorFix:
     """
 
     margin = 0  # pixels of the degraded photo that `local` needs around a block
+    looks = False  # whether it reads the enlarged photo at all
 
     def __init__(self, s: int):
         self.s = s
 
-    def local(self, image: Tensor, photo: Tensor) -> Tensor:
+    def local(self, image: Tensor, photo: Tensor | None) -> Tensor:
         """(3, H, W) in [-1, 1] and the enlarged degraded photo of the same place and shape -> (3, H, W)."""
         return image
 
-    def observe(self, image: Tensor, photo: Tensor) -> None:
-        """Called once for every block, without its surroundings, such as (3, H, W) each."""
+    def observe(self, image: Tensor, photo: Tensor | None) -> None:
+        """Called once for every block, without its surroundings: (3, H, W) in [-1, 1] each."""
 
-    def whole(self, image: Tensor) -> None:
-        """Called last, with the whole result, (3, H, W) uint8, to change in place."""
+    def whole(self, image: Image.Image) -> None:
+        """Called last, with the whole result, to change in place."""
 
 
 class MeanFix(ColorFix):
     """Adaptive instance normalisation of the means: every channel gets the photo's mean, to half a gray level."""
+
+    looks = True
 
     def __init__(self, s: int):
         super().__init__(s)
@@ -49,10 +51,11 @@ class MeanFix(ColorFix):
         self.lacking += (photo - image).double().sum((1, 2))
         self.count += image[0].numel()
 
-    def whole(self, image: Tensor) -> None:
+    def whole(self, image: Image.Image) -> None:
         shift = (self.lacking / self.count).float()[:, None, None]
-        for rows in image.split(256, dim=1):  # a large photo as floats would not fit
-            rows.copy_(to_uint8(from_uint8(rows) + shift))
+        for top in range(0, image.height, 256):  # a large photo as floats would not fit
+            rows = image.crop((0, top, image.width, min(top + 256, image.height)))
+            image.paste(to_pil(from_pil(rows) + shift), (0, top))
 
 
 class WaveletFix(ColorFix):
@@ -62,14 +65,14 @@ class WaveletFix(ColorFix):
     are meant: 3 at ×1, 5 at ×4, where it is StableSR's.
     """
 
-    margin = REACH
+    margin, looks = 8, True
 
     def local(self, image: Tensor, photo: Tensor) -> Tensor:
         # Smoothing is linear: image - low(image) + low(photo).
-        return image + smooth(photo - image, 2 + self.s.bit_length())
+        return image + low_frequencies(photo - image, 2 + self.s.bit_length())
 
 
-def smooth(x: Tensor, levels: int) -> Tensor:
+def low_frequencies(x: Tensor, levels: int) -> Tensor:
     """(C, H, W) -> (C, H, W): à trous, ¼ ½ ¼ along rows and columns at distance 1, 2, 4, … 2^(levels - 1)."""
     taps = x.new_tensor([0.25, 0.5, 0.25]).expand(x.shape[0], 1, 1, 3)
     for distance in (2**i for i in range(levels)):

@@ -156,4 +156,4 @@ def _accelerator() -> Finding:
         return Finding(OK, f"GPU: {torch.cuda.get_device_name()}")
     if torch.backends.mps.is_available():
         return Finding(OK, "GPU: Apple MPS (DEVICE = 'mps')")
-    return Finding(OK, "GPU: none; every chapter but the last three is made for the CPU")
+    return Finding(OK, "GPU: none; every chapter runs on the CPU")

@@ -35,7 +35,7 @@ def _planes(x: Tensor, y: Tensor, color: str, border: int) -> tuple[Tensor, Tens
 
 
 def psnr(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Peak signal-to-noise ratio, 10 log₁₀(255² / MSE), in dB; identical images give infinity.
+    """Peak signal-to-noise ratio, 10 log₁₀(255² / MSE), in dB, (B,); identical images give infinity.
 
     Raises:
         UserError: the shapes differ, or the border leaves nothing (so for all metrics here).
@@ -52,8 +52,13 @@ def _gaussian_filter(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     return F.conv2d(F.conv2d(x, window, groups=x.shape[1]), window.transpose(2, 3), groups=x.shape[1])
 
 
-def _ssim_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM and its contrast-structure factor at every position of an 11 x 11 Gaussian window."""
+def ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
+    """Structural similarity (Wang et al., 2004), (B,) of at most 1: 11 x 11 Gaussian window, σ = 1.5, no padding.
+
+    Raises:
+        UserError: smaller than 11 pixels after the border.
+    """
+    x, y = _planes(x, y, color, border)
     if min(x.shape[-2:]) < 11:
         raise UserError(f"SSIM needs 11 x 11 pixels, got {x.shape[-1]} x {x.shape[-2]}")
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -61,43 +66,11 @@ def _ssim_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     var_x, var_y = _gaussian_filter(x * x) - mu_x**2, _gaussian_filter(y * y) - mu_y**2
     cov = _gaussian_filter(x * y) - mu_x * mu_y
     structure = (2 * cov + c2) / (var_x + var_y + c2)
-    return (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1) * structure, structure
-
-
-def ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Structural similarity, at most 1 (Wang et al., 2004): 11 x 11 Gaussian window of σ = 1.5, inner positions only.
-
-    Raises:
-        UserError: smaller than 11 pixels after the border.
-    """
-    return _ssim_maps(*_planes(x, y, color, border))[0].mean(dim=(1, 2, 3))
-
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-
-def ms_ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Multi-scale SSIM (Wang et al., 2003): structure at five octaves, luminance at the coarsest.
-
-    Raises:
-        UserError: smaller than 176 pixels, which leaves no 11 x 11 window at the coarsest octave.
-    """
-    x, y = _planes(x, y, color, border)
-    if min(x.shape[-2:]) < 176:
-        raise UserError(f"MS-SSIM needs 176 x 176 pixels, got {x.shape[-1]} x {x.shape[-2]}")
-    product = torch.ones(())
-    for octave, weight in enumerate(MS_SSIM_WEIGHTS):
-        if octave:
-            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-        full, structure = _ssim_maps(x, y)
-        factor = full if octave == len(MS_SSIM_WEIGHTS) - 1 else structure
-        # Anti-correlated structure gives a negative mean, of which no power exists.
-        product = product.to(x) * factor.mean(dim=(2, 3)).clamp(min=0) ** weight
-    return product.mean(dim=1)
+    return ((2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1) * structure).mean(dim=(1, 2, 3))
 
 
 def gmsd(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Gradient magnitude similarity deviation (Xue et al., 2014): 0 for equal images, larger is worse."""
+    """Gradient magnitude similarity deviation (Xue et al., 2014), (B,): 0 for equal images, larger is worse."""
     x, y = (F.avg_pool2d(plane, 2) for plane in _planes(x, y, color, border))
     prewitt = torch.tensor([[1.0, 0, -1]] * 3, dtype=x.dtype, device=x.device) / 3
     kernels = torch.stack([prewitt, prewitt.T])[:, None]
@@ -132,7 +105,7 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of the mean.
+    """Percentile bootstrap of the mean of values (N,).
 
     Crops of one photo resemble each other, so their number overstates what is known. With ``groups`` (the
     photo, or photo and seed, of each value) whole groups are resampled and the mean is over group means.

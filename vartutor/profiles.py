@@ -66,6 +66,7 @@ class Profile:
     cnn_blocks: int = 12
     baseline_steps: int = 20000
     transformer: Recipe = Recipe()
+    degradation: str = "course"  # how photos are damaged in training; see vartutor.data.presets
     full_batch: int | None = None  # images per step of a run on several GPUs, over all of them; None: batch_size
 
     @property
@@ -125,6 +126,7 @@ PROFILES = {
             groups=((1, 2, 3, 4, 6, 8), (12, 16), (24, 32)),
             tokenizer_steps=25_000,
             tokenizer_lr=2.5e-4,
+            degradation="varsr",
             full_batch=384,  # this, both step counts (the transformer's are 200 epochs) and both rates are the paper's
             lesson_steps=2000,
             draw_steps=2000,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vartutor.data.folders import SUFFIXES
-from vartutor.data.images import from_pil, write_image
+from vartutor.data.images import write_images
 from vartutor.errors import UserError
 from vartutor.paths import make_folder
 
@@ -81,8 +81,7 @@ def _one(source: Path, paths: dict[int, Path], upscale: Callable[[Path], dict], 
         return Outcome(source, error=f"{present[0]}: exists; --force overwrites it")
     try:
         images = upscale(source)
-        for s, path in paths.items():
-            write_image(path, from_pil(images[s]))
+        write_images({path: images[s] for s, path in paths.items()})
     except UserError as error:
         return Outcome(source, error=str(error))
     return Outcome(source, tuple(paths.values()))

@@ -1,7 +1,7 @@
 """Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles that are decoded and blended."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from vartutor.color import find_fix
-from vartutor.data.images import from_pil, from_uint8, read_image, to_pil, to_uint8
+from vartutor.data.images import from_pil, pixels_of, read_pixels, to_pil
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
-from vartutor.tiling import Canvas, Region, Tile, cut, pad_to, ramp, regions
+from vartutor.tiling import Canvas, Region, Tile, cut, padded, ramp, regions
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.transformer.photo import NEGATIVES, PhotoTransformer, restore_latents
-from vartutor.transformer.pretrained import (
-    load_pretrained_fidelity,
-    load_pretrained_refiner,
-    load_pretrained_transformer,
-)
-from vartutor.transformer.refiner import Refiner
+from vartutor.transformer.generate import Step
+from vartutor.transformer.photo import PhotoTransformer, restore_latents, write_maps
+from vartutor.weights.load import load_restorer
 
 MAX_SIDE = 4096
 
@@ -39,7 +35,6 @@ class SuperResolver:
     Args:
         model, tokenizer: in evaluation mode.
         fidelity: lets the decoder look at the degraded photo, where ``upscale`` asks for it.
-        refiner: draws what the tokens of the largest photo leave unsaid, where ``upscale`` asks for it.
         device: what everything is moved to; what is kept of the photo stays in main memory.
         tile: side of a tile in pixels of the degraded photo; that of the training if left out.
         overlap: of neighbouring tiles, a multiple of the pixels per latent, 4 or 16; a quarter if left out.
@@ -55,7 +50,6 @@ class SuperResolver:
         model: PhotoTransformer,
         tokenizer: HierarchicalTokenizer,
         fidelity: Fidelity | None = None,
-        refiner: Refiner | None = None,
         *,
         device: torch.device | str = "cpu",
         tile: int | None = None,
@@ -71,30 +65,19 @@ class SuperResolver:
         self.device = torch.device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.fidelity = fidelity and fidelity.to(self.device)
-        self.refiner = refiner and refiner.to(self.device)
         self.tile, self.overlap, self.batch, self.cell = tile, overlap, batch, cell
         self.block = max(tile, block // cell * cell)
 
     @classmethod
     def from_pretrained(cls, name: str = "course", **options) -> "SuperResolver":
-        """A resolver with the shipped weights, fidelity and refiner where they are; options as for the class.
+        """A resolver with the shipped weights, and fidelity where they have it; options as for the class.
 
         Raises:
             UserError: no such model, or a checkpoint that is missing or changed.
         """
-        additions = load_pretrained_fidelity(name), load_pretrained_refiner(name)
-        return cls(*load_pretrained_transformer(name), *additions, **options)
+        return cls(*load_restorer(name), **options)
 
-    def check(
-        self,
-        scales: Sequence[int],
-        fidelity: float = 0.0,
-        color_fix: str = "none",
-        *,
-        refine: float | None = None,
-        guidance: float = 0.0,
-        negative: str = "null",
-    ) -> None:
+    def check(self, scales: Sequence[int], fidelity: float = 0.0, color_fix: str = "none") -> None:
         """Whether this model can do what :meth:`upscale` would be asked for.
 
         Raises:
@@ -107,14 +90,6 @@ class SuperResolver:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:
             raise UserError("this model has no fidelity module: use fidelity 0, or train one (vartutor train fidelity)")
-        if refine is not None and refine < 0:
-            raise UserError(f"refine {refine:g}: give a temperature from 0 on")
-        if refine is not None and self.refiner is None:
-            raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")
-        if negative not in NEGATIVES:
-            raise UserError(f"negative {negative!r}: choose {' or '.join(NEGATIVES)}")
-        if guidance and negative == "null":
-            self.model.check_null()
         find_fix(color_fix)
 
     def upscale(
@@ -124,15 +99,10 @@ class SuperResolver:
         *,
         fidelity: float | None = None,
         color_fix: str = "none",
-        temperature: float = 0.5,
-        expected: bool = True,
-        top_k: int = 0,
-        top_p: float = 0.0,
-        guidance: float = 0.0,
-        negative: str = "null",
-        refine: float | None = None,
         seed: int = 0,
+        write: Callable[..., Iterator[Step]] = write_maps,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        **sampling,
     ) -> dict[int, Any]:
         """Restore a photo.
 
@@ -142,62 +112,53 @@ class SuperResolver:
             fidelity: w of :func:`vartutor.tokenizer.fidelity.decode_faithfully`, 0 (the tokens alone) to 1 (faithful);
                 if left out, 0.6 where the model has such a module.
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
-            temperature, expected, top_k, top_p, guidance: see :func:`vartutor.transformer.generate.iterate`; chapter 07
-                shows why the mean of the codes is the default.
-            negative: what guidance moves away from, ``null`` (no photo) or ``photo`` (a worse one).
-            refine: the refiner goes over the largest photo, at this temperature; 0 is the surest, 1 as VARSR draws.
             seed: decides every draw, tile by tile, whatever the batch.
+            write: writes the tokens of tiles, see :func:`vartutor.transformer.photo.write_maps`; or an add-on does.
             progress: called with the tiles done and their total.
+            **sampling: ``temperature`` (default 0.5), ``expected`` (True), ``top_k`` (0) and ``top_p`` (0) of
+                :func:`vartutor.transformer.generate.iterate`; chapter 07 shows why the mean of the codes is the
+                default.
 
         Returns:
             {scale: image} in the kind that came in; for a path Pillow images.
 
         Raises:
-            UserError: an unknown scale, colour fix or negative, fidelity outside 0…1 or without its module, refine
-                without a refiner, guidance of a model that was trained without, an unreadable image, or one of more
-                than 4096 pixels a side.
+            UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, an unreadable image,
+                or one of more than 4096 pixels a side.
         """
         fidelity = BALANCED * (self.fidelity is not None) if fidelity is None else fidelity
-        self.check(scales, fidelity, color_fix, refine=refine, guidance=guidance, negative=negative)
+        self.check(scales, fidelity, color_fix)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
         height, width = photo.shape[-2:]
         if max(height, width) > MAX_SIDE:
             raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
-        padded = pad_to(photo, self.tile, self.cell)
-        options = {
-            "temperature": temperature,
-            "expected": expected,
-            "top_k": top_k,
-            "top_p": top_p,
-            "guidance": guidance,
-            "negative": negative,
-            "refine": refine if max(self.tokenizer.scales) in scales else None,
-        }
-        out = {s: torch.empty(3, height * s, width * s, dtype=torch.uint8) for s in scales}
-        tiles = cut(*padded.shape[-2:], self.tile, self.tile - self.overlap)
-        blocks = list(regions(*padded.shape[-2:], self.block))
+        options = {"temperature": 0.5, "expected": True, "write": write} | sampling
+        sides = padded((height, width), self.tile, self.cell)
+        tiles = cut(*sides, self.tile, self.tile - self.overlap)
+        blocks = list(regions(height, width, self.block))
         halo = self.cell + max(fix.margin for fix in fixes.values())  # a cell: bicubic enlargement reaches less far
-        surroundings = [block.grown(halo, *padded.shape[-2:]) for block in blocks]
+        surroundings = [block.grown(halo, *sides) for block in blocks]
         plans = [[tile for tile in tiles if around.meets(tile, self.tile)] for around in surroundings]
+        out = {s: Image.new("RGB", (width * s, height * s)) for s in scales}  # all that grows with the photo
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
             canvases = {s: self._canvas(s, around) for s in scales}
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
-                for s, images in self._restore(padded, part, scales, seed, fidelity, options).items():
+                for s, images in self._restore(photo, part, scales, seed, fidelity, options).items():
                     for t, picture in zip(part, images.cpu(), strict=True):
                         canvases[s].add(picture, (t.top - around.top) * s, (t.left - around.left) * s)
                 done += len(part)
                 progress(done, total)
-            for s, canvas in canvases.items():
-                seen = upscale_bicubic(padded[None, :, around.top : around.bottom, around.left : around.right], (s,))[s]
-                fixed = fixes[s].local(canvas.mean(), seen[0])
-                place, own = _places(block, around, s, out[s])
-                fixes[s].observe(fixed[own], seen[0][own])
-                out[s][place] = to_uint8(fixed[own])
+            for s, fix in fixes.items():
+                own = block.within(around, s)
+                seen = upscale_bicubic(around.of(photo)[None], (s,))[s][0] if fix.looks else None
+                fixed = fix.local(canvases.pop(s).mean(), seen)[own]
+                fix.observe(fixed, seen[own] if fix.looks else None)
+                out[s].paste(to_pil(fixed), (block.left * s, block.top * s))
         for s, fix in fixes.items():
             fix.whole(out[s])
-        return {s: _like(image, pixels) for s, pixels in out.items()}
+        return {s: _like(image, out.pop(s)) for s in tuple(out)}
 
     def _canvas(self, s: int, around: Region) -> Canvas:
         height, width = (around.bottom - around.top) * s, (around.right - around.left) * s
@@ -208,25 +169,13 @@ class SuperResolver:
         self, photo: Tensor, part: list[Tile], scales: Sequence[int], seed: int, w: float, options: dict
     ) -> dict[int, Tensor]:
         """Every tile's picture: {s: (B, 3, s tile, s tile)}."""
-        crops = torch.stack([photo[:, t.top : t.top + self.tile, t.left : t.left + self.tile] for t in part])
+        crops = torch.stack([Region(t.top, t.top + self.tile, t.left, t.left + self.tile).of(photo) for t in part])
         generators = [_generator(seed, t) for t in part]
         draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
-        if options["refine"] is not None:
-            positions = self.model.config.patch_nums[-1] ** 2
-            noise = torch.cat([self.refiner.draw(1, positions, own) for own in generators])
-            options = options | {"refiner": self.refiner, "noise": noise.to(self.device)}
-        crops, draws = crops.to(self.device), draws.to(self.device)
-        f_hats = restore_latents(self.model, self.tokenizer, crops, uniform=draws, **options)
+        crops, options = crops.to(self.device), options | {"uniform": draws.to(self.device), "generators": generators}
+        f_hats = restore_latents(self.model, self.tokenizer, crops, scales, **options)
         seen = upscale_bicubic(crops, scales)
         return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
-
-
-def _places(block: Region, around: Region, s: int, out: Tensor) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a block lies in the output, and in its decoded surroundings; what was padded is left out."""
-    bottom, right = min(block.bottom * s, out.shape[1]), min(block.right * s, out.shape[2])
-    place = slice(None), slice(block.top * s, bottom), slice(block.left * s, right)
-    own = slice((block.top - around.top) * s, bottom - around.top * s)
-    return place, (slice(None), own, slice((block.left - around.left) * s, right - around.left * s))
 
 
 def _generator(seed: int, tile: Tile) -> torch.Generator:
@@ -234,14 +183,15 @@ def _generator(seed: int, tile: Tile) -> torch.Generator:
 
 
 def _read(image: Any) -> Tensor:
+    """(3, H, W) uint8, or float32 in [-1, 1] where the image has more than 8 bits."""
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_pixels(image)
     if isinstance(image, Image.Image):
-        return from_pil(image)
+        return pixels_of(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an array of {image.dtype}, {image.shape}: give uint8 of shape (height, width, 3)")
-        return from_uint8(torch.from_numpy(image.copy()).permute(2, 0, 1))
+        return torch.from_numpy(image.copy()).permute(2, 0, 1)
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise UserError(f"a tensor of shape {tuple(image.shape)}: give (3, height, width) in [-1, 1]")
@@ -249,7 +199,7 @@ def _read(image: Any) -> Tensor:
     raise UserError(f"a {type(image).__name__}: give a path, a Pillow image, an array or a tensor")
 
 
-def _like(image: Any, pixels: Tensor) -> Any:
+def _like(image: Any, result: Image.Image) -> Any:
     if isinstance(image, np.ndarray):
-        return pixels.permute(1, 2, 0).contiguous().numpy()
-    return from_uint8(pixels) if isinstance(image, Tensor) else to_pil(from_uint8(pixels))
+        return np.array(result)
+    return from_pil(result) if isinstance(image, Tensor) else result

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vartutor.errors import UserError, first_line
-from vartutor.paths import whole
+from vartutor.paths import assets, whole
+
+Study = dict[tuple[str, str], dict[int, dict[str, float]]]  # {(run, measure): {seed: {item: value}}}
 
 
 def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -21,3 +23,21 @@ def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> 
             writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from None
+
+
+def load_study(study: Path | str = "tokenizers") -> Study:
+    """A ``study.csv`` with the columns run, seed, measure, item and value, or a shipped one by its name.
+
+    Raises:
+        UserError: missing, or another table.
+    """
+    path = study if isinstance(study, Path) else assets() / "studies" / f"{study}.csv"
+    found: Study = {}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                seeds = found.setdefault((row["run"], row["measure"]), {})
+                seeds.setdefault(int(row["seed"]), {})[row["item"]] = float(row["value"])
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a table of a study ({type(error).__name__})") from None
+    return found

@@ -1,11 +1,13 @@
 """Cut a photo into overlapping tiles, and blend what comes back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vartutor.data.images import to_float
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,9 @@ def cut(height: int, width: int, tile: int, stride: int) -> list[Tile]:
     return [Tile(r, c, top, left) for r, top in enumerate(tops) for c, left in enumerate(lefts)]
 
 
-def pad_to(x: Tensor, least: int, multiple: int) -> Tensor:
-    """(3, H, W) -> sides of at least ``least``, multiples of ``multiple``; the last row and column repeat."""
-    height, width = (max(least, -(-side // multiple) * multiple) for side in x.shape[-2:])
-    return F.pad(x[None], (0, width - x.shape[-1], 0, height - x.shape[-2]), mode="replicate")[0]
+def padded(sides: Sequence[int], least: int, multiple: int) -> tuple[int, ...]:
+    """Sides of at least ``least``, multiples of ``multiple``."""
+    return tuple(max(least, -(-side // multiple) * multiple) for side in sides)
 
 
 def ramp(size: int, overlap: int) -> Tensor:
@@ -88,6 +89,17 @@ class Region:
             max(0, self.left - margin),
             min(width, self.right + margin),
         )
+
+    def of(self, photo: Tensor) -> Tensor:
+        """(3, H, W) in [-1, 1] or uint8 -> this part of it in [-1, 1]; outside, the last row and column repeat."""
+        part = to_float(photo[:, self.top : self.bottom, self.left : self.right])
+        beyond = self.right - self.left - part.shape[2], self.bottom - self.top - part.shape[1]
+        return F.pad(part[None], (0, beyond[0], 0, beyond[1]), mode="replicate")[0]
+
+    def within(self, other: "Region", s: int) -> tuple[slice, ...]:
+        """Where it lies in (C, H, W) of another region that is enlarged by s."""
+        rows = slice((self.top - other.top) * s, (self.bottom - other.top) * s)
+        return slice(None), rows, slice((self.left - other.left) * s, (self.right - other.left) * s)
 
     def meets(self, tile: Tile, size: int) -> bool:
         """Whether a tile of this size lies in it, at least in part."""

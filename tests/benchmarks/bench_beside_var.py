@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vartutor.tokenizer.official import load_vqvae
-from vartutor.transformer.condition import class_condition
+from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import iterate
-from vartutor.transformer.official import load_var
+from vartutor.weights.official_tokenizer import load_vqvae
+from vartutor.weights.official_transformer import load_var
 
 THEIRS = os.environ.get("VAR")
 pytestmark = pytest.mark.skipif(not THEIRS, reason="give the folder of VAR's code: VAR=FOLDER")
@@ -61,7 +61,7 @@ def test_forward(models, inputs):
     theirs, ours, _ = models
     label, x, _ = inputs
     with torch.no_grad():
-        calls = lambda: theirs(label, x), lambda: ours(class_condition(ours, label), x)
+        calls = lambda: theirs(label, x), lambda: ours(Condition(ours.class_emb(label)), x)
         assert torch.allclose(calls[0](), calls[1](), atol=1e-5)
         race("forward", *calls, rounds=9)
 
@@ -74,7 +74,7 @@ def test_forward_and_backward(models, inputs):
         model.zero_grad(set_to_none=True)
         F.cross_entropy(logits()[0], targets).backward()
 
-    calls = (theirs, lambda: theirs(label, x)), (ours, lambda: ours(class_condition(ours, label), x))
+    calls = (theirs, lambda: theirs(label, x)), (ours, lambda: ours(Condition(ours.class_emb(label)), x))
     race("forward and backward", *(lambda call=call: step(*call) for call in calls), rounds=5)
 
 
@@ -82,7 +82,7 @@ def test_forward_and_backward(models, inputs):
 def test_guided_generation(models, inputs):
     theirs, ours, tokenizer = models
     options = {"top_k": 900, "top_p": 0.96}
-    condition, null = (class_condition(ours, label) for label in (inputs[0], torch.tensor([-1])))
+    condition, null = (Condition(ours.class_emb(label)) for label in (inputs[0], torch.tensor([1000])))
     race(
         "guided generation",
         lambda: theirs.autoregressive_infer_cfg(1, 7, g_seed=0, cfg=1.5, **options),

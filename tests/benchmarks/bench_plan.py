@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.test_plan import CPU, loss_of, trainer_of
+from tests.test_plan import CPU, batch_of, learn, loss_of, prepared
 from vartutor.plan.steps import count_step
 from vartutor.profiles import Recipe
 
@@ -25,29 +25,28 @@ def seconds(step, rounds=5):
     return statistics.median(times)
 
 
-def measured(run, profile, folder):
-    """FLOPs of a step, and its seconds; frozen features are cached."""
-    batch = profile.batch_size if run == "tokenizer" else profile.transformer.batch
-    parts = count_step(run, profile).flops
-    flops = batch * (parts.total() - parts["frozen features"])
-    return flops, seconds(trainer_of(loss_of(run, profile), folder)._step)
+def measured(run, profile, images):
+    """FLOPs of a round forwards and backwards, and its seconds; what is frozen was made before."""
+    loss, parts = loss_of(run, profile), count_step(run, profile).flops
+    seen = prepared(loss, batch_of(profile, images))
+    return images * (parts.total() - parts["frozen features"]), seconds(lambda: learn(loss, seen))
 
 
-def transformer(batch, width, depth):
-    return replace(CPU, transformer=Recipe(width=width, depth=depth, heads=width // 32, batch=batch, slip=0.0))
+def transformer(width, depth):
+    return replace(CPU, transformer=Recipe(width=width, depth=depth, heads=width // 32, slip=0.0))
 
 
 @pytest.mark.parametrize(
     ("run", "known", "unknown"),
     [
-        ("tokenizer", replace(CPU, batch_size=8, width=128), replace(CPU, batch_size=12, width=160)),
-        ("transformer", transformer(4, 192, 4), transformer(6, 256, 6)),
+        ("tokenizer", (replace(CPU, width=128), 8), (replace(CPU, width=160), 12)),
+        ("transformer", (transformer(192, 4), 4), (transformer(256, 6), 6)),
     ],
     ids=["tokenizer", "transformer"],
 )
-def test_time_after_calibration(tmp_path, run, known, unknown):
-    flops, taken = measured(run, known, tmp_path)
+def test_time_after_calibration(run, known, unknown):
+    flops, taken = measured(run, *known)
     speed = flops / taken
-    flops, taken = measured(run, unknown, tmp_path)
+    flops, taken = measured(run, *unknown)
     print(f"\n{speed / 1e9:.0f} GFLOP/s; {flops / speed * 1000:.0f} ms planned, {taken * 1000:.0f} ms measured", end="")
     assert flops / speed == pytest.approx(taken, rel=0.25)

@@ -10,17 +10,12 @@ import time
 import pytest
 import torch
 
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
+from tests.test_plan import batch_of, learn, loss_of, prepared
 from vartutor.plan.steps import count_step
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer import load_pretrained
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_transformer
-from vartutor.transformer.condition import class_condition
+from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 
@@ -42,7 +37,7 @@ def test_forward(benchmark, d16):
 
     @torch.no_grad()
     def forward():
-        return d16(class_condition(d16, torch.tensor([7])), inputs)
+        return d16(Condition(d16.class_emb(torch.tensor([7]))), inputs)
 
     assert benchmark.pedantic(forward, rounds=7, warmup_rounds=2).shape == (1, 680, 4096)
     print(peak())
@@ -53,7 +48,7 @@ def test_forward_and_backward(benchmark, d16):
 
     def step():
         d16.zero_grad(set_to_none=True)
-        logits = d16(class_condition(d16, torch.tensor([7])), inputs)
+        logits = d16(Condition(d16.class_emb(torch.tensor([7]))), inputs)
         torch.nn.functional.cross_entropy(logits[0], targets).backward()
 
     benchmark.pedantic(step, rounds=5, warmup_rounds=1)
@@ -63,7 +58,7 @@ def test_forward_and_backward(benchmark, d16):
 
 def test_guided_generation(benchmark, d16):
     tokenizer = build_tokenizer(TokenizerConfig.of(get_profile("gpu"), "var", (LADDER,))).eval().requires_grad_(False)
-    condition, null = (class_condition(d16, torch.tensor([label])) for label in (7, -1))
+    condition, null = (Condition(d16.class_emb(torch.tensor([label]))) for label in (7, 1000))
 
     def draw():
         return list(iterate(d16, tokenizer, condition, null=null, guidance=1.5, top_k=900, top_p=0.96))
@@ -82,16 +77,12 @@ def test_upscale(benchmark, side):
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-def test_training_step_of_the_course(benchmark, tmp_path, bf16):
-    profile, tokenizer = get_profile("cpu"), load_pretrained("hit")
+def test_training_step_of_the_course(benchmark, bf16):
+    profile = get_profile("cpu")
     batch = profile.transformer.batch
-    objective = Objective.of(profile.transformer)
-    model = make_transformer(profile, tokenizer, objective)
-    cache = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, batch), COURSE)
-    trainer = Trainer(model, TransformerLoss(model, cache, objective, bf16), LoopConfig(steps=1000), tmp_path, [])
-    benchmark.pedantic(trainer._step, rounds=10, warmup_rounds=3)
-    flops = batch * count_step("transformer", profile).flops.total()
-    rate, best = flops / benchmark.stats.stats.median, matmul_rate()
+    loss, photos = loss_of("transformer", profile, bf16), batch_of(profile, batch)
+    benchmark.pedantic(lambda: learn(loss, prepared(loss, photos)), rounds=10, warmup_rounds=3)
+    rate, best = batch * count_step("transformer", profile).flops.total() / benchmark.stats.stats.median, matmul_rate()
     print(f"\n{rate / 1e9:.0f} GFLOP/s of the model; matrix products in fp32 reach {best / 1e9:.0f}")
     assert rate > 0.5 * best
 

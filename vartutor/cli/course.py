@@ -8,9 +8,10 @@ from vartutor.cli.parser import Commands, add_profile, add_seed
 
 
 def _run(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed, find_device
+    from vartutor.chapter import check_seed
     from vartutor.course.chapters import find_chapters
     from vartutor.course.execute import run
+    from vartutor.devices import find_device
     from vartutor.paths import course_root
     from vartutor.profiles import get_profile
 

@@ -8,16 +8,16 @@ from vartutor.errors import UserError
 
 
 def _list(args: argparse.Namespace) -> int:
-    from vartutor.data.prepare import terms
-    from vartutor.data.sets import SETS
+    from vartutor.workshop.prepare import terms
+    from vartutor.workshop.sets import SETS
 
     print("\n".join(terms(photos) for photos in SETS.values()))
     return 0
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    from vartutor.data.prepare import prepare, terms
-    from vartutor.data.sets import get_set
+    from vartutor.workshop.prepare import prepare, terms
+    from vartutor.workshop.sets import get_set
 
     sets = [get_set(name) for name in args.names]
     if args.source and len(sets) != 1:

@@ -10,8 +10,8 @@ from vartutor.errors import UserError
 
 
 def _photos(args: argparse.Namespace):
-    from vartutor.data.benchmarks import Benchmark
     from vartutor.data.presets import get_preset
+    from vartutor.evaluate.benchmarks import Benchmark
     from vartutor.evaluate.photos import BenchmarkPhotos, crops, own_photos, split_photos
 
     preset = get_preset(args.degradation)
@@ -51,7 +51,8 @@ def _budget(args: argparse.Namespace, resolver, seeds: list[int], command: str) 
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vartutor.chapter import check_seed, find_device
+    from vartutor.chapter import check_seed
+    from vartutor.devices import find_device
     from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
     from vartutor.evaluate.extras import Extras
     from vartutor.evaluate.report import write_results

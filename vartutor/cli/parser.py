@@ -4,11 +4,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from vartutor.errors import UserError
-
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong call gets one line instead of the usage text."""
+    """argparse, but a wrong call gets one line instead of the usage text, and no option may be shortened.
+
+    Subcommands get parsers of this class too.
+    """
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
@@ -29,27 +33,11 @@ class Commands:
         return sub
 
 
-def add_profile(sub: argparse.ArgumentParser) -> None:
+def add_profile(sub: argparse.ArgumentParser, default: str | None = "cpu") -> None:
     """Add ``--profile``."""
-    sub.add_argument("--profile", default="cpu", help="smoke, cpu (default) or gpu")
+    sub.add_argument("--profile", default=default, help="smoke, cpu (default) or gpu")
 
 
 def add_seed(sub: argparse.ArgumentParser) -> None:
     """Add ``--seed``."""
     sub.add_argument("--seed", type=int, default=0, help="a whole number from 0 to 9999 (default 0)")
-
-
-def add_augment(sub: argparse.ArgumentParser) -> None:
-    """Add ``--augment``."""
-    what = "also turn the crops and change the order of their colours: more out of few photos"
-    sub.add_argument("--augment", action="store_true", help=what)
-
-
-def check_steps(steps: int | None) -> None:
-    """Whether ``--steps`` can be done.
-
-    Raises:
-        UserError: fewer than one.
-    """
-    if steps is not None and steps < 1:
-        raise UserError(f"--steps {steps}: give a whole number from 1 on")

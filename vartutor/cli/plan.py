@@ -6,8 +6,8 @@ from vartutor.cli.parser import Commands
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from vartutor.gpus import get_gpu
     from vartutor.plan.estimate import RUNS, Setup, make_plan
-    from vartutor.plan.gpus import get_gpu
     from vartutor.plan.report import report
     from vartutor.profiles import get_profile
 

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from vartutor.cli.parser import Commands, add_profile, check_steps
+from vartutor.cli.parser import Commands, add_profile
 from vartutor.errors import UserError
 
 
 def _publish(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile, toy
-    from vartutor.train.publish import publish
+    from vartutor.workshop.publish import publish
 
     profile = toy(get_profile(args.profile)) if args.dry_run else get_profile(args.profile)
     entry = publish(args.run, profile, args.out, args.name, args.licence)
@@ -20,51 +20,48 @@ def _publish(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace) -> int:
     from vartutor.chapter import check_seed
     from vartutor.profiles import get_profile
-    from vartutor.train.studies import run_study
 
-    profile, seeds = get_profile(args.profile), [check_seed(seed) for seed in args.seeds]
-    check_steps(args.steps)
-    if args.of == "tokenizer":
-        print(run_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds))
-    elif args.of == "transformer":
-        print(_transformers(args, profile, seeds))
-    elif args.of == "preference":
-        print(_preferences(args, profile, seeds))
-    elif args.of == "scaling":
-        print(_scaling(args, profile, seeds))
-    else:
-        raise UserError(f"no study of {args.of!r}: choose tokenizer, transformer, preference or scaling")
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
+    if args.of not in STUDIES:
+        raise UserError(f"no study of {args.of!r}: choose {', '.join(STUDIES)}")
+    print(STUDIES[args.of](args, get_profile(args.profile), [check_seed(seed) for seed in args.seeds]))
     return 0
 
 
-def _scaling(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
-    from vartutor.tokenizer.pretrained import load_pretrained
-    from vartutor.train.scaling_study import run_scaling_study
+def _tokenizers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.workshop.tokenizer_study import run_tokenizer_study
 
-    options = {"steps": args.steps or 100, "seeds": seeds}
-    return run_scaling_study(args.runs, profile, load_pretrained("hit"), args.out, **options)
+    return run_tokenizer_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds)
 
 
 def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
     from vartutor.evaluate.measures import measure
-    from vartutor.tokenizer.pretrained import load_pretrained
-    from vartutor.train.transformer_study import run_transformer_study
+    from vartutor.weights import load_tokenizer
+    from vartutor.workshop.transformer_study import run_transformer_study
 
-    tokenizers, steps = map(load_pretrained, ("hit", "var")), args.steps or profile.study_steps
-    options = {"steps": steps, "seeds": seeds, "compare": measure}
-    return run_transformer_study(args.runs, profile, *tokenizers, args.out, **options)
+    options = {"steps": args.steps or profile.study_steps, "seeds": seeds, "compare": measure}
+    return run_transformer_study(args.runs, profile, load_tokenizer("hit"), load_tokenizer("var"), args.out, **options)
 
 
 def _preferences(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
     from vartutor.evaluate.measures import measure
-    from vartutor.train.preference_study import run_preference_study
-    from vartutor.train.runs import find_start
-    from vartutor.train.transformer import Objective
+    from vartutor.weights import load_start
+    from vartutor.workshop.preference_study import run_preference_study
 
-    model, tokenizer, objective = find_start(args.start)
-    start, steps = (model, tokenizer, Objective(**objective)), args.steps or profile.transformer.preference_steps
-    options = {"steps": steps, "seeds": seeds, "compare": measure}
-    return run_preference_study(args.runs, profile, *start, args.out, **options)
+    options = {"steps": args.steps or profile.transformer.preference_steps, "seeds": seeds, "compare": measure}
+    return run_preference_study(args.runs, profile, *load_start(args.start), args.out, **options)
+
+
+def _scaling(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
+    from vartutor.weights import load_tokenizer
+    from vartutor.workshop.scaling_study import run_scaling_study
+
+    options = {"steps": args.steps or 100, "seeds": seeds}
+    return run_scaling_study(args.runs, profile, load_tokenizer("hit"), args.out, **options)
+
+
+STUDIES = {"tokenizer": _tokenizers, "transformer": _transformers, "preference": _preferences, "scaling": _scaling}
 
 
 def add(commands: Commands) -> None:
@@ -84,9 +81,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "runs", nargs="*", metavar="RUN", help="names, such as hit, 'no prior' or 'beta 2'; all if left out"
     )
-    sub.add_argument(
-        "--of", default="tokenizer", help="what is compared: tokenizer (default), transformer, preference or scaling"
-    )
+    sub.add_argument("--of", default="tokenizer", help=f"what is compared: {', '.join(STUDIES)}")
     sub.add_argument("--start", default="course", help="of preferences: the transformer to fine-tune (default course)")
     add_profile(sub)
     sub.add_argument(

@@ -11,19 +11,23 @@ from vartutor.errors import UserError
 def _upscale(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vartutor.chapter import check_seed, find_device
+    from vartutor.addons.refiner import load_refiner
+    from vartutor.addons.writer import make_writer
+    from vartutor.chapter import check_seed
+    from vartutor.devices import find_device
     from vartutor.restore import find_photos, restore
     from vartutor.superres import SuperResolver
-    from vartutor.train.runs import find_restorer
+    from vartutor.weights import load_restorer
 
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
-    ways = {"refine": args.refine, "guidance": args.guidance, "negative": args.negative}
-    options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature, **ways}
+    options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
     photos, device = find_photos(args.photos), find_device(args.device)
-    resolver = SuperResolver(*find_restorer(args.model), device=device)
-    resolver.check(args.scales, args.fidelity or 0.0, args.color_fix, **ways)
+    resolver = SuperResolver(*load_restorer(args.model), device=device)
+    resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
+    refiner = None if args.refine is None else load_refiner(args.model)
+    options["write"] = make_writer(resolver.model, args.guidance, args.negative, args.refine, refiner)
 
     def upscale(path: Path) -> dict:
         with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:

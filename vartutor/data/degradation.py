@@ -222,16 +222,22 @@ def degrade(
     Raises:
         UserError: the size is not a multiple of the scale.
     """
+    target = target_size(x, preset)
+    if seeds is None:
+        seeds = torch.randint(2**31, (len(x),), generator=generator).tolist()
+    images = zip(x.split(1), seeds, strict=True)
+    return torch.cat([_degrade_one(image, target, preset, Dice(seed), trace) for image, seed in images])
+
+
+def target_size(x: Tensor, preset: Degradation) -> tuple[int, int]:
+    """Height and width of what ``preset`` makes of (B, 3, H, W); UserError if they are not whole."""
     height, width = x.shape[-2:]
     if height % preset.scale or width % preset.scale:
         raise UserError(f"image of {width} x {height} pixels: both must be multiples of {preset.scale}")
-    if seeds is None:
-        seeds = torch.randint(2**31, (len(x),), generator=generator).tolist()
-    return torch.cat([_degrade_one(image, preset, Dice(s), trace) for image, s in zip(x.split(1), seeds, strict=True)])
+    return height // preset.scale, width // preset.scale
 
 
-def _degrade_one(x: Tensor, preset: Degradation, dice: Dice, trace: list | None) -> Tensor:
-    target = (x.shape[-2] // preset.scale, x.shape[-1] // preset.scale)
+def _degrade_one(x: Tensor, target: tuple[int, int], preset: Degradation, dice: Dice, trace: list | None) -> Tensor:
     size = x.shape[-2:]
 
     def note(step: str, image: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """Images in and out: every file becomes a (3, H, W) tensor in [-1, 1]."""
 
-import contextlib
-import os
 import struct
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,21 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vartutor.errors import UserError, first_line
+from vartutor.paths import whole
 
-MAX_PIXELS = 2**27  # 134 megapixels: 1.6 GB as a float tensor
+MAX_PIXELS = 2**27  # 134 megapixels: 0.4 GB, and 1.6 GB as a float tensor
 
 # What Pillow's decoders raise for a broken file depends on the format and on where it is broken.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
+DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
 
 
 def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read one image file as RGB.
+    """One image file as (3, H, W) float32 in [-1, 1]; see :func:`read_pixels`."""
+    return to_float(read_pixels(source, max_pixels=max_pixels))
+
+
+def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Read one image file as RGB, in a quarter of the memory that floats take.
 
     Handles gray, palette, CMYK and 16-bit files, and honours the EXIF orientation. Transparent pixels
     are laid over white. Of an animation the first frame is read. Colour profiles are ignored (sRGB is assumed).
@@ -32,7 +37,7 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         max_pixels: refuse larger images instead of filling the memory.
 
     Returns:
-        (3, H, W) float32 in [-1, 1].
+        (3, H, W) uint8; of a file with 16 bits, float32 in [-1, 1].
 
     Raises:
         UserError: missing, unreadable, truncated, floating-point or too large; the line says which.
@@ -45,7 +50,7 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
             with Image.open(source) as image:
                 if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError
-                return from_pil(ImageOps.exif_transpose(image))
+                return pixels_of(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow has one of its own
         raise UserError(f"{name}: more than {limit / 1e6:.0f} megapixels: shrink or cut it first") from None
@@ -53,7 +58,7 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         raise UserError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
-    except BROKEN as error:
+    except DECODER_ERRORS as error:
         raise UserError(f"{name}: not a readable image ({_reason(error)})") from None
 
 
@@ -63,7 +68,16 @@ def _reason(error: Exception) -> str:
 
 
 def from_pil(image: Image.Image) -> Tensor:
-    """Pillow image -> (3, H, W) float32 in [-1, 1]; modes as in :func:`read_image`."""
+    """Pillow image -> (3, H, W) float32 in [-1, 1]; modes as in :func:`read_pixels`."""
+    return to_float(pixels_of(image))
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """Pillow image -> (3, H, W) uint8, or float32 in [-1, 1] if it has 16 bits; modes as in :func:`read_pixels`.
+
+    Raises:
+        UserError: floating-point, or integers beyond 16 bits.
+    """
     if image.mode == "F":
         raise UserError("floating-point image with an unknown range: save it with 8 or 16 bits first")
     if image.mode.startswith("I"):
@@ -74,7 +88,7 @@ def from_pil(image: Image.Image) -> Tensor:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return from_uint8(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous())
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def to_pil(x: Tensor) -> Image.Image:
@@ -83,32 +97,38 @@ def to_pil(x: Tensor) -> Image.Image:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255: scale, round to nearest, clamp."""
+    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp."""
     return x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(x: Tensor) -> Tensor:
-    """0..255 -> float32 in [-1, 1]."""
+    """0..255 -> float32 in [-1, 1], any shape."""
     return x.float().div(127.5).sub(1)
 
 
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]; what is floating-point already stays as it is."""
+    return from_uint8(pixels) if pixels.dtype == torch.uint8 else pixels
+
+
 def write_image(path: str | Path, x: Tensor) -> None:
-    """Write (3, H, W) in [-1, 1]; the suffix chooses the format. A stopped write leaves no half file.
+    """Write (3, H, W) in [-1, 1], as :func:`write_images` does."""
+    write_images({Path(path): to_pil(x)})
+
+
+def write_images(images: dict[Path, Image.Image]) -> None:
+    """Write Pillow images; the suffix chooses the format. A stopped write leaves none of them, and no half file.
 
     Raises:
         UserError: the folder is missing, the disk is full, or the suffix is unknown.
     """
-    path = Path(path)
-    temporary = path.parent / f".{os.getpid()}-{path.name}"
     try:
-        with open(temporary, "wb") as file:
-            to_pil(x).save(file, format=Image.registered_extensions().get(path.suffix.lower()))
-        os.replace(temporary, path)
+        with ExitStack() as stack:
+            for path, image in images.items():
+                with open(stack.enter_context(whole(path)), "wb") as file:
+                    image.save(file, format=Image.registered_extensions().get(path.suffix.lower()))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vartutor.data.crops import random_crop
-from vartutor.data.degradation import Degradation, degrade
+from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.images import read_image, to_pil, to_uint8
-from vartutor.data.order import mix, shuffled
+from vartutor.data.order import shuffled
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder, whole
 
@@ -149,17 +149,13 @@ class CropStream(Dataset):
     Args:
         photos: where pieces come from.
         size: side of a crop.
-        preset: how to degrade; None for clean crops alone.
     """
 
-    def __init__(self, photos: ShardedPhotos, size: int, preset: Degradation | None, seed: int, jitter: float = 2.0):
-        self.photos, self.size, self.preset, self.seed, self.jitter = photos, size, preset, seed, jitter
+    def __init__(self, photos: ShardedPhotos, size: int, seed: int, jitter: float = 2.0):
+        self.photos, self.size, self.seed, self.jitter = photos, size, seed, jitter
 
-    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        """Clean (3, size, size) in [-1, 1], and if it is degraded (3, size / 4, size / 4)."""
+    def __getitem__(self, number: int) -> Tensor:
+        """(3, size, size) uint8."""
         image = self.photos[shuffled(number, len(self.photos), self.seed)]
-        generator = torch.Generator().manual_seed(mix(self.seed, number, 2**21))
-        x = random_crop(image, self.size, self.jitter, torch.rand(4, generator=generator).tolist())
-        if self.preset is None:
-            return (x[0],)
-        return x[0], degrade(x, self.preset, generator)[0]
+        draws = uniform(photo_seeds(self.seed, torch.tensor([number])), 4)[0].tolist()
+        return to_uint8(random_crop(image, self.size, self.jitter, draws)[0])

@@ -2,33 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import torch
 
-from vartutor.baselines.cnn import CnnSuperResolver, separate
-from vartutor.baselines.pretrained import load_pretrained_cnn
+from vartutor.addons.refiner import load_refiner
+from vartutor.addons.writer import make_writer
+from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
-from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
+from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
-from vartutor.train.baseline import trained_cnn
-from vartutor.train.checkpoint import load_state
-from vartutor.train.runs import find_restorer
-
-
-def find_cnn(source: str) -> CnnSuperResolver:
-    """A convolutional net.
-
-    Raises:
-        UserError: no such name, or a folder without the state of such a net.
-    """
-    if not Path(source).is_dir():
-        return load_pretrained_cnn(source)
-    try:
-        return trained_cnn(load_state(Path(source) / "state.pt"))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+from vartutor.weights import load_cnn, load_restorer
 
 
 def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver:
@@ -37,7 +22,7 @@ def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver
     Raises:
         UserError: no such name, or a folder without the state of either.
     """
-    return SuperResolver(*find_restorer(source), device=device)
+    return SuperResolver(*load_restorer(source), device=device)
 
 
 def default_restorers() -> list[str]:
@@ -55,7 +40,7 @@ def find_restorers(
     negative: str = "null",
     refine: Sequence[float] = (),
     device: torch.device | str = "cpu",
-) -> list[Restorer]:
+) -> list[Method]:
     """Restorers by their words.
 
     Args:
@@ -81,12 +66,14 @@ def find_restorers(
 
             found.append(seedless(word, parse_denoiser(word)))
         elif kind == "cnn":
-            found.append(seedless(word, separate([find_cnn(name) for name in (source or "course").split(",")])))
+            found.append(seedless(word, separate([load_cnn(name) for name in (source or "course").split(",")])))
         elif kind == "model":
             resolver = find_model(source or model, device)
+            refiner = load_refiner(source or model) if refine else None
             for w, c, refined in product(fidelities, guidances, (None, *refine)):
-                options = {"fidelity": w, "guidance": c, "negative": negative, "refine": refined}
-                resolver.check(resolver.tokenizer.scales, **options)
+                resolver.check(resolver.tokenizer.scales, w)
+                write = make_writer(resolver.model, c, negative, refined, refiner)
+                options = {"fidelity": w, "write": write, "draws": refined is not None}
                 ways = (
                     f"fidelity {w:g}" * (w > 0),
                     f"guidance {c:g}" * (c != 0),
@@ -99,7 +86,7 @@ def find_restorers(
                         name = f"{asked}, expected, temperature {t:g}"
                         found.append(of_model(resolver, name, t, expected=True, **options))
         elif word == "bicubic":
-            found.append(BICUBIC)
+            found.append(seedless("bicubic", upscale_bicubic))
         else:
             raise UserError(f"unknown restorer {word!r}: choose from bicubic, denoise, cnn, model; see --help")
     return found

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vartutor.errors import UserError
 from vartutor.evaluate.measures import MEASURES, Measure
 from vartutor.metrics import Interval, bootstrap
+from vartutor.tables import Study
 
 
 class Row(NamedTuple):
@@ -55,11 +56,11 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path}: not a table of results ({type(error).__name__})") from None
 
 
-def study_rows(study: dict[tuple[str, str], dict[int, dict[str, float]]], way: str = "sampled") -> list[Row]:
+def study_rows(study: Study, way: str = "sampled") -> list[Row]:
     """What a study of transformers or preferences restored in one way, its runs as restorers.
 
     Args:
-        study: from :func:`vartutor.train.studies.load_study`.
+        study: from :func:`vartutor.tables.load_study`.
         way: ``sampled`` or ``expected`` codes.
     """
     rows = []

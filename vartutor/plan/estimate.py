@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from vartutor.errors import UserError
-from vartutor.plan.gpus import Gpu
+from vartutor.gpus import Gpu
 from vartutor.plan.steps import Counts, count_step
 from vartutor.profiles import Profile
 

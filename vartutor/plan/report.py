@@ -5,14 +5,12 @@ import textwrap
 
 from vartutor.plan.estimate import OPTIMIZER_TRAFFIC, STATE_BYTES, USABLE, Plan
 
-WIDTH, INDENT = 110, 19
-
 
 def report(plan: Plan) -> str:
     """Several lines: a name, a figure, and after the colon how it is made."""
     s, c, gpu, flops = plan.setup, plan.counts, plan.setup.gpu, plan.counts.flops
     frozen = f"; the frozen {'models have' if plan.run == 'preference' else 'tokenizer has'} {_si(c.frozen)} more"
-    assumed = "assumed; measured, it is photos/s × FLOPs per image by the peak: say --utilisation"
+    assumed = "assumed; once measured, photos/s × FLOPs per image ÷ the peak of all GPUs: --utilisation"
     parts = (
         f"  {name} | {_si(part)} | {part / flops.total():.1%}, of it forward {_si(c.forward[name])}"
         for name, part in flops.items()
@@ -46,17 +44,13 @@ cost | ${plan.cost:,.0f} | × {s.gpus} GPUs × ${plan.price:.2f} an hour
     lines = [
         f"{plan.run}, profile {plan.profile}, on {s.gpus} × {gpu.name}, {s.strategy}, "
         + ("bfloat16" if s.bf16 else "float32"),
-        *(_line(*row) for row in rows),
+        *(textwrap.fill(f"{name:18} {figure}: {how}", 110, subsequent_indent=" " * 19) for name, figure, how in rows),
         f"{gpu.name}: {gpu.source}, bf16 without sparsity.",
         "Not counted: data, perceptual and adversarial losses, validation.",
     ]
     if not plan.largest:
         lines.append("does not fit: not one image; take --strategy fsdp, --checkpointing, or a larger GPU")
     return "\n".join(lines)
-
-
-def _line(name: str, figure: str, how: str) -> str:
-    return textwrap.fill(f"{name:{INDENT - 1}} {figure}: {how}", WIDTH, subsequent_indent=" " * INDENT)
 
 
 def _gb(size: float) -> str:

@@ -106,7 +106,7 @@ def _dry_run(run: str, profile: Profile, images: int, bf16: bool) -> tuple:
                 loss = _predict(model, *given) if given else _reconstruct(tokenizer, x)
             forward = ledger.peak
             loss.backward()
-    # The gradients of the step before are alive until the forward pass is done, then they come back one by one.
+    # A state counts its gradients: they are there from the first round on, and here come one by one.
     return tokenizer, model, ledger, encoding, max(forward, ledger.peak - 4 * _trained(model))
 
 

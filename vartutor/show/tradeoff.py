@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from vartutor.evaluate.table import Summary
 from vartutor.metrics import Interval
-from vartutor.show.figures import WIDTH
+from vartutor.show.figures import TEXT_WIDTH
 from vartutor.show.style import COLORS, use_style
 
 MARKERS = "os^vDPX*"
+DISTORTION, PERCEPTION = "psnr_y", "perceptual"  # the measures of the two axes
 CONCEPTS = {"bicubic": "bicubic", "denoise": "other", "cnn": "rest", "model": "model"}  # restorer -> colour
 
 
@@ -32,32 +33,29 @@ def _family(name: str) -> str:
     return name.split("temperature")[0]
 
 
-def draw_tradeoff(
-    differences: Sequence[Summary], reference: str, *, distortion: str = "psnr_y", perception: str = "perceptual"
-) -> Figure:
+def draw_tradeoff(differences: Sequence[Summary], reference: str) -> Figure:
     """One plane per scale: what every restorer gains and loses against the reference, which is the origin.
 
     Differences on the same photos have intervals that tell restorers apart; those of the means would all overlap.
 
     Args:
         differences: from the reference, by :func:`vartutor.evaluate.table.compare`.
-        distortion, perception: names of measures.
     """
     use_style()
     found = {(s.restorer, s.scale, s.measure): s.interval for s in differences}
     restorers = list(dict.fromkeys(s.restorer for s in differences))
-    scales = list(dict.fromkeys(s.scale for s in differences if s.measure == distortion))
+    scales = list(dict.fromkeys(s.scale for s in differences if s.measure == DISTORTION))
     alike = {name: [n for n in (reference, *restorers) if _looks(n) == _looks(name)] for name in restorers}
-    figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(WIDTH, 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(TEXT_WIDTH, 3.6), squeeze=False)
     for ax, scale in zip(axes[0], scales, strict=False):
         ax.plot(0, 0, MARKERS[0], color=_color(reference), label=_short(reference))
         for family in dict.fromkeys(map(_family, restorers)):
-            names = [n for n in restorers if _family(n) == family and (n, scale, distortion) in found]
-            means = [[found[n, scale, measure].mean for n in names] for measure in (distortion, perception)]
+            names = [n for n in restorers if _family(n) == family and (n, scale, DISTORTION) in found]
+            means = [[found[n, scale, measure].mean for n in names] for measure in (DISTORTION, PERCEPTION)]
             ax.plot(*means, color=_color(family), linewidth=0.8)
             for name in names:
                 marker = MARKERS[alike[name].index(name) % len(MARKERS)]
-                _point(ax, found[name, scale, distortion], found[name, scale, perception], name, marker)
+                _point(ax, found[name, scale, DISTORTION], found[name, scale, PERCEPTION], name, marker)
         ax.set(title=f"×{scale}", xlabel="PSNR gained, dB")
     axes[0][0].set_ylabel("perceptual distance added\n(down is better)")
     handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}

@@ -38,27 +38,17 @@ class TokenizerConfig:
     kept: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        profile: Profile,
-        ladder: str = "hit",
-        groups: Groups | None = None,
-        overlap: bool = True,
-        bridge: int | None = None,
-    ):
-        """The profile's sizes, all ladders with the token maps of its ``groups`` unless others are given.
+    def of(cls, profile: Profile, ladder: str = "hit", overlap: bool = True) -> "TokenizerConfig":
+        """The profile's sizes, all ladders with the token maps of its ``groups``.
 
         Raises:
             UserError: unknown ladder.
         """
         if ladder not in LADDERS:
             raise UserError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
-        groups = groups or profile.groups
-        if ladder == "vq":
-            groups = ((groups[-1][-1],),)
+        groups = ((profile.groups[-1][-1],),) if ladder == "vq" else profile.groups
         sizes = profile.codes, profile.channels, profile.width, profile.autoencoder, profile.scales
-        bridge = profile.bridge if bridge is None else bridge
-        return cls(ladder, groups, *sizes, overlap, bridge if ladder == "hit" and overlap else 0)
+        return cls(ladder, groups, *sizes, overlap, profile.bridge if ladder == "hit" and overlap else 0)
 
     @classmethod
     def from_json(cls, entry: dict):

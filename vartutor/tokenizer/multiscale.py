@@ -14,6 +14,7 @@ from vartutor.errors import UserError
 from vartutor.tokenizer.vq import broadcast, count_hits, dead_codes, follow, nearest_code, straight_through
 
 Size = tuple[int, int]
+BETA = 0.25  # weight of the commitment loss
 VOTES = ("scale", "token")  # who has a vote where a code goes: every scale alike, or every vector
 
 
@@ -60,14 +61,13 @@ class MultiScaleQuantizer(nn.Module):
         codes: V.
         channels: C.
         shared_phi, phi_ratio: see :class:`Phi`.
-        beta: weight of the commitment loss.
         metric: ``euclidean`` or ``cosine``.
-        bypass: share of the training images whose features go on unquantized (HART: Tang et al., 2024), so that the
-            decoder also learns what codes cannot say.
 
     Attributes:
         codes: (V, C) codebook.
         hits: (K, V) moving average of how often each scale of a batch uses each code.
+        deferred: whether hits and codes wait for :meth:`settle`, once for several batches that count as one; else they
+            move with every batch.
 
     Raises:
         UserError: an empty ladder.
@@ -81,19 +81,18 @@ class MultiScaleQuantizer(nn.Module):
         *,
         shared_phi: int = 4,
         phi_ratio: float = 0.5,
-        beta: float = 0.25,
         metric: str = "euclidean",
-        bypass: float = 0.0,
     ):
         super().__init__()
         if not patch_nums:
             raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
-        self.patch_nums, self.beta, self.metric, self.bypass = tuple(patch_nums), beta, metric, bypass
+        self.patch_nums, self.metric = tuple(patch_nums), metric
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)
         self.register_buffer("hits", torch.zeros(len(patch_nums), codes))
-        self.seen: dict[int, Tensor] = {}  # the last training batch's vectors, per scale
+        self.seen: dict[int, Tensor] = {}  # the vectors that codes last moved to, per scale
         self.decay, self.votes = None, "scale"
+        self.deferred, self.waiting = False, []
 
     @property
     def tokens(self) -> int:
@@ -135,7 +134,7 @@ class MultiScaleQuantizer(nn.Module):
         return F.embedding(idx, self.codes).transpose(1, 2).unflatten(2, size)
 
     def enlarge(self, codes: Tensor, size: Size, k: int) -> Tensor:
-        """h_k = φ_k(bicubic(codes)): what scale k adds to f_hat of (height, width) ``size``."""
+        """h_k = φ_k(bicubic(codes)), what scale k adds to f_hat: (B, C, h, w) -> (B, C, height, width)."""
         if tuple(codes.shape[-2:]) != tuple(size):
             codes = F.interpolate(codes, size=size, mode="bicubic")
         return self.phi(codes, k)
@@ -156,59 +155,70 @@ class MultiScaleQuantizer(nn.Module):
             raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
         f_hat, rest = torch.zeros_like(f), f.detach()
         for k, size in enumerate(sizes):
-            z = shrink(rest, size)
-            idx = self.lookup(z)
-            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
+            z = shrink(rest, size)  # (B, C, h_k, w_k)
+            idx = self.lookup(z)  # (B, h_k * w_k)
+            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)  # (B, C, H, W)
             f_hat, rest = f_hat + h, rest - h.detach()
             yield idx, z, f_hat, f
 
-    def forward(self, f: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+    def forward(
+        self, f: Tensor, sizes: Sequence[Size] | None = None, skip: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Quantize for training.
 
         Args:
             f: (B, C, H, W) features.
+            skip: (B,) bool, the images whose features go on unquantized (HART: Tang et al., 2024), so that the decoder
+                also learns what codes cannot say.
 
         Returns:
             f_hat (B, C, H, W) with the encoder's straight-through gradient; the K index maps; the loss
             mean_k β ‖f - sg[f_hat_k]‖² + ‖f_hat_k - sg[f]‖², by which codes and φ learn.
         """
-        latents, indices, loss = self._fit(f, sizes)
+        latents, indices, loss = self._fit(f, sizes, skip)
         return latents[-1], indices, loss
 
-    def _fit(self, f, sizes: Sequence[Size] | None) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """f_hat after every scale, straight-through; the tokens; the mean loss. Counts hits while training."""
-        latents, indices, vectors, losses, skip = [], [], [], [], None
+    def _fit(self, f, sizes: Sequence[Size] | None, skip: Tensor | None) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """f_hat after every scale, straight-through; the tokens; the mean loss. Learns from them while training."""
+        latents, indices, vectors, losses = [], [], [], []
         for idx, z, f_hat, target in self._scales(f, sizes):
-            losses.append(self.beta * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
+            losses.append(BETA * F.mse_loss(f_hat.detach(), target) + F.mse_loss(f_hat, target.detach()))
             latents.append(straight_through(target, f_hat))
             indices.append(idx)
             vectors.append(z)
-            if self.training and self.bypass:
-                if skip is None:  # one draw per image, for all scales
-                    skip = torch.rand(len(target), 1, 1, 1, device=target.device) < self.bypass
-                latents[-1] = torch.where(skip, target, latents[-1])
+            if skip is not None:
+                latents[-1] = torch.where(skip[:, None, None, None], target, latents[-1])
         if self.training:
-            self._observe(indices, vectors)
+            flat = [z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1]) for z in vectors]
+            self.waiting.append((indices, flat))
+            if not self.deferred:
+                self.settle()
         return latents, indices, sum(losses) / len(losses)
 
     @torch.no_grad()
-    def _observe(self, indices: Sequence[Tensor], vectors: Sequence[Tensor], decay: float = 0.99) -> None:
-        for k, (idx, z) in enumerate(zip(indices, vectors, strict=True)):
+    def settle(self, decay: float = 0.99) -> None:
+        """Count hits, and move the codes if they follow averages: once, for all batches since the last time."""
+        rounds, self.waiting = self.waiting, []
+        if not rounds:
+            return
+        indices = [torch.cat([idx.flatten() for idx in maps]) for maps in zip(*(idx for idx, _ in rounds), strict=True)]
+        self.seen = {k: torch.cat(maps) for k, maps in enumerate(zip(*(z for _, z in rounds), strict=True))}
+        for k, idx in enumerate(indices):
             self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
-            self.seen[k] = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         if self.decay is not None:
-            idx, z = torch.cat([idx.flatten() for idx in indices]), torch.cat(list(self.seen.values()))
+            idx, z = torch.cat(indices), torch.cat(list(self.seen.values()))
             follow(self.codes, self.sums, self.weights, z, idx, self.decay, self._votes(indices))
 
     def _votes(self, indices: Sequence[Tensor]) -> Tensor | None:
         if self.votes == "token":
             return None
-        counts = torch.tensor([idx.numel() for idx in indices], device=self.codes.device)
-        return (counts.sum() / (len(counts) * counts)).repeat_interleave(counts)
+        counts = [idx.numel() for idx in indices]
+        each = [sum(counts) / (len(counts) * count) for count in counts]
+        return torch.cat([torch.full((n,), w, device=self.codes.device) for n, w in zip(counts, each, strict=True)])
 
     @torch.no_grad()
     def revive(self, share: float = 0.05) -> int:
-        """Move codes that get less than ``share`` of an even portion of the hits to vectors of the last batch.
+        """Move codes that get less than ``share`` of an even portion of the hits to vectors that were last seen.
 
         Every scale's hits count alike, as the votes do. And every scale gives equally many vectors, else the finest,
         which has most tokens, would give nearly all.
@@ -220,8 +230,8 @@ class MultiScaleQuantizer(nn.Module):
         dead = dead_codes(hits.sum(0), share)
         if not len(dead) or not self.seen:
             return 0
-        scale = torch.randint(len(self.seen), (len(dead),)).tolist()
-        chosen = [self.seen[k][int(torch.randint(len(self.seen[k]), ()))] for k in scale]
+        draws = zip(torch.randint(len(self.seen), (len(dead),)).tolist(), torch.rand(len(dead)).tolist(), strict=True)
+        chosen = [self.seen[k][int(u * len(self.seen[k]))] for k, u in draws]
         self.codes.data[dead] = broadcast(torch.stack(chosen).to(self.codes))
         self.hits[:, dead] = self.hits.mean()
         if self.decay is not None:
@@ -245,11 +255,11 @@ class MultiScaleQuantizer(nn.Module):
             (after the last scale f_hat itself).
         """
         sizes = self._sizes(sizes)
-        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)
+        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)  # (B, C, H, W)
         f_hat = h if f_hat is None else f_hat + h
         if k + 1 == len(sizes):
             return f_hat, f_hat
-        return f_hat, shrink(f_hat, sizes[k + 1])
+        return f_hat, shrink(f_hat, sizes[k + 1])  # the latter (B, C, h, w) of map k + 1
 
     def _vectors(self, idx: Tensor, size: Size) -> Tensor:
         return idx.transpose(1, 2).unflatten(2, size) if idx.is_floating_point() else self.embed(idx, size)
@@ -268,7 +278,7 @@ class MultiScaleQuantizer(nn.Module):
 
         The input of scale k + 1 is the accumulated f_hat after scale k, not the embedding of its tokens.
         """
-        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]
+        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]  # (B, h w, C)
         return torch.cat(maps[: len(self.patch_nums) - 1], dim=1)
 
     def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):

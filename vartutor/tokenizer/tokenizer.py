@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size
+from vartutor.data.pairs import pyramid
+from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size, shrink
 
 
 class MultiScaleTokenizer(nn.Module):
@@ -47,9 +48,27 @@ class MultiScaleTokenizer(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> what its tokens say of it, same shape and range."""
         return self.decode(self.latents(self.tokenize(x, sizes), sizes)[-1])
 
-    def forward(self, x: Tensor, sizes: Sequence[Size] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
-        """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss."""
+    def forward(
+        self, x: Tensor, sizes: Sequence[Size] | None = None, skip: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """For training: (B, 3, H, W) -> the reconstruction, not clamped; the index maps; the quantizer's loss.
+
+        ``skip`` (B,) bool marks the images that go around the quantizer.
+        """
         f = self.encode(x)
         with torch.autocast(x.device.type, enabled=False):  # distances need all digits
-            f_hat, indices, loss = self.quantizer(f.float(), sizes)
+            f_hat, indices, loss = self.quantizer(f.float(), sizes, skip)
         return self.decoder(self.post_quant_conv(f_hat)), indices, loss
+
+
+def decode_small(model: MultiScaleTokenizer, f_hat: Tensor, size: int, image_size: int) -> dict[str, Tensor]:
+    """Two ways to get a small picture out of a plain tokenizer's unfinished f_hat (B, C, h, w).
+
+    Returns:
+        ``decoded first`` and ``shrunk first``, (B, 3, size, size) in [-1, 1] each.
+    """
+    side = f_hat.shape[-1] * size // image_size
+    return {
+        "decoded first": pyramid(model.decode(f_hat), (size, image_size))[size],
+        "shrunk first": model.decode(shrink(f_hat, (side, side))),
+    }

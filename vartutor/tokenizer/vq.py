@@ -46,7 +46,7 @@ def nearest_code(z: Tensor, codebook: Tensor, *, metric: str = "euclidean", max_
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
-    """The value of ``quantized``, and the gradient as if it were ``z``."""
+    """The value of ``quantized``, and the gradient as if it were ``z``: any shape, both alike."""
     return z + (quantized - z).detach()
 
 
@@ -64,14 +64,14 @@ def rotate_through(z: Tensor, quantized: Tensor) -> Tensor:
 
 
 def all_reduce(x: Tensor) -> Tensor:
-    """Sum over all processes, in place; unchanged where there is one."""
+    """Sum over all processes, in place and of any shape; unchanged where there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(x)
     return x
 
 
 def broadcast(x: Tensor) -> Tensor:
-    """The tensor of the first process, in place, so that random choices agree."""
+    """The tensor of the first process, in place and of any shape, so that random choices agree."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(x, src=0)
     return x
@@ -86,7 +86,8 @@ def average_gradients(module: nn.Module) -> None:
 
 def count_hits(idx: Tensor, size: int) -> Tensor:
     """(size,) float: how often each code occurs in the indices, over all processes."""
-    return all_reduce(torch.bincount(idx.flatten(), minlength=size).float())
+    idx = idx.flatten()  # bincount would make the host wait for the device
+    return all_reduce(torch.zeros(size, device=idx.device).index_add_(0, idx, torch.ones(len(idx), device=idx.device)))
 
 
 def dead_codes(hits: Tensor, share: float) -> Tensor:
@@ -109,18 +110,18 @@ def follow(
     totals = all_reduce(torch.zeros_like(sums).index_add_(0, idx, votes[:, None] * z.detach().float()))
     sums.lerp_(totals, 1 - decay)
     weights.lerp_(all_reduce(torch.zeros_like(weights).index_add_(0, idx, votes)), 1 - decay)
-    alive = weights > 1e-3  # a code without vectors stays where it is
-    codes[alive] = (sums[alive] / weights[alive, None]).to(codes.dtype)
+    alive = weights[:, None] > 1e-3  # a code without vectors stays where it is
+    codes.copy_(torch.where(alive, sums / weights[:, None].clamp(min=1e-3), codes))
 
 
-def kmeans(z: Tensor, k: int, *, steps: int = 10, metric: str = "euclidean") -> Tensor:
-    """Centres (k, C) of the vectors (N, C) by Lloyd's algorithm, started from random vectors.
+def kmeans(z: Tensor, k: int, *, metric: str = "euclidean") -> Tensor:
+    """Centres (k, C) of the vectors (N, C) by ten steps of Lloyd's algorithm, started from random vectors.
 
     A centre that loses all its vectors starts again at a random one.
     """
     z = z.detach().float()
     centres = z[torch.randint(len(z), (k,), device=z.device)] if len(z) < k else z[torch.randperm(len(z))[:k]]
-    for _ in range(steps):
+    for _ in range(10):
         idx = nearest_code(z, centres, metric=metric)
         counts = torch.bincount(idx, minlength=k)
         sums = torch.zeros_like(centres).index_add_(0, idx, z)
@@ -229,11 +230,11 @@ class VectorQuantizer(nn.Module):
 
 
 def usage(idx: Tensor, size: int) -> float:
-    """Share of the ``size`` codes that occur in the indices, 0 to 1."""
+    """Share of the ``size`` codes that occur in indices of any shape, 0 to 1."""
     return len(idx.unique()) / size
 
 
 def perplexity(idx: Tensor, size: int) -> float:
-    """exp of the entropy of the codes: how many codes, used evenly, would be as varied; 1 to ``size``."""
+    """exp of the entropy of indices of any shape: how many codes, used evenly, would be as varied; 1 to ``size``."""
     p = torch.bincount(idx.flatten(), minlength=size).double() / max(1, idx.numel())
     return torch.exp(-(p * p.clamp(min=1e-12).log()).sum()).item()

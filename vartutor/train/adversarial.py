@@ -50,36 +50,47 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor, 
 
 
 class Adversary:
-    """The critic with its optimiser; nothing happens before step ``start``.
+    """The critic with its optimiser.
 
     Args:
         layer: weights by which the two losses are balanced.
-        start: step at which both the critic and its loss begin.
         lr: of the critic.
     """
 
-    def __init__(self, layer: Tensor, start: int, lr: float = 5e-4):
-        self.layer, self.start = layer, start
+    def __init__(self, layer: Tensor, lr: float = 5e-4):
+        self.layer = layer
         self.critic = PatchCritic().to(layer.device)
         self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=lr, betas=(0.5, 0.9))
+        self.rounds = 0
 
-    def term(self, step: int, reconstruction: Tensor, images: list[Tensor]) -> Tensor:
-        """What to add to the tokenizer's loss, weighed against its reconstruction loss; 0 before the start."""
-        if step < self.start:
-            return reconstruction.new_zeros(())
+    def term(self, reconstruction: Tensor, images: list[Tensor]) -> Tensor:
+        """What to add to the tokenizer's loss, a scalar, weighed against its reconstruction loss.
+
+        Args:
+            images: (B, 3, H_s, W_s) of every scale.
+        """
+        self.critic.requires_grad_(False)  # it learns in `learn` alone
         loss = sum(hinge_generator(self.critic(image)) for image in images) / len(images)
+        self.critic.requires_grad_(True)
         return adaptive_weight(reconstruction, loss, self.layer) * loss
 
-    def learn(self, step: int, real: list[Tensor], fake: list[Tensor]) -> float:
-        """One step of the critic on images and their reconstructions; returns its loss, 1 before the start."""
-        if step < self.start:
-            return 1.0
+    def learn(self, real: list[Tensor], fake: list[Tensor]) -> Tensor:
+        """Add the critic's gradient on images (B, 3, H_s, W_s) and reconstructions; returns its loss, a scalar."""
         loss = sum(hinge_critic(self.critic(a), self.critic(b.detach())) for a, b in zip(real, fake, strict=True))
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.rounds += 1
+        return loss.detach() / len(real)
+
+    def finish(self) -> None:
+        """One step of the critic, by the mean gradient of all rounds since the last."""
+        if not self.rounds:
+            return
+        for parameter in self.critic.parameters():
+            parameter.grad.div_(self.rounds)
         average_gradients(self.critic)
         self.optimizer.step()
-        return loss.item() / len(real)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.rounds = 0
 
     def state_dict(self) -> dict:
         """Critic and optimiser."""

@@ -3,26 +3,17 @@
 L = CE + λ L_DPO, as in arXiv 2506.04990, where CE stands for whatever objective the transformer was trained with.
 """
 
-import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vartutor.data.crops import RandomCrops
-from vartutor.data.degradation import Degradation
 from vartutor.data.pairs import Pairs
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
 from vartutor.errors import UserError
 from vartutor.preference import SequenceLogp, dpo_loss, sequence_logp
-from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.checkpoint import checksum
-from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, decay_groups, describe
+from vartutor.train.loop import NOW, Moment, Numbers
+from vartutor.train.transformer import Features, Objective, TransformerLoss
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 
 Forced = tuple[Tensor, Tensor, Tensor, Tensor]  # targets, goals, inputs, rests
@@ -106,46 +97,42 @@ class PreferenceLoss(TransformerLoss):
 
     Args:
         start: the frozen transformer that ``model`` started as.
-        due: whether to measure the drift at a step, for that takes another forward pass.
     """
 
     def __init__(
         self,
         model: PhotoTransformer,
         start: PhotoTransformer,
-        cache: FeatureCache,
+        tokenizer: HierarchicalTokenizer,
         objective: Objective,
-        preference: Preference,
+        preference: Preference = Preference(),
         bf16: bool = False,
-        due: Callable[[int], bool] = lambda step: True,
     ):
-        super().__init__(model, cache, objective, bf16)
-        self.start, self.preference, self.due = start, preference, due
+        super().__init__(model, tokenizer, objective, bf16)
+        self.start, self.preference = start, preference
 
-    def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one batch; ``dpo``, ``drift`` (nan where it is not due), and the means of :meth:`Sides.numbers`."""
-        w, tokenizer, due = self.preference, self.cache.tokenizer, self.due(step)
-        photo, clean, degraded = self.cache.batch()
-        seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
-        if self.objective.slip:
-            seen.append(force(tokenizer, clean, degraded, self.objective.slip))
-        asked = 2 if self.objective.slip else 0
-        labels, theirs = self._labels(photo), None
-        with torch.autocast(photo.device.type, torch.bfloat16, enabled=self.bf16):
-            ours = show_sides(self.model, photo, degraded, seen, labels)
-            if w.reference or due:
+    reads_degraded = True  # they are the other side
+
+    def __call__(self, seen: Features, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
+        """Loss of a batch, a scalar; ``dpo``, and the means of :meth:`Sides.numbers`; where it is logged, ``drift``."""
+        w = self.preference
+        forced = [self._forced(seen, features) for features in (seen.clean, seen.degraded)]
+        if self.slip:
+            forced.append(self._forced(seen, seen.clean, self.slip))
+        asked, labels, theirs = 2 if self.slip else 0, self._labels(seen), None
+        with torch.autocast(seen.photo.device.type, torch.bfloat16, enabled=self.bf16):
+            ours = show_sides(self.model, seen.photo, seen.degraded, forced, labels)
+            if w.reference or moment.logged:  # another forward pass
                 with torch.no_grad():
-                    theirs = show_sides(self.start, photo, degraded, seen[:2], labels)
-        loss, _ = self._weigh(ours.logits[asked], *seen[asked][:2], tokenizer.quantizer.codes)
+                    theirs = show_sides(self.start, seen.photo, seen.degraded, forced[:2], labels)
+        loss, _ = self._weigh(ours.logits[asked], *forced[asked][:2])
         dpo = w.loss(ours, theirs).mean()
         if w.lam:
             loss = loss + w.lam * dpo
-        moved = drift(theirs, ours).mean().item() if due else float("nan")
-        return loss, {
-            "dpo": dpo.item(),
-            "drift": moved,
-            **{name: value.mean().item() for name, value in ours.numbers().items()},
-        }
+        numbers = {"dpo": dpo.detach(), **{name: value.mean().detach() for name, value in ours.numbers().items()}}
+        if moment.logged:
+            numbers["drift"] = drift(theirs, ours).mean()
+        return loss, numbers
 
 
 @torch.no_grad()
@@ -160,62 +147,3 @@ def judge_preference(
         before, now = (show_sides(each, photo, degraded, seen, None) for each in (start, model))
         parts.append(now.numbers() | {"drift": drift(before, now)})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def train_preference(
-    profile: Profile,
-    start: PhotoTransformer,
-    tokenizer: HierarchicalTokenizer,
-    out: Path,
-    *,
-    objective: Objective,
-    preference: Preference = Preference(),
-    preset: Degradation = COURSE,
-    source: str = "",
-    lr: float | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    bf16: bool = False,
-    resume: bool = False,
-    origin: dict | None = None,
-) -> Trainer:
-    """Train a copy of ``start`` on pairs made from the training photos; writes ``state.pt`` and ``log.csv`` to ``out``.
-
-    The state holds tokenizer and start too, so a run needs nothing beside it, and restores photos as it is.
-
-    Args:
-        start, tokenizer: as :func:`vartutor.train.runs.find_start` gives them; frozen.
-        objective: that ``start`` was trained with.
-        source: where ``start`` is from, for the record; its checksum is that of the published file.
-        lr, steps: instead of the profile's.
-        resume: go on from the state in ``out``, with its models and the same numbers as if never stopped.
-        origin: kept with the state, such as the command and the commit.
-
-    Raises:
-        UserError: a state that is missing, unreadable or of another model.
-    """
-    torch.manual_seed(seed)
-    recipe = profile.transformer
-    model = copy.deepcopy(start).requires_grad_(True)
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.transformer.batch, seed=seed)
-    cache = FeatureCache(tokenizer, crops, preset, seed=seed)
-    schedule = LoopConfig(
-        steps=steps or recipe.preference_steps, lr=lr or recipe.preference_lr, weight_decay=0.05, log_every=10
-    )
-    info = {
-        **describe("preference", model, tokenizer, objective),
-        "preference": asdict(preference),
-        "start": {"model": source, "sha256": checksum(start)},
-        "seed": seed,
-        "steps": schedule.steps,
-        "lr": schedule.lr,
-        **(origin or {}),
-    }
-    groups = decay_groups(model, schedule.weight_decay)
-    loss = PreferenceLoss(model, start, cache, objective, preference, bf16, due=schedule.is_logged)
-    parts = {"tokenizer": tokenizer, "start": start, "cache": cache}  # in this order: the first fills the last
-    trainer = Trainer(model, loss, schedule, out, [], info, parts, groups)
-    if resume:
-        trainer.resume()
-    trainer.fit()
-    return trainer

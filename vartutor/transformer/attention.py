@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Size = tuple[int, int]
 View = tuple[int, tuple[slice, ...]]
 MAX_SCALE = math.log(100)
+FRAME = 32.0  # side of the common frame of all maps, in units of angle
 
 
 class Cache:
@@ -20,7 +20,7 @@ class Cache:
 
     Args:
         batch, heads, length, dim: of the whole sequence.
-        like: a tensor whose type and device to take.
+        like: a tensor of any shape, whose type and device to take.
     """
 
     def __init__(self, batch: int, heads: int, length: int, dim: int, like: Tensor):
@@ -79,7 +79,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, views: Sequence[View] | None = None,
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
     parts = []
     for queries, (_, seen) in zip(q.split([count for count, _ in views], 2), views, strict=True):
-        keys, values = _take(k, seen), _take(v, seen)
+        keys, values = _take(k, seen), _take(v, seen)  # (B, heads, keys seen, dim)
         parts.append(F.scaled_dot_product_attention(queries, keys, values, scale=scale))
     return torch.cat(parts, 2)
 
@@ -89,7 +89,7 @@ def _take(x: Tensor, seen: tuple[slice, ...]) -> Tensor:
     return x[:, :, seen[0]] if len(seen) == 1 else torch.cat([x[:, :, part] for part in seen], 2)
 
 
-def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred: bool = True) -> Tensor:
+def grid_angles(sizes: Sequence[tuple[int, int]], dim: int, *, centred: bool = True) -> Tensor:
     """Angles of the rotary embedding for maps of several sizes on one common frame.
 
     The position in row i of h stands at (i + ½) / h of the frame, so that a coarse token and the fine tokens
@@ -98,26 +98,25 @@ def grid_angles(sizes: Sequence[Size], dim: int, frame: float = 32.0, *, centred
     Args:
         sizes: (height, width) of every map, in the order of the sequence.
         dim: channels of a head, a multiple of 4.
-        frame: side of the common frame in units of angle.
         centred: False puts positions at i / h, as VARSR does.
 
     Returns:
         (L, dim / 2).
     """
-    speed = 10000.0 ** (-torch.arange(dim // 4).float() / (dim // 4))
+    speed = 10000.0 ** (-torch.arange(dim // 4).float() / (dim // 4))  # (dim / 4,)
     shift = 0.5 if centred else 0.0
     parts = []
     for h, w in sizes:
         rows, columns = (torch.arange(n) + shift for n in (h, w))
-        y = (rows / h * frame)[:, None].expand(h, w).flatten()
-        x = (columns / w * frame).expand(h, w).flatten()
-        parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))
+        y = (rows / h * FRAME)[:, None].expand(h, w).flatten()  # (h w,)
+        x = (columns / w * FRAME).expand(h, w).flatten()
+        parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))  # (h w, dim / 2)
     return torch.cat(parts)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring pairs of channels: (B, heads, L, dim) by (L, dim / 2)."""
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, heads, L, dim / 2) each
     cos, sin = angles.cos(), angles.sin()
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
@@ -156,7 +155,7 @@ class SelfAttention(nn.Module):
             cache: holds the keys and values of earlier calls, and gets those of this one.
         """
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))  # (B, L, 3, heads, dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, L, dim) each
         scale = 0.25 / q.shape[-1] ** 0.5
         if self.l2_norm:
@@ -166,6 +165,6 @@ class SelfAttention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         if cache is not None:
-            k, v = cache.extend(k, v)
-        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)
+            k, v = cache.extend(k, v)  # (B, heads, all so far, dim)
+        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)  # (B, heads, L, dim)
         return self.proj(h.transpose(1, 2).flatten(2))

@@ -45,30 +45,17 @@ def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear" if finer else "area").flatten(2).transpose(1, 2)
 
 
-def class_condition(model, labels: Tensor) -> Condition:
-    """Official VAR's: (B,) int64 class numbers; a negative one stands for the null class, the last of the table."""
-    labels = torch.where(labels < 0, model.config.classes - 1, labels)
-    return Condition(model.class_emb(labels))
-
-
-def drop_labels(labels: Tensor, classes: int, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """Replace a share of the labels by the null class, ``classes - 1``, so that guidance has something to push from."""
-    drop = torch.rand(labels.shape, generator=generator, device=labels.device) < share
-    return torch.where(drop, classes - 1, labels)
-
-
 class PhotoPrefix(nn.Module):
     """The degraded photo as prefix tokens: one for every ``patch`` × ``patch`` pixels.
 
     Args:
         width: D.
-        hidden: channels of the two convolutions before.
         patch: side of the pixels that become one token.
     """
 
-    def __init__(self, width: int, hidden: int = 64, patch: int = 2):
+    def __init__(self, width: int, patch: int = 2):
         super().__init__()
-        self.patch = patch
+        self.patch, hidden = patch, 64
         self.layers = nn.Sequential(
             nn.Conv2d(3 * patch**2, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU()
         )

@@ -1,22 +1,19 @@
 """The course's model: a next-scale transformer that is told a degraded photo."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 
 import torch
 from torch import Generator, Tensor, nn
 
-from vartutor.data.degradation import blur
-from vartutor.data.kernels import gaussian_kernel
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.condition import Condition, PhotoPrefix
-from vartutor.transformer.generate import iterate
+from vartutor.transformer.generate import Step, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
-from vartutor.transformer.refiner import Refiner
-
-NEGATIVES = ("null", "photo")  # what guidance moves away from: no photo, or a worse one
 
 
 class PhotoTransformer(nn.Module):
@@ -60,7 +57,7 @@ class PhotoTransformer(nn.Module):
 
     @property
     def settings(self) -> dict:
-        """What :func:`vartutor.transformer.pretrained.build_transformer` needs for another one, as JSON can hold it."""
+        """What :func:`build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
         prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
         if self.added:
@@ -87,24 +84,12 @@ class PhotoTransformer(nn.Module):
                 prefix, sizes, added = None, (), prefix.transpose(1, 2).unflatten(2, size)
         return Condition(vector, prefix, sizes, features if self.body.prior is not None else (), added)
 
-    def check_null(self) -> None:
-        """Whether there is a null class.
 
-        Raises:
-            UserError: trained without dropping the photo now and then.
-        """
-        if self.config.classes < 2:
-            raise UserError("this model knows no null class: train it with --drop 0.1, or take negative photo")
-
-    def null_condition(self, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
-        """The same with no photo shown, for guidance.
-
-        Raises:
-            UserError: trained without dropping the photo now and then.
-        """
-        self.check_null()
-        labels = torch.full((len(photo),), self.config.classes - 1, device=photo.device)
-        return self.condition(photo, features, labels)
+def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
+    """An untrained transformer over a tokenizer, as :attr:`PhotoTransformer.settings` describe it."""
+    config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
+    options = {name: entry[name] for name in ("prefix", "prior", "patch", "added") if name in entry}
+    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
 @torch.no_grad()
@@ -119,32 +104,25 @@ def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor
     return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
 
 
-def worsen(photo: Tensor, sigma: float = 1.0) -> Tensor:
-    """The degraded photo (B, 3, h, w), blurred once more, with a Gaussian of ``sigma`` pixels."""
-    return blur(photo, gaussian_kernel(7, sigma))
+@torch.no_grad()
+def write_maps(
+    model: PhotoTransformer,
+    tokenizer: HierarchicalTokenizer,
+    photo: Tensor,
+    *,
+    generators: Sequence[Generator] = (),
+    **options,
+) -> Iterator[Step]:
+    """Write the token maps of degraded photos (B, 3, h, w), one after the other.
 
-
-def negative_condition(
-    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, features: tuple[Tensor, ...], kind: str
-) -> Condition:
-    """What guidance moves away from.
-
-    VARSR's image-based guidance moves away from a class of bad images, on which it trained too (Qu et al., 2025). A
-    worse photo in place of the class needs no training: that is ours.
+    An add-on of :mod:`vartutor.addons` takes its place where another way to write is wanted, and is called alike.
 
     Args:
-        photo, features: as for :meth:`PhotoTransformer.condition`.
-        kind: ``null``: the photo is not shown; ``photo``: a worse one is, see :func:`worsen`.
-
-    Raises:
-        UserError: another kind, or a model without a null class.
+        generators: one per photo, for add-ons that draw more than tokens.
+        **options: see :func:`vartutor.transformer.generate.iterate`.
     """
-    if kind not in NEGATIVES:
-        raise UserError(f"negative {kind!r}: choose {' or '.join(NEGATIVES)}")
-    if kind == "null":
-        return model.null_condition(photo, features)
-    worse = worsen(photo)
-    return model.condition(worse, photo_features(tokenizer, worse))
+    condition = model.condition(photo, photo_features(tokenizer, photo))
+    return iterate(model.body, tokenizer, condition, **options)
 
 
 @torch.no_grad()
@@ -152,35 +130,21 @@ def restore_latents(
     model: PhotoTransformer,
     tokenizer: HierarchicalTokenizer,
     photo: Tensor,
+    scales: Sequence[int] | None = None,
     *,
-    guidance: float = 0.0,
-    negative: str = "null",
-    refine: float | None = None,
-    refiner: Refiner | None = None,
-    noise: Tensor | None = None,
+    write: Callable[..., Iterator[Step]] = write_maps,
     **options,
 ) -> dict[int, Tensor]:
     """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.
 
     Args:
-        guidance, **options: see :func:`vartutor.transformer.generate.iterate`.
-        negative: see :func:`negative_condition`.
-        refine: adds what the finest map leaves unsaid to the last f_hat, drawn at this temperature.
-        refiner, noise: for that, the latter from the refiner's ``draw``.
-
-    Raises:
-        UserError: guidance that the model cannot follow.
+        scales: all if left out; maps beyond the last one that is asked for are not written.
+        write, **options: how, see :func:`write_maps`.
     """
-    features = photo_features(tokenizer, photo)
-    null = negative_condition(model, tokenizer, photo, features, negative) if guidance else None
-    condition = model.condition(photo, features)
-    steps = list(iterate(model.body, tokenizer, condition, null=null, guidance=guidance, **options))
-    f_hats = {s: steps[end - 1].f_hat for s, end in zip(tokenizer.scales, tokenizer.quantizer.ends, strict=True)}
-    if refine is not None:
-        last, finest = steps[-1], tokenizer.scales[-1]
-        rest = refiner(last.hidden, last.said, noise, guidance, refine)
-        f_hats[finest] = f_hats[finest] + rest.transpose(1, 2).unflatten(2, f_hats[finest].shape[-2:])
-    return f_hats
+    ends = dict(zip(tokenizer.quantizer.ends, tokenizer.scales, strict=True))
+    count = max(end for end, s in ends.items() if scales is None or s in scales)
+    steps = islice(write(model, tokenizer, photo, **options), count)
+    return {ends[step.k + 1]: step.f_hat for step in steps if step.k + 1 in ends}
 
 
 @torch.no_grad()
@@ -189,7 +153,7 @@ def force(
     clean: tuple[Tensor, ...],
     degraded: tuple[Tensor, ...],
     slip: float = 0.0,
-    generator: Generator | None = None,
+    draws: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Teacher forcing with slips: what the model shall say, and what it sees while it says it.
 
@@ -201,20 +165,24 @@ def force(
     Args:
         clean, degraded: features of the clean photo and of the degraded one, for every scale group.
         slip: the share of slips of an image is drawn from 0 to this.
+        draws: (B, 1 + 2 L) uniform in 0..1, which decide the slips; if left out, torch's global generator does.
 
     Returns:
         targets (B, L) int64; goals (B, L, C), the vectors whose nearest codes they are; next inputs
         (B, L - p_1², C); the degraded photo's rests (B, L, C).
     """
     quantizer, f_hat, following = tokenizer.quantizer, None, None
-    share = slip * torch.rand(len(clean[0]), 1, generator=generator)
+    if slip:
+        if draws is None:
+            draws = torch.rand(len(clean[0]), 1 + 2 * quantizer.tokens, device=clean[0].device)
+        share, *draws = draws.split([1, *(2 * p * p for p in quantizer.patch_nums)], 1)
     targets, goals, inputs, rests = [], [], [], []
     for k in range(len(quantizer.patch_nums)):
         goal, rest = (quantizer.rest(f, f_hat, k) for f in (clean, degraded))
         said = idx = quantizer.lookup(goal.transpose(1, 2)[..., None])
         if slip:
-            slipped = (torch.rand(idx.shape, generator=generator) < share).to(idx.device)
-            said = torch.where(slipped, _guess(quantizer.codes, rest, goal, generator), idx)
+            whether, which = draws[k].chunk(2, 1)
+            said = torch.where(whether < slip * share, _guess(quantizer.codes, rest, goal, which), idx)
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
         f_hat, following = quantizer.step(f_hat, said, k)
@@ -224,8 +192,8 @@ def force(
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
 
 
-def _guess(codes: Tensor, rest: Tensor, goal: Tensor, generator: Generator | None) -> Tensor:
-    """Codes around the rests (B, n, C) -> (B, n) int64."""
+def _guess(codes: Tensor, rest: Tensor, goal: Tensor, uniform: Tensor) -> Tensor:
+    """Codes around the rests (B, n, C) -> (B, n) int64; ``uniform`` (B, n) decides which."""
     reach = (rest - goal).square().sum(-1).mean(1)[:, None, None].clamp(min=1e-6)  # one per image and map
     chances = ((2 * rest @ codes.T - codes.square().sum(1)) / reach).softmax(-1)
-    return torch.multinomial(chances.flatten(0, 1).cpu(), 1, generator=generator).view(rest.shape[:2]).to(rest.device)
+    return torch.searchsorted(chances.cumsum(-1), uniform[..., None].contiguous())[..., 0].clamp(max=len(codes) - 1)

@@ -6,7 +6,6 @@ logit of code j as -α ‖r + Δ - e_j‖². An untrained model has Δ = 0: it "
 has to learn the difference, and most of that is Δ, where the transformer thinks that the clean latents lie.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -27,13 +26,13 @@ class LatentPrior(nn.Module):
         scales: K; each has its own learned α.
         codes: (V, C) codebook of the frozen tokenizer; kept as a constant.
         width: D.
-        alpha: at the start, in units of 1 / :func:`spacing`, so that tokenizers of any code length start alike.
     """
 
-    def __init__(self, scales: int, codes: Tensor, width: int, alpha: float = 1.0):
+    def __init__(self, scales: int, codes: Tensor, width: int):
         super().__init__()
         self.embed = nn.Linear(codes.shape[1], width)
-        self.log_alpha = nn.Parameter(math.log(alpha) - spacing(codes.detach()).log().repeat(scales))
+        # At the start α is 1 / spacing, so that tokenizers of any code length start alike.
+        self.log_alpha = nn.Parameter(-spacing(codes.detach()).log().repeat(scales))
         self.register_buffer("codes", codes.detach().clone())
         self.register_buffer("unit", spacing(codes.detach()).sqrt())
         self.revise = nn.Linear(width, codes.shape[1] + 1)  # Δ in these units, and by how much log α rises

@@ -1,0 +1,39 @@
+"""The command line: every option is written out."""
+
+import pytest
+
+from vartutor.cli import main, parser
+from vartutor.cli.parser import Parser
+
+
+def parsers(top):
+    yield top
+    for action in top._subparsers._group_actions if top._subparsers else ():
+        for sub in action.choices.values():
+            yield from parsers(sub)
+
+
+def test_no_command_takes_shortened_options():
+    found = list(parsers(parser()))
+    assert {"vartutor", "vartutor upscale", "vartutor data prepare"} <= {each.prog for each in found}
+    assert all(isinstance(each, Parser) and not each.allow_abbrev for each in found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--vers"],
+        ["upscale", "--sca", "1", "x.png", "--out", "y"],
+        ["evaluate", "--seed", "0", "--out", "y"],  # of --seeds
+        ["data", "prepare", "div2k", "--ou", "y"],
+    ],
+)
+def test_a_shortened_option_is_refused_in_one_line(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

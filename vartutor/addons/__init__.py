@@ -1,0 +1,1 @@
+"""Additions to the model that most of the course does without."""

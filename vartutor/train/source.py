@@ -1,0 +1,190 @@
+"""Batches of a run. A batch is a function of the step alone, so that a resumed run needs no memory of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vartutor.data.damage import damage
+from vartutor.data.degradation import Degradation
+from vartutor.data.draws import photo_seeds, uniform
+from vartutor.data.folders import PhotoFolder
+from vartutor.data.images import from_uint8, to_uint8
+from vartutor.data.pairs import pyramid
+from vartutor.data.photos import load_pixels
+from vartutor.data.presets import get_preset
+from vartutor.data.shards import INDEX, CropStream, ShardedPhotos
+from vartutor.data.store import PhotoStore
+from vartutor.train.processes import Process
+from vartutor.train.settings import Settings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean crops ``x`` (b, 3, H, W) in [-1, 1] on the run's device, and ``seeds`` (b,) int64, one per photo.
+
+    All that is random about a photo is drawn from its own seed: so nothing depends on the processes or the rounds.
+    """
+
+    x: Tensor
+    seeds: Tensor
+    preset: Degradation
+
+    def uniform(self, count: int, stream: int) -> Tensor:
+        """Numbers in 0..1 that belong to the photos, (b, count)."""
+        return uniform(self.seeds, count, stream)
+
+    @cached_property
+    def lr(self) -> Tensor:
+        """The degraded photos, (b, 3, h, w)."""
+        return damage(self.x, self.preset, self.seeds)
+
+    @cached_property
+    def hr(self) -> dict[int, Tensor]:
+        """The clean photos at every scale, {s: (b, 3, H_s, W_s)}."""
+        return pyramid(self.x)
+
+
+class Source(Protocol):
+    """Where the photos of a run come from."""
+
+    def batch(self, numbers: range) -> Batch:
+        """The photos of these numbers in the run's endless stream."""
+
+
+class StoreSource:
+    """Random crops of photographs that live on the device.
+
+    Args:
+        images: (3, H, W) uint8 each.
+        seed: of the stream.
+    """
+
+    def __init__(self, images: list[Tensor], run: Settings, device: torch.device, seed: int):
+        self.store, self.run, self.device, self.seed = PhotoStore(images, device), run, device, seed
+        self.preset = get_preset(run.degradation)
+
+    def batch(self, numbers: range) -> Batch:
+        """The photos of these numbers."""
+        places = torch.arange(numbers.start, numbers.stop, device=self.device)
+        seeds = photo_seeds(self.seed, places)
+        x = self.store.crops(seeds, self.run.profile.image_size, augment=self.run.augment)
+        return Batch(x, seeds, self.preset)
+
+
+class ShardSource:
+    """Crops of prepared sets, read and cut in worker processes ahead of time, damaged on the device.
+
+    Args:
+        folder: what ``vartutor data prepare`` made.
+        rounds: per step, for the workers to know what comes next.
+    """
+
+    def __init__(self, folder: Path, run: Settings, process: Process):
+        self.stream = CropStream(ShardedPhotos(folder), run.profile.image_size, run.seed)
+        self.run, self.process, self.preset = run, process, get_preset(run.degradation)
+        self.next, self.batches = range(0), iter(())
+
+    def batch(self, numbers: range) -> Batch:
+        """The photos of these numbers; those of the steps in their order are read ahead."""
+        device = self.process.device
+        if numbers != self.next:
+            ahead = {"prefetch_factor": 4} if self.run.workers else {}
+            pinned = device.type == "cuda"
+            plan = Numbers(numbers, self.run, self.process)
+            loader = DataLoader(
+                self.stream, batch_sampler=plan, num_workers=self.run.workers, pin_memory=pinned, **ahead
+            )
+            self.batches = zip(plan, loader, strict=False)
+        planned, x = next(self.batches)
+        self.next = following(range(planned[0], planned[-1] + 1), self.run, self.process)
+        seeds = photo_seeds(self.run.seed, torch.tensor(planned, device=device))
+        return Batch(from_uint8(x.to(device, non_blocking=True)), seeds, self.preset)
+
+
+def share(step: int, k: int, run: Settings, process: Process) -> range:
+    """Which photos are this process's in round k of a step: a step's photos do not depend on rounds or processes."""
+    each = run.batch // run.accumulate
+    part = process.part(each)
+    begin = step * run.batch + k * each
+    return range(begin + part.start, begin + part.stop)
+
+
+def following(numbers: range, run: Settings, process: Process) -> range:
+    """What :func:`share` gives after these."""
+    place = numbers.start // (run.batch // run.accumulate) + 1
+    return share(*divmod(place, run.accumulate), run, process)
+
+
+class Numbers:
+    """The photos of a process, batch by batch, from ``first`` on."""
+
+    def __init__(self, first: range, run: Settings, process: Process):
+        self.first, self.run, self.process = first, run, process
+
+    def __iter__(self) -> Iterator[list[int]]:
+        numbers = self.first
+        while True:
+            yield list(numbers)
+            numbers = following(numbers, self.run, self.process)
+
+
+def make_source(run: Settings, process: Process) -> Source:
+    """Where the run's ``data`` says the photos are.
+
+    Raises:
+        UserError: no usable photo there.
+    """
+    if run.data == "photos":
+        return StoreSource(load_pixels("train"), run, process.device, run.seed)
+    folder = Path(run.data)
+    if any(folder.glob(INDEX)) or any(folder.glob(f"*/{INDEX}")):
+        return ShardSource(folder, run, process)
+    photos = PhotoFolder(folder, min_size=run.profile.image_size)
+    return StoreSource([to_uint8(photo) for photo in photos], run, process.device, run.seed)
+
+
+def name_sets(data: str) -> list[str]:
+    """Names of the photo sets that a run's ``data`` stands for."""
+    if data == "photos":
+        return [data]
+    return sorted(index.parent.name for index in (*Path(data).glob(INDEX), *Path(data).glob(f"*/{INDEX}"))) or [data]
+
+
+class Feed:
+    """What a loss gets to see: a batch, and what frozen models make of it.
+
+    Args:
+        source: of the photos.
+        prepare: called with a batch, without gradients.
+        keep: how many steps' batches are kept, and how often each is used before new ones are drawn: for what costs
+            far more to prepare than to learn from.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        run: Settings,
+        process: Process,
+        prepare: Callable[[Batch], Any] = lambda batch: batch,
+        keep: tuple[int, int] = (1, 1),
+    ):
+        self.source, self.run, self.process, self.prepare, self.keep = source, run, process, prepare, keep
+        self.kept: dict[tuple[int, int], Any] = {}
+
+    def __call__(self, step: int, k: int = 0) -> Any:
+        """For round k of a step."""
+        steps, uses = self.keep
+        number = step // (steps * uses) * steps + step % steps
+        if (number, k) not in self.kept:
+            first = number - number % steps
+            self.kept = {place: value for place, value in self.kept.items() if first <= place[0] and steps > 1}
+            with torch.no_grad():
+                batch = self.source.batch(share(number, k, self.run, self.process))
+                self.kept[number, k] = self.prepare(batch)
+        return self.kept[number, k]

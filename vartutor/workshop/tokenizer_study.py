@@ -1,0 +1,110 @@
+"""Short runs that compare tokenizers: the ladders, and the claims and ablations of chapters 04 and 05.
+
+Every run has the profile's sizes and the same number of steps; only what its entry names differs. Ladders are
+compared on the validation photos, since one of them is chosen; the rest on the test photos.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from vartutor.data.crops import RandomCrops, eval_crops
+from vartutor.data.pairs import pyramid
+from vartutor.data.photos import load_pixels
+from vartutor.metrics import psnr
+from vartutor.profiles import Profile
+from vartutor.tokenizer.build import parse_groups
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.tokenizer import Losses
+from vartutor.weights.load import load_tokenizer
+from vartutor.workshop.studies import Measured, choose, collect, trained
+
+
+@dataclass(frozen=True)
+class TokenizerRun:
+    """What distinguishes one run; an empty ladder is the profile's."""
+
+    ladder: str = "hit"
+    groups: str = ""
+    overlap: bool = True
+    bridge: int | None = None
+    losses: Losses = field(default_factory=Losses)
+    split: str = "test"
+
+
+TOKENIZER_RUNS = {
+    "hit": TokenizerRun(),
+    "var": TokenizerRun("var"),
+    "alone": TokenizerRun(groups="1,2,4,4,4 | 1,2,4,4,4,8,8 | 1,2,4,4,4,8,8,16", overlap=False),
+    "no bridge": TokenizerRun(bridge=0),
+    "one more scale": TokenizerRun(groups="1,2,4,4,4 | 8,8 | 16,16"),
+    "no revival": TokenizerRun("var", losses=Losses(revive_every=0)),
+    "votes by token": TokenizerRun("var", losses=Losses(votes="token")),
+    **{
+        f"ladder {groups}": TokenizerRun(groups=groups, split="val")
+        for groups in (
+            "1,2,4 | 8 | 16",
+            "1,2,4,4,4 | 8,8 | 16",
+            "1,2,4,4,4,4 | 8,8 | 16",
+            "1,2,4,4,4,4,4,4 | 8,8 | 16",
+            "1,2,3,4 | 5,6,8 | 10,13,16",
+            "1,2,4,4,4,4 | 8,8,8 | 16,16",
+        )
+    },
+}
+
+
+@torch.no_grad()
+def measure_tokenizer(model: MultiScaleTokenizer, profile: Profile, split: str) -> Iterator[Measured]:
+    """(measure, item, value): ``psnr S`` of every photo in dB, ``used`` and ``perplexity`` of every scale."""
+    x, files = eval_crops(split, profile.image_size, profile.eval_crops)
+    target, indices = pyramid(x, profile.scales), model.tokenize(x)
+    if isinstance(model, HierarchicalTokenizer):
+        images = {f"psnr {s}": (image, target[s]) for s, image in model.decode_scales(indices).items()}
+    else:
+        latents, largest = model.latents(indices), max(profile.scales)
+        images = {f"psnr {largest}": (model.decode(latents[-1]), x)}
+        ends = accumulate(map(len, profile.groups[:-1]))
+        for s, end in zip(profile.scales, ends, strict=False):
+            size = profile.image_size * s // largest
+            for way, image in decode_small(model, latents[end - 1], size, profile.image_size).items():
+                images[f"psnr {s} {way}"] = image, target[s]
+    for name, (image, clean) in images.items():
+        scores = psnr(image, clean, color="rgb").view(-1, profile.eval_crops).mean(1).tolist()
+        yield from ((name, file, score) for file, score in zip(files[:: profile.eval_crops], scores, strict=True))
+    yield from _codes(model, profile)
+
+
+def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> Iterator[Measured]:
+    crops = RandomCrops(load_pixels("train"), profile.image_size, 16, seed=1)
+    seen = [torch.cat(maps) for maps in zip(*(model.tokenize(crops.batch()) for _ in range(batches)), strict=True)]
+    yield "used", "all", len(torch.cat([idx.flatten() for idx in seen]).unique())
+    yield "tokens", "all", model.quantizer.tokens
+    for k, idx in enumerate(seen):
+        yield "used", str(k), len(idx.unique())
+    groups = getattr(model.quantizer, "groups", ())
+    if len(groups) > 1 and not model.quantizer.overlap:  # the same map, made from the smallest and the largest image
+        last = sum(map(len, groups[:-1]))
+        for k, side in enumerate(groups[0]):
+            yield "agreement", f"{k}: {side}", (seen[k] == seen[last + k]).float().mean().item()
+
+
+def run_tokenizer_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]) -> Path:
+    """Train and measure every named tokenizer with every seed; see :func:`vartutor.workshop.studies.collect`."""
+
+    def work(name: str, seed: int, folder: Path) -> list[Measured]:
+        run = TOKENIZER_RUNS[name]
+        groups = parse_groups(run.groups) if run.groups else profile.groups
+        own = replace(profile, groups=groups, bridge=profile.bridge if run.bridge is None else run.bridge)
+        shape = {"ladder": run.ladder, "overlap": run.overlap, "losses": run.losses}
+        asked = TokenizerSettings.of(own, seed=seed, steps=steps, bf16=True, validate_every=0, **shape)
+        trainer = trained("tokenizer", asked, folder)
+        rows = measure_tokenizer(load_tokenizer(folder), own, run.split)
+        return [*rows, ("seconds per step", "", trainer.seconds / steps)]
+
+    return collect(choose(names, TOKENIZER_RUNS), seeds, out, work)
