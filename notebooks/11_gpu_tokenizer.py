@@ -62,7 +62,7 @@ print(session)
 # The hierarchical tokenizer of chapter 05, with the autoencoder of VAR: a photo of 512 pixels becomes 32 × 32 vectors, and those become 2,130 tokens in ten maps. Built here without numbers in its weights, so that it costs nothing:
 
 # %%
-from vartutor.plan.estimate import planned_tokenizer
+from vartutor.plan.steps import planned_tokenizer
 
 gpu = get_profile("gpu")
 tokenizer = planned_tokenizer(gpu)
@@ -86,7 +86,7 @@ print(config.read_text())
 # %% [markdown]
 # Three lines deserve more words.
 #
-# **`accumulate`**: 384 images do not fit on eight GPUs at once. So each GPU takes 8, computes gradients, takes 8 more, six times; then gradients are exchanged, and the weights move *once*. So do the codebook's averages and the critic, on what all rounds have seen. The result is that of one large batch.
+# **`accumulate`**: 384 images do not fit on eight GPUs at once. So each GPU takes 6, computes gradients, takes 6 more, eight times; then gradients are exchanged, and the weights move *once*. So do the codebook's averages and the critic, on what all rounds have seen. The result is that of one large batch.
 #
 # **`strategy: ddp`**: every GPU holds the whole model. Chapter 10 shows who holds what, and when sharding (FSDP) pays. Here it would save little, and an adversarial loss could not be sharded.
 #
@@ -125,7 +125,7 @@ print(f"{len(photos)} photos, {skipped} skipped, {len(ShardedPhotos(work / 'data
 # %% [markdown]
 # ## What does it cost?
 #
-# Ask before you pay. `vartutor plan tokenizer --gpus 8 --gpu h100` prints each figure and how it is made; chapter 10 makes them by hand.
+# Ask before you pay. `vartutor plan tokenizer --gpus 8 --gpu h100` prints each figure and how it is made; chapter 10 makes them by hand. Operations and memory are counted, in a dry run on tensors without numbers.
 
 # %%
 from vartutor.gpus import get_gpu
@@ -136,15 +136,15 @@ plan = make_plan("tokenizer", gpu, Setup(get_gpu("h100"), gpus=8))
 print(report(plan))
 
 # %% [markdown]
-# The weakest figure is the utilisation: the share of the GPU's peak that the step really reaches. Forty per cent is a hope. Convolutions at 512 pixels, norms, and a disk that cannot keep up may halve it. So read the price as a range.
+# The weakest figure is not counted: the utilisation, the share of the GPU's peak that the step really reaches. Until somebody has measured it, the plan *assumes* a fifth, and says so. Norms, convolutions at 512 pixels, and a disk that cannot keep up may halve it; better kernels may double it. So read the price as a range.
 #
 # There is one public number to hold against it. The paper reports about a day on 24 A100 for its tokenizer. If its step costs what ours does, which share of the peak did it reach?
 
 # %%
 from dataclasses import replace
 
-for share in (0.2, 0.3, 0.4):
-    guess = replace(plan, setup=replace(plan.setup, utilisation=share))
+for share in (0.1, 0.2, 0.4):
+    guess = make_plan("tokenizer", gpu, replace(plan.setup, utilisation=share))
     print(f"at {share:.0%} of the peak: {guess.hours:5.1f} hours, ${guess.cost:,.0f}")
 day = 24 * 3600 * 24 * get_gpu("a100-80").flops  # what 24 A100 could do in a day at their peak
 implied = plan.step_flops * plan.steps / day
@@ -152,9 +152,9 @@ print(f"the paper's day on 24 A100 would be {implied:.0%} of the peak")
 assert 0.05 < implied < 0.4
 
 # %% [markdown]
-# **What you should see.** A share far below our hope. Their loss contains LPIPS, which ours does not count, and their photos came from somewhere; we do not know what else. But plan with the lower figure: twice or three times the first price is the honest upper end.
+# **What you should see.** A share somewhat below the one that we assume. Their loss contains LPIPS, which ours does not count, and their photos came from somewhere; we do not know what else. Twice the planned price is the honest upper end.
 #
-# Rent one GPU for an hour first. A hundred steps tell the seconds per step, and so the real price, for a few dollars.
+# Rent one GPU for an hour first. A hundred steps tell its photos per second, for a few dollars. Times the FLOPs per image, divided by the GPU's peak, that is *your* utilisation: say it with `--utilisation`, and the plan stops assuming.
 #
 # ## How is it launched?
 #

@@ -114,13 +114,13 @@ plan = make_plan("transformer", gpu, Setup(get_gpu("h100"), gpus=8))
 print(report(plan))
 
 # %% [markdown]
-# Two things are not in it. The frozen tokenizer's activations: it encodes photos of 512 pixels, in float32. So the file asks for half of what would fit at once. And the preference.
+# The fullest moment is not the training step. It is the one before, while the frozen tokenizer encodes a photo of 512 pixels per example, in float32. The file asks for a third of what would fit at once, and leaves room for what the plan does not count.
 #
-# A step with a preference shows the model *two* sequences for each photo, the clean tokens and the degraded ones; the prefix and the frozen features are shared. `plan` knows that as a run of its own. And again there is the paper's own time to compare with, 13 hours on 24 A100.
+# A step with a preference shows the model *two* sequences for each photo, the clean tokens and the degraded ones; the prefix is shared, and the frozen tokenizer encodes both photos. `plan` knows that as a run of its own. And again there is the paper's own time to compare with, 13 hours on 24 A100.
 
 # %%
 preference = make_plan("preference", gpu, Setup(get_gpu("h100"), gpus=8))
-more = preference.image_flops / plan.image_flops
+more = preference.step_flops / plan.step_flops
 print(
     f"a preference: {more:.2f} times the work per step, {preference.hours:.2g} hours and ${preference.cost:,.0f} more"
 )
@@ -129,7 +129,7 @@ for name, step_flops in {"one sequence": plan.step_flops, "two, as the paper tra
     print(f"{name}: the paper's 13 hours would be {step_flops * plan.steps / paper_flops:.0%} of the peak")
 
 # %% [markdown]
-# The paper trains with the preference all along, so the second figure is the one to compare. It is of the same order as what chapter 11 found for the tokenizer. That is comforting for the arithmetic, and sobering for the budget: take it for your own plan, not our forty per cent.
+# The paper trains with the preference all along, so the second figure is the one to compare. It is of the same order as what chapter 11 found for the tokenizer. That is comforting for the arithmetic, and it is where the plan takes its fifth from, until somebody measures.
 #
 # (We fine-tune for a short while instead, so that one run can be compared before and after: chapter 08.)
 #

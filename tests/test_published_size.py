@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vartutor.plan.estimate import planned_tokenizer
+from vartutor.plan.steps import planned_tokenizer
 from vartutor.profiles import get_profile
 from vartutor.train.transformer import decay_groups, make_config
 from vartutor.transformer.photo import PhotoTransformer

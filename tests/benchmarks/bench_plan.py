@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.test_plan import CPU, crops_of, tokenizer_of, trainer_of, transformer_of
-from vartutor.plan.flops import tokenizer_step, transformer_step
-from vartutor.train.tokenizer import Losses, TokenizerLoss
-from vartutor.train.transformer import Objective, TransformerLoss
+from tests.test_plan import CPU, batch_of, learn, loss_of, prepared
+from vartutor.plan.steps import count_step
+from vartutor.profiles import Recipe
 
 
 def seconds(step, rounds=5):
@@ -26,32 +25,28 @@ def seconds(step, rounds=5):
     return statistics.median(times)
 
 
-def tokenizer(folder, batch, width):
-    profile = replace(CPU, batch_size=batch, width=width)
-    model = tokenizer_of(profile)
-    loss = TokenizerLoss(model, crops_of(profile), Losses(revive_every=0), 10)
-    flops = batch * sum(part.total for part in tokenizer_step(model, profile.image_size))
-    return flops, seconds(trainer_of(model, loss, folder)._step)
+def measured(run, profile, images):
+    """FLOPs of a round forwards and backwards, and its seconds; what is frozen was made before."""
+    loss, parts = loss_of(run, profile), count_step(run, profile).flops
+    seen = prepared(loss, batch_of(profile, images))
+    return images * (parts.total() - parts["frozen features"]), seconds(lambda: learn(loss, seen))
 
 
-def transformer(folder, batch, width, depth):
-    profile = replace(CPU, batch_size=batch)
-    model, frozen, cache = transformer_of(profile, width, depth, width // 32)
-    loss = TransformerLoss(model, cache, Objective())
-    cached = ("frozen features",)  # the cache holds them
-    parts = transformer_step(model, frozen, profile.image_size)
-    flops = batch * sum(part.total for part in parts if part.name not in cached)
-    return flops, seconds(trainer_of(model, loss, folder)._step)
+def transformer(width, depth):
+    return replace(CPU, transformer=Recipe(width=width, depth=depth, heads=width // 32, slip=0.0))
 
 
 @pytest.mark.parametrize(
     ("run", "known", "unknown"),
-    [(tokenizer, (8, 128), (12, 160)), (transformer, (4, 192, 4), (6, 256, 6))],
+    [
+        ("tokenizer", (replace(CPU, width=128), 8), (replace(CPU, width=160), 12)),
+        ("transformer", (transformer(192, 4), 4), (transformer(256, 6), 6)),
+    ],
     ids=["tokenizer", "transformer"],
 )
-def test_time_after_calibration(tmp_path, run, known, unknown):
-    flops, taken = run(tmp_path, *known)
+def test_time_after_calibration(run, known, unknown):
+    flops, taken = measured(run, *known)
     speed = flops / taken
-    flops, taken = run(tmp_path, *unknown)
+    flops, taken = measured(run, *unknown)
     print(f"\n{speed / 1e9:.0f} GFLOP/s; {flops / speed * 1000:.0f} ms planned, {taken * 1000:.0f} ms measured", end="")
     assert flops / speed == pytest.approx(taken, rel=0.25)

@@ -10,19 +10,14 @@ import time
 import pytest
 import torch
 
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
-from vartutor.plan.flops import transformer_step
+from tests.test_plan import batch_of, learn, loss_of, prepared
+from vartutor.plan.steps import count_step
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_transformer
 from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.weights import load_tokenizer
 
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
@@ -82,16 +77,12 @@ def test_upscale(benchmark, side):
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-def test_training_step_of_the_course(benchmark, tmp_path, bf16):
-    profile, tokenizer = get_profile("cpu"), load_tokenizer("hit")
+def test_training_step_of_the_course(benchmark, bf16):
+    profile = get_profile("cpu")
     batch = profile.transformer.batch
-    objective = Objective.of(profile.transformer)
-    model = make_transformer(profile, tokenizer, objective)
-    cache = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), profile.image_size, batch), COURSE)
-    trainer = Trainer(model, TransformerLoss(model, cache, objective, bf16), LoopConfig(steps=1000), tmp_path, [])
-    benchmark.pedantic(trainer._step, rounds=10, warmup_rounds=3)
-    flops = batch * sum(part.total for part in transformer_step(model, tokenizer, profile.image_size))
-    rate, best = flops / benchmark.stats.stats.median, matmul_rate()
+    loss, photos = loss_of("transformer", profile, bf16), batch_of(profile, batch)
+    benchmark.pedantic(lambda: learn(loss, prepared(loss, photos)), rounds=10, warmup_rounds=3)
+    rate, best = batch * count_step("transformer", profile).flops.total() / benchmark.stats.stats.median, matmul_rate()
     print(f"\n{rate / 1e9:.0f} GFLOP/s of the model; matrix products in fp32 reach {best / 1e9:.0f}")
     assert rate > 0.5 * best
 

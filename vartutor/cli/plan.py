@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--batch", type=int, help="images per step, over all GPUs, instead of the profile's")
     sub.add_argument("--steps", type=int, help="instead of the profile's")
     sub.add_argument("--strategy", default="ddp", help="ddp (default) or fsdp")
-    sub.add_argument("--utilisation", type=float, default=0.4, help="share of the GPU's peak (default 0.4)")
+    sub.add_argument("--utilisation", type=float, help="share of the GPUs' peak, as measured (assumed: 0.2)")
     sub.add_argument(
         "--checkpointing",
         action=argparse.BooleanOptionalAction,
