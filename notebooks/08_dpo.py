@@ -542,8 +542,8 @@ show(
 
 # %%
 from vartutor.evaluate.table import compare, study_rows
-from vartutor.workshop.preference_study import RUNS
 from vartutor.tables import load_study
+from vartutor.workshop.preference_study import RUNS
 
 study = load_study("preference")
 

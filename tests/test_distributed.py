@@ -19,7 +19,7 @@ from vartutor.train.processes import Process, this_process
 from vartutor.train.source import following, make_source, share
 from vartutor.train.transformer import Objective, make_transformer
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.runs import trained_start, trained_tokenizer, trained_transformer
+from vartutor.weights.load import parts_of, tokenizer_of, transformer_of
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16, cnn_width=8)
@@ -98,9 +98,9 @@ def test_two_processes_give_the_losses_of_one(two_processes, tmp_path):
         assert ours["averaged"].keys() == theirs["averaged"].keys()
         assert all(torch.allclose(ours["averaged"][k], v, atol=1e-4) for k, v in theirs["averaged"].items())
     of = {name: load_state(tmp_path / name / STATE) for name in NAMES}
-    assert trained_tokenizer(of["tokenizer-fsdp-2"]).quantizer.tokens == 85
-    trained_transformer(of["transformer-fsdp-1"])
-    trained_start(of["preference-fsdp-2"])
+    assert tokenizer_of(parts_of(of["tokenizer-fsdp-2"])).quantizer.tokens == 85
+    transformer_of(parts_of(of["transformer-fsdp-1"]))
+    transformer_of(parts_of(of["preference-fsdp-2"]), "start")
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

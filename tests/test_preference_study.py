@@ -5,10 +5,10 @@ import torch
 
 from vartutor.cli import main
 from vartutor.profiles import get_profile
+from vartutor.tables import load_study
 from vartutor.train.transformer import Objective
 from vartutor.weights import load_start
 from vartutor.workshop.preference_study import RUNS, run_preference_study
-from vartutor.tables import load_study
 
 SMOKE = get_profile("smoke")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from vartutor.train.baseline import train_baseline
 from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 from vartutor import checkpoints
@@ -20,7 +21,6 @@ from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.train.baseline import train_baseline
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_cnn, load_restorer, load_tokenizer
 from vartutor.workshop.publish import KEPT, publish

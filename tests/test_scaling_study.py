@@ -7,10 +7,10 @@ import torch
 
 from vartutor.cli import main
 from vartutor.profiles import get_profile
+from vartutor.tables import load_study
 from vartutor.train.transformer import Objective, make_transformer
 from vartutor.weights import load_tokenizer
 from vartutor.workshop.scaling_study import SIZES, entropies, name_runs, resized, run_scaling_study
-from vartutor.tables import load_study
 
 SMOKE = get_profile("smoke")
 

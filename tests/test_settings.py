@@ -8,9 +8,9 @@ from vartutor.cli import main
 from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import KINDS
-from vartutor.train.settings import describe_settings, differences, read_settings
-from vartutor.train.tokenizer import Losses, TokenizerSettings
-from vartutor.train.transformer import TransformerSettings
+from vartutor.train.options import describe_settings, differences, read_settings
+from vartutor.train.settings import TokenizerSettings, TransformerSettings
+from vartutor.train.tokenizer import Losses
 from vartutor.weights.files import STATE, load_state
 
 SMOKE = get_profile("smoke")

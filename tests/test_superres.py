@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vartutor.color import smooth
+from vartutor.color import low_frequencies
 from vartutor.data.images import from_uint8, to_pil
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
@@ -185,7 +185,7 @@ def test_colour_fixes_give_the_photos_colours(resolver):
         far, near = ((image[s] - goal).mean((1, 2)).abs().max() for image in (plain, mean))
         assert far > 0.05
         assert near < 0.6 / 127.5
-        blur = [smooth(image[s] - goal, 3).abs().mean() for image in (plain, wavelet)]
+        blur = [low_frequencies(image[s] - goal, 3).abs().mean() for image in (plain, wavelet)]
         assert blur[1] < 0.3 * blur[0]
 
 

@@ -5,32 +5,33 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict, replace
-from functools import partial
 
 import pytest
 import torch
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
 from vartutor.data.pairs import eval_pairs
-from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.train.kinds import train
+from vartutor.train.loop import Moment
 from vartutor.train.preference import (
     Preference,
     PreferenceLoss,
+    PreferenceSettings,
     drift,
     judge_preference,
     show_sides,
-    train_preference,
 )
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss
+from vartutor.train.processes import Process
+from vartutor.train.source import StoreSource, make_source
+from vartutor.train.transformer import Features, Objective, TransformerLoss
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features
-from vartutor.weights import load_restorer
-from vartutor.weights.files import load_state, packed
+from vartutor.transformer.photo import PhotoTransformer, force, pair_features, photo_features
+from vartutor.weights import load_restorer, load_start, load_tokenizer
+from vartutor.weights.files import STATE, load_state, packed
 from vartutor.workshop.publish import publish
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
@@ -56,22 +57,28 @@ def start(tokenizer, request):
     return make_model(tokenizer, request.param).requires_grad_(False)
 
 
-def make_cache(tokenizer, **options):
-    return FeatureCache(tokenizer, RandomCrops(load_pixels("train"), 64, 2, seed=1), COURSE, **options)
+@pytest.fixture(scope="module")
+def batch():
+    return make_source(PreferenceSettings.of(SMOKE, seed=1), Process()).batch(range(2))
+
+
+@pytest.fixture(scope="module")
+def seen(tokenizer, batch):
+    """What a loss gets to see of two photos."""
+    return Features(batch.lr, *pair_features(tokenizer, batch.lr, batch.x), batch.seeds)
 
 
 @pytest.mark.parametrize("side", [16, 48], ids=["short", "long"])
-def test_both_sides_are_two_separate_passes(tokenizer, start, side, monkeypatch):
+def test_both_sides_are_two_separate_passes(tokenizer, start, seen, side, monkeypatch):
     """Whether the prefix is short or, of 576 tokens, longer than the maps: it is computed once."""
-    _, clean, degraded = make_cache(tokenizer).batch()
-    photo = torch.rand(2, 3, side, side)
-    seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
+    photo, degraded = torch.rand(2, 3, side, side), seen.degraded
+    forced = [force(tokenizer, features, degraded) for features in (seen.clean, degraded)]
     passes, original = [], type(start.body).branches
     monkeypatch.setattr(type(start.body), "branches", lambda *args: passes.append(len(args[2])) or original(*args))
-    sides = show_sides(start, photo, degraded, seen, None)
+    sides = show_sides(start, photo, degraded, forced, None)
     assert passes == [2]
     condition = start.condition(photo, degraded)
-    for logits, (targets, _, inputs, rests), found in zip(sides.logits, seen, (sides.hr, sides.lr), strict=True):
+    for logits, (targets, _, inputs, rests), found in zip(sides.logits, forced, (sides.hr, sides.lr), strict=True):
         alone = start.body(condition, inputs, rests)
         assert torch.allclose(logits, alone, atol=1e-4)
         logp = alone.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
@@ -85,50 +92,56 @@ def test_the_other_tokens_are_those_of_the_enlarged_photo(tokenizer, start):
     assert torch.equal(targets, torch.cat(tokenizer.quantizer.tokenize(degraded), 1))
 
 
-def test_the_control_is_the_transformers_own_loss(tokenizer, start):
+def test_a_batch_is_shown_as_the_latents_of_both_photos(tokenizer, start, batch, seen):
+    """Whether there is a prior or not: the degraded photo's tokens are needed in any case."""
+    shown = PreferenceLoss(start, start, tokenizer, Objective()).prepare(batch)
+    assert torch.equal(shown.photo, batch.lr)
+    assert torch.equal(shown.seeds, batch.seeds)
+    for ours, theirs in ((shown.clean, seen.clean), (shown.degraded, photo_features(tokenizer, batch.lr))):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_control_is_the_transformers_own_loss(tokenizer, start, seen):
     for objective in (Objective(), Objective(0.5, 1.0, 0.3, 0.2)):
-        losses = []
-        for make in (
-            lambda cache, o=objective: TransformerLoss(start, cache, o),
-            lambda cache, o=objective: PreferenceLoss(start, start, cache, o, Preference(lam=0)),
-        ):
-            losses.append(make(make_cache(tokenizer))(0))
-        (plain, numbers), (control, others) = losses
+        plain, numbers = TransformerLoss(start, tokenizer, objective)(seen, Moment())
+        control, others = PreferenceLoss(start, start, tokenizer, objective, Preference(lam=0))(seen, Moment())
         assert torch.allclose(plain, control, atol=1e-5)
-        assert numbers["ce"] == pytest.approx(others["ce"], abs=1e-4)
+        assert numbers["ce"].item() == pytest.approx(others["ce"].item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("reference", [False, True])
 @pytest.mark.parametrize("total", [False, True])
-def test_the_preference_is_added_with_its_weight(tokenizer, start, total, reference):
+def test_the_preference_is_added_with_its_weight(tokenizer, start, seen, total, reference):
     other = make_model(tokenizer, start.body.prior is not None, seed=2).requires_grad_(False)
     w = Preference(0.05, 0.7, total, reference)
-    loss, numbers = PreferenceLoss(other, start, make_cache(tokenizer), Objective(), w)(0)
-    photo, clean, degraded = make_cache(tokenizer).batch()
-    seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
+    loss, numbers = PreferenceLoss(other, start, tokenizer, Objective(), w)(seen, Moment())
+    forced = [force(tokenizer, features, seen.degraded) for features in (seen.clean, seen.degraded)]
     logps = []
     for model in (other, start):
-        for targets, _, inputs, rests in seen:
-            logits = model.body(model.condition(photo, degraded), inputs, rests)
+        for targets, _, inputs, rests in forced:
+            logits = model.body(model.condition(seen.photo, seen.degraded), inputs, rests)
             logp = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
             logps.append(logp.sum(1) if total else logp.mean(1))
     gap = logps[0] - logps[1] - reference * (logps[2] - logps[3])
     expected = torch.log1p(torch.exp(-0.05 * gap)).mean().item()
-    assert numbers["dpo"] == pytest.approx(expected, rel=1e-3)
-    assert loss.item() == pytest.approx(numbers["ce"] + 0.7 * expected, rel=1e-3)
-    assert numbers["margin sum" if total else "margin"] == pytest.approx((logps[0] - logps[1]).mean().item(), rel=1e-2)
+    assert numbers["dpo"].item() == pytest.approx(expected, rel=1e-3)
+    assert loss.item() == pytest.approx(numbers["ce"].item() + 0.7 * expected, rel=1e-3)
+    assert numbers["margin sum" if total else "margin"].item() == pytest.approx(
+        (logps[0] - logps[1]).mean().item(), rel=1e-2
+    )
 
 
-def test_a_sum_is_a_mean_with_a_larger_beta(tokenizer, start):
+def test_a_sum_is_a_mean_with_a_larger_beta(tokenizer, start, seen):
     """All photos have as many tokens; so sum or mean is a question of β alone."""
     L = start.config.tokens
     ways = Preference(0.2 / L, total=True), Preference(0.2)
-    found = [PreferenceLoss(start, start, make_cache(tokenizer), Objective(), w)(0)[1]["dpo"] for w in ways]
+    found = [PreferenceLoss(start, start, tokenizer, Objective(), w)(seen, Moment())[1]["dpo"].item() for w in ways]
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
-def test_numbers_of_the_margin(tokenizer, start):
-    _, numbers = PreferenceLoss(start, start, make_cache(tokenizer), Objective(), Preference())(0)
+def test_numbers_of_the_margin(tokenizer, start, seen):
+    loss = PreferenceLoss(start, start, tokenizer, Objective())
+    numbers = {name: value.item() for name, value in loss(seen, Moment())[1].items()}
     squares = [p * p for p in start.config.patch_nums]
     by_scale = sum(numbers[f"margin/{k}"] * n for k, n in enumerate(squares))
     assert by_scale == pytest.approx(numbers["margin sum"], rel=1e-3)
@@ -137,23 +150,38 @@ def test_numbers_of_the_margin(tokenizer, start):
     assert numbers["accuracy"] in (0, 0.5, 1)
 
 
-def test_slips_are_for_the_own_objective_alone(tokenizer, start):
+def test_the_start_is_asked_where_somebody_wants_to_know(tokenizer, start, seen, monkeypatch):
+    """Its pass is for the log and for the reference: between them it is left out."""
+    other = make_model(tokenizer, start.body.prior is not None, seed=2).requires_grad_(False)
+    asked, original = [], type(start).condition
+    monkeypatch.setattr(type(start), "condition", lambda model, *args: asked.append(model) or original(model, *args))
+    for reference, logged, passes in ((False, False, 0), (False, True, 1), (True, False, 1)):
+        asked.clear()
+        loss = PreferenceLoss(other, start, tokenizer, Objective(), Preference(reference=reference))
+        numbers = loss(seen, Moment(logged=logged))[1]
+        assert sum(model is start for model in asked) == passes
+        assert ("drift" in numbers) == logged
+
+
+def test_slips_are_for_the_own_objective_alone(tokenizer, start, seen):
+    model = copy.deepcopy(start).train()
     found = {}
     for slip in (0.0, 0.9):
-        torch.manual_seed(0)
-        found[slip] = PreferenceLoss(start, start, make_cache(tokenizer), Objective(slip=slip), Preference())(0)
+        loss, numbers = PreferenceLoss(model, start, tokenizer, Objective(slip=slip))(seen, Moment())
+        found[slip] = loss.item(), {name: value.item() for name, value in numbers.items()}
     assert found[0.9][1] == pytest.approx(found[0.0][1], abs=1e-4)
-    assert abs(found[0.9][0].item() - found[0.0][0].item()) > 1e-4
+    assert abs(found[0.9][0] - found[0.0][0]) > 1e-4
+    calm = PreferenceLoss(model.eval(), start, tokenizer, Objective(slip=0.9))(seen, Moment())[0]
+    assert calm.item() == pytest.approx(found[0.0][0], abs=1e-5)  # none when it counts
 
 
-def test_a_few_steps_widen_the_margin(tokenizer, start):
+def test_a_few_steps_widen_the_margin(tokenizer, start, seen):
     model = copy.deepcopy(start).requires_grad_(True)
-    cache = make_cache(tokenizer, batches=1, epochs=100)
-    loss = PreferenceLoss(model, start, cache, Objective(), Preference(beta=5.0, lam=5.0))
+    loss = PreferenceLoss(model, start, tokenizer, Objective(), Preference(beta=5.0, lam=5.0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     margins = []
-    for step in range(12):
-        value, numbers = loss(step)
+    for _ in range(12):
+        value, numbers = loss(seen, Moment())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -162,16 +190,17 @@ def test_a_few_steps_widen_the_margin(tokenizer, start):
     assert numbers["drift"] > 1e-3
 
 
-def test_drift_is_the_divergence_from_the_start(tokenizer, start):
+def test_drift_is_the_divergence_from_the_start(tokenizer, start, seen):
     other = make_model(tokenizer, start.body.prior is not None, seed=2)
-    photo, clean, degraded = make_cache(tokenizer).batch()
-    seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
+    forced = [force(tokenizer, features, seen.degraded) for features in (seen.clean, seen.degraded)]
     with torch.no_grad():
-        a, b = (show_sides(model, photo, degraded, seen, None) for model in (start, other))
+        a, b = (show_sides(model, seen.photo, seen.degraded, forced, None) for model in (start, other))
     expected = torch.distributions.kl_divergence(
         *(torch.distributions.Categorical(logits=sides.logits[0]) for sides in (a, b))
     )
     assert torch.allclose(drift(a, b), expected.mean(1), atol=1e-4)
+    numbers = PreferenceLoss(other, start, tokenizer, Objective())(seen, Moment())[1]
+    assert numbers["drift"].item() == pytest.approx(expected.mean().item(), rel=1e-3)
 
 
 def test_held_out_pairs_are_judged_one_by_one(tokenizer, start):
@@ -185,23 +214,42 @@ def test_held_out_pairs_are_judged_one_by_one(tokenizer, start):
     assert (found["drift"] > 0).all()
 
 
+def fine_tune(start, tokenizer, objective, out, resume=False, **changes):
+    run = PreferenceSettings.of(SMOKE, **{"validate_every": 0, "log_every": 1} | changes)
+    return train("preference", run, out, device="cpu", resume=resume, start=(start, tokenizer, asdict(objective)))
+
+
 def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, start, resumed):
-    options = {"steps": 6, "objective": Objective(slip=0.3), "preference": Preference(reference=True)}
-    ours = resumed(partial(train_preference, SMOKE, start, tokenizer, **options)).model.state_dict()
+    def train(out, resume=False):
+        preference = Preference(reference=True)
+        return fine_tune(start, tokenizer, Objective(slip=0.3), out, resume, steps=6, preference=preference)
+
+    ours = resumed(train).model.state_dict()
     assert not torch.equal(ours["body.head.weight"], start.state_dict()["body.head.weight"])
+
+
+def test_the_start_stands_still(tokenizer, start, tmp_path):
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    trainer = fine_tune(start, tokenizer, Objective(), tmp_path, steps=2)
+    kept = load_state(tmp_path / STATE)["parts"]["start"]
+    assert all(torch.equal(kept[name], value) for name, value in before.items())
+    assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
+    assert not any(p.requires_grad for p in start.parameters())
+    assert trainer.model is not start
 
 
 def test_the_batches_do_not_depend_on_the_preference(tokenizer, start, tmp_path, monkeypatch):
     seen = []
-    original = FeatureCache.batch
-    monkeypatch.setattr(FeatureCache, "batch", lambda cache: seen.append(original(cache)) or seen[-1])
+    original = StoreSource.batch
+    monkeypatch.setattr(StoreSource, "batch", lambda *args: seen.append(original(*args)) or seen[-1])
     for i, preference in enumerate((Preference(lam=0), Preference(reference=True), Preference(9.0, total=True))):
-        train_preference(
-            SMOKE, start, tokenizer, tmp_path / str(i), steps=2, objective=Objective(slip=0.5), preference=preference
-        )
+        fine_tune(start, tokenizer, Objective(slip=0.5), tmp_path / str(i), steps=2, preference=preference)
+    assert len(seen) == 6
     for i in (0, 1):
-        assert torch.equal(seen[i][0], seen[i + 2][0])
-        assert torch.equal(seen[i][0], seen[i + 4][0])
+        for j in (i + 2, i + 4):
+            assert torch.equal(seen[i].lr, seen[j].lr)
+            assert torch.equal(seen[i].x, seen[j].x)
+            assert torch.equal(seen[i].seeds, seen[j].seeds)
 
 
 def test_wrong_preferences_are_one_line(raises_user_error):
@@ -214,21 +262,25 @@ def test_wrong_preferences_are_one_line(raises_user_error):
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def train(*words):
-    return main(["train", "preference", "--profile", "smoke", *map(str, words)])
+def command(*words, **settings):
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return main(["train", "preference", "--profile", "smoke", "--device", "cpu", *map(str, words), *sets])
 
 
 def test_the_command_fine_tunes_and_its_run_restores_photos(tiny_runs, tmp_path, capsys):
-    run, options = tmp_path / "run", ["--beta", "0.5", "--lambda", "2", "--sum", "--reference", "--lr", "1e-4"]
-    assert train("--model", tiny_runs / "transformer", "--out", run, "--steps", 2, "--seed", 7, *options) == 0
-    sampled, expected, where = capsys.readouterr().out.splitlines()
-    assert sampled.startswith("validation, sampled: ×1 ")
-    assert expected.startswith("validation, expected: ×1 ")
+    run = tmp_path / "run"
+    told = {"preference.beta": 0.5, "preference.lam": 2, "preference.total": "true", "preference.reference": "true"}
+    told |= {"loop.lr": "1e-4", "loop.steps": 2, "seed": 7, "model": tiny_runs / "transformer"}
+    assert command("--out", run, **told) == 0
+    device, report, where = capsys.readouterr().out.splitlines()
+    assert device.startswith("trains on cpu (")
+    assert report.startswith("validation photos: ×1 ")
     assert str(run) in where
-    info = load_state(run / "state.pt")["info"]
-    start = load_state(tiny_runs / "transformer" / "state.pt")["info"]
+    info = load_state(run / STATE)["info"]
+    start = load_state(tiny_runs / "transformer" / STATE)["info"]
     assert info["preference"] == asdict(Preference(0.5, 2.0, True, True))
     assert (info["objective"], info["config"], info["prior"]) == (start["objective"], start["config"], start["prior"])
+    assert info["seed"] == 7
     model = load_restorer(str(tiny_runs / "transformer"))[0]
     checksum = hashlib.sha256(packed(model)).hexdigest()
     assert info["start"] == {"model": str(tiny_runs / "transformer"), "sha256": checksum}
@@ -246,7 +298,7 @@ def test_publishing_says_what_it_was_tuned_from(tiny_runs, tmp_path):
     shutil.copy(assets() / "checkpoints" / "manifest.json", shelf)
     publish(tiny_runs / "hit", SMOKE, shelf)
     first = publish(tiny_runs / "transformer", SMOKE, shelf, "plain")
-    assert train("--model", tiny_runs / "transformer", "--out", run, "--steps", 1) == 0
+    assert command("--out", run, "--no-report", **{"loop.steps": 1, "model": tiny_runs / "transformer"}) == 0
     entry = publish(run, SMOKE, shelf, "dpo")
     assert entry["start"]["sha256"] == first["sha256"]
     assert entry["preference"] == asdict(Preference())
@@ -256,34 +308,36 @@ def test_publishing_says_what_it_was_tuned_from(tiny_runs, tmp_path):
 
 def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     whole, part = tmp_path / "whole", tmp_path / "part"
-    call = ["--model", tiny_runs / "transformer", "--steps", 3, "--reference", "--beta", 3, "--lr", 5e-4, "--seed", 3]
-    assert train(*call, "--out", whole) == 0
+    told = {"model": tiny_runs / "transformer", "preference.reference": "true", "preference.beta": 3}
+    told |= {"loop.steps": 3, "loop.lr": "5e-4", "seed": 3}
+    assert command("--out", whole, **told) == 0
     with interrupted(1):
-        assert train(*call, "--out", part) == 130
-    assert train("--out", part, "--resume") == 0
-    a, b = (load_state(folder / "state.pt") for folder in (whole, part))
+        assert command("--out", part, **told) == 130
+    assert command("--out", part, "--resume") == 0
+    a, b = (load_state(folder / STATE) for folder in (whole, part))
     assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
     assert b["info"] == a["info"] | {"command": b["info"]["command"]}
     capsys.readouterr()
     assert main(["train", "transformer", "--profile", "smoke", "--out", str(part), "--resume"]) == 2
-    assert "holds a preference; needed: transformer" in capsys.readouterr().err
+    assert "holds a preference; go on with vartutor train preference" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--model", "none"], "none: neither a shipped transformer"),
-        (["--model", "HIT"], "holds a tokenizer; needed: transformer or preference"),
-        (["--beta", "0"], "beta 0"),
-        (["--lambda", "-1"], "lambda -1"),
-        (["--steps", "0"], "--steps 0"),
-        (["--lr", "0"], "--lr 0"),
+        (["--set", "model=none"], "none: neither a shipped transformer"),
+        (["--set", "model=HIT"], "holds a tokenizer; needed: transformer or preference"),
+        (["--set", "preference.beta=0"], "beta 0"),
+        (["--set", "preference.lam=-1"], "lambda -1"),
+        (["--set", "loop.steps=0"], "loop.steps 0"),
+        (["--set", "loop.lr=0"], "loop.lr 0"),
         (["--resume"], "no saved state"),
     ],
 )
 def test_wrong_calls_are_one_line(tiny_runs, tmp_path, capsys, words, line):
-    words = [tiny_runs / "hit" if word == "HIT" else word for word in words]
-    assert train("--model", tiny_runs / "transformer", "--out", tmp_path / "out", *words) == 2
+    words = ["--set", f"model={tiny_runs / 'transformer'}", *words] if "--resume" not in words else words
+    words = [word.replace("HIT", str(tiny_runs / "hit")) for word in words]
+    assert command("--out", tmp_path / "out", *words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert line in said

@@ -1,32 +1,27 @@
-"""Training the transformer: cached latents, the objective, the official decay rules, runs that resume."""
+"""Training the transformer: its latents, the objective, the official decay rules, runs that resume."""
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
+from vartutor.data.draws import photo_seeds
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.transformer import (
-    FeatureCache,
-    Objective,
-    TransformerLoss,
-    decay_groups,
-    make_config,
-    train_transformer,
-)
+from vartutor.train.kinds import train
+from vartutor.train.loop import Moment
+from vartutor.train.processes import Process
+from vartutor.train.source import Feed, make_source
+from vartutor.train.transformer import Objective, TransformerLoss, TransformerSettings, decay_groups, make_config
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer
+from vartutor.transformer.photo import PhotoTransformer, photo_features
 from vartutor.transformer.prior import LatentPrior, spacing
 from vartutor.weights import load_restorer, load_tokenizer
-from vartutor.weights.files import load_state
+from vartutor.weights.files import STATE, load_state
 from vartutor.weights.official_transformer import rename
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
@@ -44,48 +39,61 @@ def config(tokenizer):
     return TransformerConfig(tokenizer.quantizer.patch_nums, 64, 16, 32, 2, 2, rope=True)
 
 
-def make_cache(tokenizer, **options):
-    return FeatureCache(tokenizer, RandomCrops(load_pixels("train"), 64, 2, seed=1), COURSE, **options)
+def make_feed(loss, seed=1):
+    run = TransformerSettings.of(SMOKE, seed=seed)
+    return Feed(make_source(run, Process()), run, Process(), loss.prepare)
+
+
+def train_transformer(tokenizer, out, resume=False, **changes):
+    run = TransformerSettings.of(SMOKE, **{"validate_every": 0} | changes)
+    return train("transformer", run, out, device="cpu", resume=resume, tokenizer=tokenizer)
 
 
 def equal(a, b):
-    return torch.equal(a[0], b[0]) and all(torch.equal(p, q) for p, q in zip(a[1] + a[2], b[1] + b[2], strict=True))
+    pairs = zip((a.photo, a.seeds, *a.clean, *a.degraded), (b.photo, b.seeds, *b.clean, *b.degraded), strict=True)
+    return all(torch.equal(p, q) for p, q in pairs)
 
 
-def test_cached_batches_come_again_and_then_new_ones(tokenizer):
-    cache = make_cache(tokenizer, batches=2, epochs=2)
-    seen = [cache.batch() for _ in range(5)]
-    assert equal(seen[0], seen[2])
-    assert equal(seen[1], seen[3])
-    assert not equal(seen[0], seen[4])
-    assert [tuple(f.shape) for f in seen[0][1]] == [(2, 16, p, p) for p in (4, 8, 16)]
+def test_a_batch_is_a_function_of_the_step(tokenizer, config):
+    loss = TransformerLoss(PhotoTransformer(config, tokenizer.quantizer.codes), tokenizer)
+    feed, other = make_feed(loss), make_feed(loss)
+    seen = [feed(step) for step in range(4)]
+    for step in (3, 1, 2, 2):  # ahead, and back
+        assert equal(other(step), seen[step])
+    assert not any(equal(seen[i], seen[j]) for i in range(4) for j in range(i))
+    assert not equal(make_feed(loss, seed=2)(0), seen[0])
+    assert seen[0].photo.shape == (2, 3, 16, 16)
+    for features in (seen[0].clean, seen[0].degraded):
+        assert [tuple(f.shape) for f in features] == [(2, 16, p, p) for p in (4, 8, 16)]
 
 
-def test_a_cache_goes_on_where_it_stood(tokenizer):
-    cache = make_cache(tokenizer, batches=2, epochs=1)
-    for _ in range(3):
-        cache.batch()
-    other = make_cache(tokenizer, batches=2, epochs=1)
-    other.load_state_dict(cache.state_dict())
-    for _ in range(4):
-        assert equal(cache.batch(), other.batch())
+def test_degraded_latents_are_made_where_anything_reads_them(tokenizer, config):
+    """The prior does, and so do slips, which are drawn around them."""
+    for prior, slip, read in ((True, 0.0, True), (False, 0.3, True), (False, 0.0, False)):
+        model = PhotoTransformer(config, tokenizer.quantizer.codes, prior=prior)
+        seen = make_feed(TransformerLoss(model, tokenizer, Objective(slip=slip)))(0)
+        expected = photo_features(tokenizer, seen.photo) if read else seen.clean
+        assert all(torch.equal(a, b) for a, b in zip(seen.degraded, expected, strict=True))
+        assert read != torch.equal(seen.degraded[0], seen.clean[0])
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, config, monkeypatch, resumed):
-    options = {"config": config, "steps": 6, "objective": Objective(1.0, 1.0, 0.3, 1.0, 0.5)}
-    monkeypatch.setattr(FeatureCache.__init__, "__kwdefaults__", {"batches": 2, "epochs": 2, "seed": 0})
-    resumed(partial(train_transformer, SMOKE, tokenizer, **options))
+def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, resumed):
+    objective = Objective(1.0, 1.0, 0.3, 1.0, 0.5, slip=0.5, drop=0.3)
+
+    def train(out, resume=False):
+        return train_transformer(tokenizer, out, resume, steps=6, log_every=1, objective=objective)
+
+    resumed(train)
 
 
-def test_training_learns(tokenizer, config, tmp_path):
+def test_training_learns(tokenizer, config):
     torch.manual_seed(0)
     model = PhotoTransformer(config, tokenizer.quantizer.codes, prior=False)
-    cache = make_cache(tokenizer, batches=1, epochs=1000)
-    loss = TransformerLoss(model, cache, Objective())
-    optimizer = torch.optim.AdamW(decay_groups(model, 0.0), lr=3e-3)
+    loss = TransformerLoss(model, tokenizer)
+    seen, optimizer = make_feed(loss)(0), torch.optim.AdamW(decay_groups(model, 0.0), lr=3e-3)
     entropies = []
-    for step in range(40):
-        value, numbers = loss(step)
+    for _ in range(40):
+        value, numbers = loss(seen, Moment())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -101,8 +109,8 @@ def test_soft_targets_and_expected_codes_by_hand(tokenizer, config):
     log3 = torch.tensor(3.0).log()
 
     def weigh(**weights):
-        loss = TransformerLoss(model, make_cache(tokenizer), Objective(**{"hard": 0.0} | weights))
-        return loss._weigh(logits, targets, goals, codes)[0]
+        few = SimpleNamespace(quantizer=SimpleNamespace(codes=codes))
+        return TransformerLoss(model, few, Objective(**{"hard": 0.0} | weights))._weigh(logits, targets, goals)[0]
 
     assert torch.allclose(weigh(hard=1.0), log3)
     assert torch.allclose(weigh(soft=1.0), log3)  # any target, against equal chances
@@ -129,15 +137,41 @@ def test_photos_are_dropped_at_the_given_rate(tokenizer, config, tmp_path, monke
     shown = []
     original = PhotoTransformer.condition
     monkeypatch.setattr(PhotoTransformer, "condition", lambda *args: shown.append(args[3]) or original(*args))
-    loss = TransformerLoss(model, make_cache(tokenizer, batches=1, epochs=99), Objective(drop=0.3))
-    torch.manual_seed(0)
+    loss = TransformerLoss(model, tokenizer, Objective(drop=0.3))
+    seen = make_feed(loss)(0)
     for step in range(60):
-        loss.cache.batch()
-        loss(step)
-    share = torch.cat(shown).float().mean()
-    assert 0.15 < share < 0.45
-    trainer = train_transformer(SMOKE, tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1)
+        loss(replace(seen, seeds=photo_seeds(0, torch.arange(2 * step, 2 * step + 2))), Moment())
+    assert 0.15 < torch.cat(shown).float().mean() < 0.45
+    assert set(torch.cat(shown).tolist()) == {0, 1}
+    model.eval()
+    loss(seen, Moment())
+    assert shown[-1] is None  # never when it counts
+    trainer = train_transformer(tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1)
     assert trainer.model.config.classes == 2
+
+
+def test_slips_are_the_photos_own_and_for_training_alone(tokenizer, config):
+    torch.manual_seed(0)
+    model = PhotoTransformer(config, tokenizer.quantizer.codes)
+    seen = make_feed(TransformerLoss(model, tokenizer))(0)
+    plain, slipping = (TransformerLoss(model, tokenizer, Objective(slip=slip)) for slip in (0.0, 0.9))
+
+    def value(loss, **changes):
+        return loss(replace(seen, **changes), Moment())[0].item()
+
+    assert value(slipping) == value(slipping) != value(plain)
+    assert value(slipping, seeds=seen.seeds + 1) != value(slipping)
+    model.eval()
+    assert value(slipping) == value(plain)
+
+
+def test_only_what_is_logged_is_measured(tokenizer, config):
+    loss = TransformerLoss(PhotoTransformer(config, tokenizer.quantizer.codes), tokenizer)
+    seen = make_feed(loss)(0)
+    assert set(loss(seen, Moment(logged=False))[1]) == {"ce"}
+    numbers = loss(seen, Moment())[1]
+    assert set(numbers) == {"ce", *(f"right/{k}" for k in range(8))}
+    assert all(0 <= numbers[f"right/{k}"] <= 1 for k in range(8))
 
 
 def test_the_priors_pull_is_measured_in_the_codes_spacing():
@@ -182,51 +216,53 @@ def test_a_new_run_starts_calibrated_and_a_resumed_one_as_it_was(tokenizer, tmp_
     calls = []
     original = LatentPrior.calibrate
     monkeypatch.setattr(LatentPrior, "calibrate", lambda *args: calls.append(original(*args)))
-    row = train_transformer(SMOKE, tokenizer, tmp_path, steps=1, objective=Objective()).rows[-1]
+    row = train_transformer(tokenizer, tmp_path, steps=1, objective=Objective()).rows[-1]
     assert row["ce"] < torch.tensor(64.0).log()  # better than any code alike
-    train_transformer(SMOKE, tokenizer, tmp_path, steps=2, objective=Objective(), resume=True)
-    train_transformer(SMOKE, tokenizer, tmp_path / "bare", steps=1, prior=False)
+    train_transformer(tokenizer, tmp_path, steps=2, objective=Objective(), resume=True)
+    train_transformer(tokenizer, tmp_path / "bare", steps=1, prior=False)
     assert len(calls) == 1
 
 
-def test_wrong_objectives_are_one_line(tokenizer, config, tmp_path, raises_user_error):
+def test_wrong_objectives_are_one_line(tokenizer, tmp_path, raises_user_error):
     for wrong, words in (
         ({"hard": 0.0}, "not all of them 0"),
         ({"soft": -1.0}, "from 0 on"),
         ({"tau": 0.0}, "tau 0"),
+        ({"balance": 2.0}, "balance 2"),
         ({"slip": 1.5}, "slip 1.5"),
         ({"drop": -0.1}, "drop -0.1"),
     ):
         with raises_user_error(words):
             Objective(**wrong)
-    for options in ({"prefix": False}, {"config": config}):
-        with raises_user_error("can be dropped where a prefix shows them"):
-            train_transformer(SMOKE, tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1, **options)
+    with raises_user_error("can be dropped where a prefix shows them"):
+        train_transformer(tokenizer, tmp_path, objective=Objective(drop=0.1), steps=1, prefix=False)
 
 
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def train(*words):
-    return main(["train", "transformer", "--profile", "smoke", *map(str, words)])
+def command(*words, **settings):
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return main(["train", "transformer", "--profile", "smoke", "--device", "cpu", *map(str, words), *sets])
 
 
 def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
-    switches = ["--no-prior", "--hard", "0.5", "--soft", "0.25", "--tau", "2", "--expected", "0.1"]
-    switches += ["--balance", "0.3", "--slip", "0.2"]
-    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 2, "--seed", 7, "--bf16", "--drop", "0.1"]
-    assert train(*call, *switches) == 0
-    sampled, expected, where = capsys.readouterr().out.splitlines()
-    assert sampled.startswith("validation, sampled: ×1 ")
-    assert expected.startswith("validation, expected: ×1 ")
-    assert str(tmp_path) in where
-    info = load_state(tmp_path / "state.pt")["info"]
     weights = {"hard": 0.5, "soft": 0.25, "tau": 2, "expected": 0.1, "balance": 0.3, "slip": 0.2, "drop": 0.1}
+    told = {"loop.steps": 2, "seed": 7, "bf16": "true", "prior": "false"}
+    told |= {f"objective.{name}": value for name, value in weights.items()}
+    assert command("--out", tmp_path, **told, tokenizer=tiny_runs / "hit") == 0
+    device, report, where = capsys.readouterr().out.splitlines()
+    assert device.startswith("trains on cpu (")
+    assert report.startswith("validation photos: ×1 ")
+    assert report.count(" dB (perceptual ") == 3
+    assert str(tmp_path) in where
+    info = load_state(tmp_path / STATE)["info"]
     assert info["objective"] == weights
     assert (info["kind"], info["prior"], info["prefix"], info["seed"]) == ("transformer", False, True, 7)
     assert info["config"]["width"] == SMOKE.transformer.width
-    assert info["command"].startswith("vartutor train transformer --profile smoke --tokenizer ")
-    model, tokenizer, fidelity, _ = load_restorer(str(tmp_path))
+    assert info["command"].startswith("vartutor train transformer --profile smoke --device cpu --out ")
+    assert info["run"]["bf16"]
+    model, tokenizer, fidelity = load_restorer(str(tmp_path))
     assert fidelity is None
     assert model.config.classes == 2
     theirs = load_tokenizer(str(tiny_runs / "hit")).state_dict()
@@ -235,26 +271,29 @@ def test_the_command_trains_and_says_what_it_got(tiny_runs, tmp_path, capsys):
 
 def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
     whole, part = tmp_path / "whole", tmp_path / "part"
-    call = ["--tokenizer", tiny_runs / "hit", "--steps", 4, "--no-prefix", "--slip", "0.5", "--lr", "5e-4", "--seed", 3]
-    assert train(*call, "--out", whole) == 0
+    told = {"tokenizer": tiny_runs / "hit", "loop.steps": 4, "prefix": "false", "objective.slip": 0.5}
+    told |= {"loop.lr": "5e-4", "seed": 3}
+    assert command("--out", whole, **told) == 0
     with interrupted(1):
-        assert train(*call, "--out", part) == 130
-    assert "--resume goes on" in capsys.readouterr().err
-    assert train("--out", part, "--resume") == 0
-    a, b = (load_state(folder / "state.pt") for folder in (whole, part))
+        assert command("--out", part, **told) == 130
+    assert capsys.readouterr().err.rstrip().endswith("--resume")
+    assert command("--out", part, "--resume") == 0
+    a, b = (load_state(folder / STATE) for folder in (whole, part))
     assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
     assert b["info"] == a["info"] | {"command": b["info"]["command"]}
-    assert "--slip 0.5" in b["info"]["command"]
+    assert "--set objective.slip=0.5" in b["info"]["command"]
 
 
-def test_a_resumed_run_keeps_its_shape(tiny_runs, tmp_path):
-    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--added", "--no-prior"]
-    assert train(*call, "--steps", 1) == 0
-    assert train("--resume", "--steps", 2, "--out", tmp_path) == 0
+def test_a_resumed_run_keeps_its_shape(tiny_runs, tmp_path, capsys):
+    told = {"tokenizer": tiny_runs / "hit", "added": "true", "prior": "false"}
+    assert command("--out", tmp_path, **told, **{"loop.steps": 1}) == 0
+    assert command("--out", tmp_path, "--resume", **{"loop.steps": 2}) == 0
     model = load_restorer(str(tmp_path))[0]
     assert model.added
     assert model.body.prior is None
-    assert train(*call, "--no-prefix", "--out", tmp_path / "none") == 2
+    capsys.readouterr()
+    assert command("--out", tmp_path / "none", **told, prefix="false") == 2
+    assert "no prefix" in capsys.readouterr().err
 
 
 def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch):
@@ -267,36 +306,37 @@ def test_starting_from_official_weights(tiny_runs, tmp_path, capsys, monkeypatch
         return "taken from VAR: 7 tensors"
 
     monkeypatch.setattr("vartutor.weights.official_transformer.init_from_var", start)
-    call = ["--tokenizer", tiny_runs / "hit", "--out", tmp_path, "--steps", 1, "--init", tmp_path / "var.pth"]
-    assert train(*call) == 0
-    assert capsys.readouterr().out.startswith("taken from VAR: 7 tensors\n")
+    told = {"tokenizer": tiny_runs / "hit", "loop.steps": 1, "init": tmp_path / "var.pth"}
+    assert command("--out", tmp_path, **told) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "taken from VAR: 7 tensors"
     assert (load_restorer(str(tmp_path))[0].body.head.bias - 0.25).abs().max() < 0.01
-    assert train(*call, "--resume") == 0
+    assert command("--out", tmp_path, "--resume", **told) == 0
     assert len(calls) == 1
     assert calls[0][0].config.patch_nums == tokenizer.quantizer.patch_nums
+    assert calls[0][1] == str(tmp_path / "var.pth")
     monkeypatch.undo()
-    assert train(*call) == 2
+    assert command("--out", tmp_path, **told) == 2
     assert "holds a run already; --resume" in capsys.readouterr().err
-    assert train(*call, "--out", tmp_path / "other") == 2
+    assert command("--out", tmp_path / "other", **told) == 2
     assert "var.pth: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--tokenizer", "none"], "none: neither a shipped tokenizer"),
-        (["--tokenizer", "vq"], "not a hierarchical tokenizer"),
-        (["--tokenizer", "FOLDER"], "no saved state"),
+        (["--set", "tokenizer=none"], "none: neither a shipped tokenizer"),
+        (["--set", "tokenizer=vq"], "not a hierarchical tokenizer"),
+        (["--set", "tokenizer=FOLDER"], "no saved state"),
         (["--resume"], "no saved state"),
-        (["--steps", "0"], "--steps 0"),
-        (["--lr", "0"], "--lr 0"),
-        (["--drop", "2"], "drop 2"),
-        (["--seed", "-1"], "seed -1"),
+        (["--set", "loop.steps=0"], "loop.steps 0"),
+        (["--set", "loop.lr=0"], "loop.lr 0"),
+        (["--set", "objective.drop=2"], "drop 2"),
+        (["--set", "seed=-1"], "seed -1"),
     ],
 )
 def test_wrong_calls_are_one_line(tmp_path, capsys, words, line):
-    words = [tmp_path if word == "FOLDER" else word for word in words]
-    assert train("--out", tmp_path / "out", *words) == 2
+    words = [word.replace("FOLDER", str(tmp_path)) for word in words]
+    assert command("--out", tmp_path / "out", *words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert line in said
@@ -315,7 +355,7 @@ def test_balance_lets_every_map_count_alike(tokenizer):
     model = PhotoTransformer(TransformerConfig((1, 2, 4, 4, 4, 8, 8, 16), 64, 16, 32, 1, 2), tokenizer.quantizer.codes)
     squares = [p * p for p in model.config.patch_nums]
     for balance, first in ((0.0, 1 / sum(squares)), (1.0, 1 / len(squares))):
-        shares = TransformerLoss(model, make_cache(tokenizer), Objective(balance=balance)).shares.split(squares)
+        shares = TransformerLoss(model, tokenizer, Objective(balance=balance)).shares.split(squares)
         assert sum(part.sum() for part in shares) == pytest.approx(1)
         assert shares[0].sum() == pytest.approx(first)
     assert shares[-1].sum() == pytest.approx(1 / len(squares))

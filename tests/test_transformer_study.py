@@ -14,13 +14,13 @@ from vartutor.evaluate.measures import MEASURES
 from vartutor.evaluate.table import compare, markdown, study_rows, summarise
 from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
+from vartutor.tables import load_study
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_config
 from vartutor.transformer.photo import PhotoTransformer, pair_features
 from vartutor.weights import load_restorer
 from vartutor.weights.files import load_state
 from vartutor.workshop.scores import course_pairs, restore_pairs
-from vartutor.tables import load_study
 from vartutor.workshop.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
 
 SMOKE = get_profile("smoke")

@@ -13,8 +13,6 @@ from torch import Tensor
 from vartutor.data.images import from_pil, to_pil
 from vartutor.errors import UserError
 
-REACH = 8  # pixels of the degraded photo that a wavelet fix looks around itself
-
 
 class ColorFix:
     """Changes nothing; the form of the others.
@@ -67,14 +65,14 @@ class WaveletFix(ColorFix):
     are meant: 3 at ×1, 5 at ×4, where it is StableSR's.
     """
 
-    margin, looks = REACH, True
+    margin, looks = 8, True
 
     def local(self, image: Tensor, photo: Tensor) -> Tensor:
         # Smoothing is linear: image - low(image) + low(photo).
-        return image + smooth(photo - image, 2 + self.s.bit_length())
+        return image + low_frequencies(photo - image, 2 + self.s.bit_length())
 
 
-def smooth(x: Tensor, levels: int) -> Tensor:
+def low_frequencies(x: Tensor, levels: int) -> Tensor:
     """(C, H, W) -> (C, H, W): à trous, ¼ ½ ¼ along rows and columns at distance 1, 2, 4, … 2^(levels - 1)."""
     taps = x.new_tensor([0.25, 0.5, 0.25]).expand(x.shape[0], 1, 1, 3)
     for distance in (2**i for i in range(levels)):

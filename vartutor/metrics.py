@@ -35,7 +35,7 @@ def _planes(x: Tensor, y: Tensor, color: str, border: int) -> tuple[Tensor, Tens
 
 
 def psnr(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Peak signal-to-noise ratio, 10 log₁₀(255² / MSE), in dB; identical images give infinity.
+    """Peak signal-to-noise ratio, 10 log₁₀(255² / MSE), in dB, (B,); identical images give infinity.
 
     Raises:
         UserError: the shapes differ, or the border leaves nothing (so for all metrics here).
@@ -53,7 +53,7 @@ def _gaussian_filter(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Structural similarity, at most 1 (Wang et al., 2004): 11 x 11 Gaussian window of σ = 1.5, inner positions only.
+    """Structural similarity (Wang et al., 2004), (B,) of at most 1: 11 x 11 Gaussian window, σ = 1.5, no padding.
 
     Raises:
         UserError: smaller than 11 pixels after the border.
@@ -70,7 +70,7 @@ def ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
 
 
 def gmsd(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
-    """Gradient magnitude similarity deviation (Xue et al., 2014): 0 for equal images, larger is worse."""
+    """Gradient magnitude similarity deviation (Xue et al., 2014), (B,): 0 for equal images, larger is worse."""
     x, y = (F.avg_pool2d(plane, 2) for plane in _planes(x, y, color, border))
     prewitt = torch.tensor([[1.0, 0, -1]] * 3, dtype=x.dtype, device=x.device) / 3
     kernels = torch.stack([prewitt, prewitt.T])[:, None]
@@ -105,7 +105,7 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of the mean.
+    """Percentile bootstrap of the mean of values (N,).
 
     Crops of one photo resemble each other, so their number overstates what is known. With ``groups`` (the
     photo, or photo and seed, of each value) whole groups are resampled and the mean is over group means.

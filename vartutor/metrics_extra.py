@@ -56,7 +56,7 @@ class Fid:
                 self._fid.update(to_uint8(part).to(self._device), real=real)
 
     def value(self) -> Tensor:
-        """The distance of all that was added.
+        """The distance of all that was added, a scalar.
 
         Raises:
             UserError: fewer than two images in a set.

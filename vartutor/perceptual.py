@@ -21,7 +21,7 @@ TAPS = (0, 1, 2, 4)  # the last stage at each of the strides 2, 4, 8, 16
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's padding: the odd pixel goes to the right and the bottom."""
+    """(B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉) with TensorFlow's padding: the odd pixel right and below."""
 
     def forward(self, x: Tensor) -> Tensor:
         pads = []
@@ -32,7 +32,7 @@ class SameConv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen, filter each channel, narrow; a shortcut where the shape stays."""
+    """MobileNetV2's block, (B, C, H, W): widen, filter each channel, narrow; a shortcut where the shape stays."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -48,7 +48,7 @@ class InvertedResidual(nn.Module):
         return x + h if self.shortcut else h
 
 
-class Features(nn.Module):
+class EfficientNetLite0(nn.Module):
     """The trunk of EfficientNet-Lite0 down to stride 16: (B, 3, H, W) in [-1, 1] -> four feature maps."""
 
     def __init__(self):
@@ -82,7 +82,7 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = Features()
+        self.features = EfficientNetLite0()
         self.features.load_state_dict(load_checkpoint(CHECKPOINT))
         self.requires_grad_(False).eval()
 

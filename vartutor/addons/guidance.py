@@ -44,7 +44,7 @@ class Guided:
             UserError: trained without dropping the photo now and then.
         """
         if self.negative == "null" and model.config.classes < 2:
-            raise UserError("this model knows no null class: train it with --set objective.drop=0.1, or take negative photo")
+            raise UserError("this model knows no null class: train it with objective.drop=0.1, or take negative photo")
 
     @torch.no_grad()
     def __call__(

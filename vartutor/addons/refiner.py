@@ -20,7 +20,6 @@ from vartutor.transformer.generate import Step
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, write_maps
 from vartutor.weights.load import load_addition
-from vartutor.weights.runs import trained_addition
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
 
@@ -158,8 +157,3 @@ def load_refiner(source: str | Path = "course") -> Refiner | None:
         UserError: no such model, unreadable, or changed since it was published.
     """
     return load_addition("refiner", Refiner, source)
-
-
-def trained_refiner(state: dict) -> Refiner | None:
-    """The refiner of a training state, if it is of such a run."""
-    return trained_addition("refiner", Refiner, state)

@@ -51,7 +51,7 @@ def _conv(c_in: int, c_out: int) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """x + scale · conv(relu(conv(x)))."""
+    """x + scale · conv(relu(conv(x))): (B, C, h, w) -> the same."""
 
     def __init__(self, width: int, scale: float):
         super().__init__()
@@ -101,6 +101,7 @@ class CnnSuperResolver(nn.Module):
         """As :meth:`forward`, clamped to [-1, 1]; large photos block by block, with the same result.
 
         Args:
+            lr: (B, 3, h, w).
             block: pixels of the degraded photo a side that are done at once; bounds the memory.
         """
         height, width = lr.shape[-2:]
@@ -118,7 +119,7 @@ class CnnSuperResolver(nn.Module):
 
 
 def separate(nets: Sequence[CnnSuperResolver]) -> Callable[[Tensor], dict[int, Tensor]]:
-    """Several nets as one restorer, such as three with one head each.
+    """Several nets as one restorer, such as three with one head each: (B, 3, h, w) -> {s: (B, 3, s h, s w)}.
 
     Raises:
         UserError: two of them have a head for the same scale.

@@ -23,7 +23,7 @@ def _train(args: argparse.Namespace) -> int:
     from vartutor.paths import commit
     from vartutor.profiles import get_profile
     from vartutor.train.kinds import KINDS, saved_settings, train
-    from vartutor.train.settings import differences, read_settings
+    from vartutor.train.options import differences, read_settings
     from vartutor.weights.files import STATE
 
     if (args.out / STATE).exists() and not args.resume:
@@ -77,7 +77,7 @@ def _settings(what: str):
     def lines() -> str:
         from vartutor.profiles import get_profile
         from vartutor.train.kinds import KINDS
-        from vartutor.train.settings import describe_settings
+        from vartutor.train.options import describe_settings
 
         shown = describe_settings(KINDS[what].settings.of(get_profile("cpu")))
         return "\n".join(["settings of profile cpu, for --set and --config:", *shown])

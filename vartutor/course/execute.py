@@ -21,7 +21,7 @@ from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
 
 QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
-TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
+CELL_TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
 
 
 def build(chapter: Chapter) -> None:
@@ -33,7 +33,7 @@ def build(chapter: Chapter) -> None:
     notebook = chapter.read_source()
     client = NotebookClient(
         notebook,
-        timeout=TIMEOUT,
+        timeout=CELL_TIMEOUT,
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
@@ -100,7 +100,7 @@ def _run_one(chapter: Chapter, out: Path, parameters: dict, title: str) -> Resul
                 parameters,
                 kernel_name="python3",
                 cwd=chapter.py.parent,
-                execution_timeout=TIMEOUT,
+                execution_timeout=CELL_TIMEOUT,
                 progress_bar={"desc": title, "leave": False, "disable": not sys.stderr.isatty()},
                 **QUIET_KERNEL,
             )
@@ -122,7 +122,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, (CellExecutionError, PapermillExecutionError)):
         return f"{error.ename}: {error.evalue}".splitlines()[0]
     if isinstance(error, CellTimeoutError):
-        return f"the cell took longer than {TIMEOUT} s"
+        return f"the cell took longer than {CELL_TIMEOUT} s"
     return first_line(error)
 
 

@@ -18,7 +18,7 @@ from vartutor.paths import whole
 MAX_PIXELS = 2**27  # 134 megapixels: 0.4 GB, and 1.6 GB as a float tensor
 
 # What Pillow's decoders raise for a broken file depends on the format and on where it is broken.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
+DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
 
 
 def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -58,7 +58,7 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         raise UserError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
-    except BROKEN as error:
+    except DECODER_ERRORS as error:
         raise UserError(f"{name}: not a readable image ({_reason(error)})") from None
 
 
@@ -97,12 +97,12 @@ def to_pil(x: Tensor) -> Image.Image:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255: scale, round to nearest, clamp."""
+    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp."""
     return x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(x: Tensor) -> Tensor:
-    """0..255 -> float32 in [-1, 1]."""
+    """0..255 -> float32 in [-1, 1], any shape."""
     return x.float().div(127.5).sub(1)
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vartutor.evaluate.measures import MEASURES, Measure
-from vartutor.evaluate.photos import TestPhoto
+from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.restorers import judge
 from vartutor.evaluate.table import Row
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -47,7 +47,7 @@ class ErrorBudget:
     def __init__(self, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, **options):
         self.model, self.tokenizer, self.options = model, tokenizer, options
 
-    def rows(self, photos: Iterable[TestPhoto], seeds: Sequence[int] = (0,)) -> Iterator[Row]:
+    def rows(self, photos: Iterable[Sample], seeds: Sequence[int] = (0,)) -> Iterator[Row]:
         """Every part's measures, photo by photo; the first column names the part, ``scale`` may be ``map K``."""
         for photo in photos:
             yield from self._still(photo)
@@ -55,7 +55,7 @@ class ErrorBudget:
                 yield from self._drawn(photo, seed)
 
     @torch.no_grad()
-    def _still(self, photo: TestPhoto) -> Iterator[Row]:
+    def _still(self, photo: Sample) -> Iterator[Row]:
         """What needs no generation."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
         clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])
@@ -71,7 +71,7 @@ class ErrorBudget:
                 yield Row("teacher forced", 0, photo.name, f"map {k}", name, value)
 
     @torch.no_grad()
-    def _drawn(self, photo: TestPhoto, seed: int) -> Iterator[Row]:
+    def _drawn(self, photo: Sample, seed: int) -> Iterator[Row]:
         """What the model generates, alone and after true tokens."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
         clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])

@@ -9,8 +9,9 @@ from vartutor.addons.refiner import load_refiner
 from vartutor.addons.writer import make_writer
 from vartutor.baselines.cnn import separate
 from vartutor.checkpoints import shipped
+from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
-from vartutor.evaluate.restorers import BICUBIC, Restorer, of_model, seedless
+from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
 from vartutor.weights import load_cnn, load_restorer
 
@@ -39,7 +40,7 @@ def find_restorers(
     negative: str = "null",
     refine: Sequence[float] = (),
     device: torch.device | str = "cpu",
-) -> list[Restorer]:
+) -> list[Method]:
     """Restorers by their words.
 
     Args:
@@ -85,7 +86,7 @@ def find_restorers(
                         name = f"{asked}, expected, temperature {t:g}"
                         found.append(of_model(resolver, name, t, expected=True, **options))
         elif word == "bicubic":
-            found.append(BICUBIC)
+            found.append(seedless("bicubic", upscale_bicubic))
         else:
             raise UserError(f"unknown restorer {word!r}: choose from bicubic, denoise, cnn, model; see --help")
     return found

@@ -7,7 +7,7 @@ from torch import Tensor
 from vartutor.data.images import from_uint8, to_uint8
 from vartutor.errors import UserError
 from vartutor.evaluate.measures import Measure
-from vartutor.evaluate.photos import TestPhoto
+from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.table import Row
 from vartutor.metrics_extra import BUILDERS, Fid, extra_metric, make
 
@@ -37,8 +37,8 @@ class Extras:
         self.make_fid = (lambda: make("fid", Fid, device)) if "fid" in names else None
         self.scale = ""
 
-    def __call__(self, photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
-        """The values of what became of a photo, means over its crops; as for our own measures, of 8 bits."""
+    def __call__(self, photo: Sample, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
+        """The values of what became of a photo, {s: (B, 3, s h, s w)}: means over its crops, of 8 bits as our own."""
         s = max(photo.hr)
         if s not in images:
             return

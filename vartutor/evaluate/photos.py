@@ -16,25 +16,23 @@ from vartutor.evaluate.benchmarks import Benchmark
 
 
 @dataclass(frozen=True)
-class TestPhoto:
+class Sample:
     """A photo, or several crops of it: ``lr`` (B, 3, h, w) and ``hr[s]`` (B, 3, s h, s w) in [-1, 1]."""
 
     name: str
     lr: Tensor
     hr: dict[int, Tensor]
 
-    __test__ = False  # pytest takes the name for a test's
 
-
-def crops(preset: Degradation, split: str = "test", size: int = 64, per_photo: int = 3, seed: int = 0):
-    """The fixed crops of :func:`vartutor.data.pairs.eval_pairs`, photo by photo: a list of :class:`TestPhoto`."""
-    pairs = eval_pairs(preset, split, size, per_photo, seed)
+def crops(preset: Degradation, split: str = "test", per_photo: int = 3) -> list[Sample]:
+    """The fixed crops of :func:`vartutor.data.pairs.eval_pairs`, photo by photo."""
+    pairs = eval_pairs(preset, split, per_photo=per_photo)
     return [_part(pairs, begin, begin + per_photo) for begin in range(0, len(pairs.files), per_photo)]
 
 
-def _part(pairs: Pairs, begin: int, end: int) -> TestPhoto:
+def _part(pairs: Pairs, begin: int, end: int) -> Sample:
     hr = {s: image[begin:end] for s, image in pairs.hr.items()}
-    return TestPhoto(pairs.files[begin], pairs.lr[begin:end], hr)
+    return Sample(pairs.files[begin], pairs.lr[begin:end], hr)
 
 
 class WholePhotos:
@@ -55,11 +53,11 @@ class WholePhotos:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, i: int) -> TestPhoto:
+    def __getitem__(self, i: int) -> Sample:
         name, read = self.sources[i]
         clean = _middle(read(), self.largest, self.preset.scale)[None]
         seeds = [zlib.crc32(f"{self.seed} {name}".encode())]
-        return TestPhoto(name, degrade(clean, self.preset, seeds=seeds), pyramid(clean))
+        return Sample(name, degrade(clean, self.preset, seeds=seeds), pyramid(clean))
 
 
 def _middle(x: Tensor, largest: int, multiple: int) -> Tensor:
@@ -86,9 +84,9 @@ class BenchmarkPhotos:
     def __len__(self) -> int:
         return len(self.benchmark)
 
-    def __getitem__(self, i: int) -> TestPhoto:
+    def __getitem__(self, i: int) -> Sample:
         pairs = self.benchmark[i]
-        return TestPhoto(pairs.files[0], pairs.lr, pairs.hr)
+        return Sample(pairs.files[0], pairs.lr, pairs.hr)
 
 
 def own_photos(folder: Path, preset: Degradation, **options) -> WholePhotos:

@@ -7,34 +7,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.evaluate.measures import measure
-from vartutor.evaluate.photos import TestPhoto
+from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.table import Row
 from vartutor.superres import SuperResolver
 
 
 @dataclass(frozen=True)
-class Restorer:
-    """``run(lr, seed)``: (B, 3, h, w) in [-1, 1] -> {s: (B, 3, s h, s w)}; one that draws nothing ignores the seed."""
+class Method:
+    """A restorer as it is asked: ``run(lr, seed)``, (B, 3, h, w) in [-1, 1] -> {s: (B, 3, s h, s w)}.
+
+    One that draws nothing ignores the seed.
+    """
 
     name: str
     run: Callable[[Tensor, int], dict[int, Tensor]]
     draws: bool = False
 
 
-def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Restorer:
-    """A baseline, such as a denoiser or ``net.restore``."""
-    return Restorer(name, lambda lr, seed: function(lr))
+def seedless(name: str, function: Callable[[Tensor], dict[int, Tensor]]) -> Method:
+    """A baseline, such as a denoiser or ``net.restore``: (B, 3, h, w) -> {s: (B, 3, s h, s w)}."""
+    return Method(name, lambda lr, seed: function(lr))
 
 
-BICUBIC = seedless("bicubic", upscale_bicubic)
-
-
-def of_model(
-    resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options
-) -> Restorer:
+def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, draws: bool = False, **options) -> Method:
     """The transformer, asked in one way.
 
     Args:
@@ -53,19 +50,19 @@ def of_model(
         ]
         return {s: torch.stack([image[s] for image in images]) for s in resolver.tokenizer.scales}
 
-    return Restorer(name, run, draws=draws or (temperature > 0 and not options.get("expected", False)))
+    return Method(name, run, draws=draws or (temperature > 0 and not options.get("expected", False)))
 
 
-def judge(photo: TestPhoto, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
-    """All measures of what became of a photo, at every scale that is there."""
+def judge(photo: Sample, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
+    """All measures of what became of a photo, {s: (B, 3, s h, s w)}, at every scale that is there."""
     for s, image in images.items():
         for title, value in measure(image, photo.hr[s], s).items():
             yield Row(name, seed, photo.name, str(s), title, value)
 
 
 def evaluate(
-    restorers: Sequence[Restorer],
-    photos: Iterable[TestPhoto],
+    restorers: Sequence[Method],
+    photos: Iterable[Sample],
     seeds: Sequence[int] = (0,),
     judges: Sequence[Callable[..., Iterator[Row]]] = (judge,),
 ) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vartutor.data.images import to_uint8
 from vartutor.errors import UserError
 
-WIDTH = 7.2  # inches: the text column of the book at 100 dots per inch
+TEXT_WIDTH = 7.2  # inches: the text column of the book at 100 dots per inch
 PHOTO_DPI = 80  # photographic figures make up most of a notebook's size
 
 
@@ -86,8 +86,8 @@ def image_grid(
     per_row = bool(titles) and not isinstance(titles[0], str)
     title = 0.22 * (len(rows) if per_row else bool(titles)) / len(rows)  # inches, shared among the rows
     aspect = rows[0][0].shape[-1] / rows[0][0].shape[-2]
-    height = height or WIDTH / columns / aspect + title
-    width = min(WIDTH, columns * (height - title) * aspect + 0.2 * bool(labels))
+    height = height or TEXT_WIDTH / columns / aspect + title
+    width = min(TEXT_WIDTH, columns * (height - title) * aspect + 0.2 * bool(labels))
     figure, axes = plt.subplots(len(rows), columns, figsize=(width, height * len(rows)), squeeze=False)
     for r, row in enumerate(rows):
         words = titles[r] if per_row else (titles if r == 0 else ())

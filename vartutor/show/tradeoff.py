@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vartutor.evaluate.table import Summary
 from vartutor.metrics import Interval
-from vartutor.show.figures import WIDTH
+from vartutor.show.figures import TEXT_WIDTH
 from vartutor.show.style import COLORS, use_style
 
 MARKERS = "os^vDPX*"
@@ -46,7 +46,7 @@ def draw_tradeoff(differences: Sequence[Summary], reference: str) -> Figure:
     restorers = list(dict.fromkeys(s.restorer for s in differences))
     scales = list(dict.fromkeys(s.scale for s in differences if s.measure == DISTORTION))
     alike = {name: [n for n in (reference, *restorers) if _looks(n) == _looks(name)] for name in restorers}
-    figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(WIDTH, 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, max(1, len(scales)), figsize=(TEXT_WIDTH, 3.6), squeeze=False)
     for ax, scale in zip(axes[0], scales, strict=False):
         ax.plot(0, 0, MARKERS[0], color=_color(reference), label=_short(reference))
         for family in dict.fromkeys(map(_family, restorers)):

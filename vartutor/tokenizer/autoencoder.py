@@ -18,7 +18,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each position: unlike group norm, it does not depend on the size of the image.
+    """Layer norm over the channels of each position of (B, C, H, W): unlike group norm, it does not depend on the size.
 
     So a photo can be cut into tiles and decoded as a whole, and nothing changes.
     """
@@ -28,11 +28,12 @@ class ChannelNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.movedim(1, -1), x.shape[1:2], self.weight, self.bias, 1e-6).movedim(-1, 1)
+        x = x.movedim(1, -1)  # (B, H, W, C)
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-6).movedim(-1, 1)
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))))))."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))): (B, C, H, W) -> the same, or with other channels."""
 
     def __init__(self, c_in: int, c_out: int, norm=norm):
         super().__init__()
@@ -47,7 +48,7 @@ class ResnetBlock(nn.Module):
 
 
 class AttnBlock(nn.Module):
-    """x + attention of every position to every other, with a single head."""
+    """x + attention of every position to every other, with a single head: (B, C, H, W) -> the same."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -57,12 +58,13 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # (B, 1, HW, C)
-        h = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:])
+        h = F.scaled_dot_product_attention(q, k, v).squeeze(1)  # (B, HW, C)
+        h = h.transpose(1, 2).unflatten(2, x.shape[-2:])  # (B, C, H, W)
         return x + self.proj_out(h)
 
 
 class Downsample(nn.Module):
-    """Half the size; the extra row and column of zeros stand right and below."""
+    """(B, C, H, W) -> (B, C, H / 2, W / 2); the extra row and column of zeros stand right and below."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -73,7 +75,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size: repeat each pixel, then smooth."""
+    """(B, C, H, W) -> (B, C, 2 H, 2 W): repeat each pixel, then smooth."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -84,7 +86,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one size, each followed by attention at the smallest size."""
+    """Residual blocks at one size, (B, C, H, W), each followed by attention at the smallest size."""
 
     def __init__(self, c_in: int, c_out: int, blocks: int, attention: bool):
         super().__init__()
@@ -100,7 +102,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Block, attention, block at the smallest size."""
+    """Block, attention, block at the smallest size: (B, C, H, W) -> the same."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -130,8 +132,8 @@ class Encoder(nn.Module):
         self.norm_out, self.conv_out = norm(widths[-1]), nn.Conv2d(widths[-1], z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
-        for level in self.down:
+        h = self.conv_in(x)  # (B, ch, H, W)
+        for level in self.down:  # to (B, 4 ch, H / 16, W / 16)
             h = level.downsample(level(h))
         return self.conv_out(F.silu(self.norm_out(self.mid(h))))
 
@@ -153,7 +155,7 @@ class Decoder(nn.Module):
         self.norm_out, self.conv_out = norm(widths[0]), nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.mid(self.conv_in(z))
+        h = self.mid(self.conv_in(z))  # (B, 4 ch, h, w)
         for level in reversed(self.up):
             h = level.upsample(level(h))
         return self.conv_out(F.silu(self.norm_out(h)))
@@ -176,7 +178,7 @@ class SmallEncoder(nn.Module):
         self.conv_out = nn.Conv2d(width, z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))
+        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))  # from (B, 3 * 16, H / 4, W / 4) on
 
 
 class SmallDecoder(nn.Module):

@@ -81,10 +81,10 @@ class Fidelity(nn.Module):
             (B, 3, 4 h, 4 w), not clamped.
         """
         fine, seen = self.look(photo, s)
-        h = self._steer(decoder.conv_in(z), seen, 0)
+        h = self._steer(decoder.conv_in(z), seen, 0)  # (B, width, h, w)
         for k, block in enumerate(decoder.block, 1):
             h = self._steer(block(h), seen, k)
-        coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, 4)], 1))
+        coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, 4)], 1))  # (B, 3 * 16, h, w)
         added = F.pixel_shuffle(coarse, 4) + F.pixel_shuffle(self.heads[self.scales.index(s)](fine), s)
         return F.pixel_shuffle(decoder.conv_out(h), 4) + added
 
@@ -102,7 +102,7 @@ class Fidelity(nn.Module):
         return fine, self.gather[i](F.pixel_unshuffle(fine, 4 // s))
 
     def _steer(self, h: Tensor, seen: Tensor, i: int) -> Tensor:
-        alpha, beta = self.mix[i](torch.cat([h, seen], 1)).chunk(2, dim=1)
+        alpha, beta = self.mix[i](torch.cat([h, seen], 1)).chunk(2, dim=1)  # (B, width, h, w) each
         return h + alpha * h + beta
 
 

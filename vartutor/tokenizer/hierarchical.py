@@ -89,12 +89,12 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         self._check(features, sizes)
         f_hat = None
         for k, size in enumerate(sizes):
-            f = features[self.group_of[k]]
+            f = features[self.group_of[k]]  # (B, C, H, W)
             if k == 0 or k in self.ends:
-                f_hat = self._start(f_hat, f.shape[-2:], f)
+                f_hat = self._start(f_hat, f.shape[-2:], f)  # on the new group's canvas: (B, C, H, W)
             rest = (f - f_hat).detach()
-            z = shrink(rest, size)
-            idx = self.lookup(z)
+            z = shrink(rest, size)  # (B, C, h_k, w_k)
+            idx = self.lookup(z)  # (B, h_k * w_k)
             f_hat = f_hat + self.enlarge(self.embed(idx, size), f.shape[-2:], k)
             yield idx, z, f_hat, f
 
@@ -113,7 +113,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         """Quantize for training.
 
         Returns:
-            f_hat at the end of every group, with straight-through gradients to its features; the K index maps;
+            f_hat (B, C, h_g, w_g) at the end of every group, straight-through to its features; the K index maps;
             the loss of :meth:`MultiScaleQuantizer.forward`, each scale against the features of its group.
         """
         latents, indices, loss = self._fit(f, sizes, skip)
@@ -125,7 +125,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
     def step(
         self, f_hat: Tensor | None, idx: Tensor, k: int, sizes: Sequence[Size] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Add scale k's tokens, or vectors in their place; f_hat is None before the first.
+        """Add scale k's tokens (B, h_k * w_k), or vectors in their place; f_hat is None before the first.
 
         Returns:
             f_hat on the canvas of scale k's group, and the transformer's input for scale k + 1: f_hat enlarged
@@ -144,7 +144,7 @@ class HierarchicalQuantizer(MultiScaleQuantizer):
         return f_hat, shrink(following, sizes[k + 1])
 
     def rest(self, f: Sequence[Tensor], f_hat: Tensor | None, k: int, sizes: Sequence[Size] | None = None) -> Tensor:
-        """What the tokens of scale k are to explain of its group's features, given f_hat before it."""
+        """What the tokens of scale k are to explain of its group's features, given f_hat: (B, h_k * w_k, C)."""
         sizes = self._sizes(sizes)
         target = f[self.group_of[k]]
         if k == 0 or k in self.ends:

@@ -134,7 +134,7 @@ class MultiScaleQuantizer(nn.Module):
         return F.embedding(idx, self.codes).transpose(1, 2).unflatten(2, size)
 
     def enlarge(self, codes: Tensor, size: Size, k: int) -> Tensor:
-        """h_k = φ_k(bicubic(codes)): what scale k adds to f_hat of (height, width) ``size``."""
+        """h_k = φ_k(bicubic(codes)), what scale k adds to f_hat: (B, C, h, w) -> (B, C, height, width)."""
         if tuple(codes.shape[-2:]) != tuple(size):
             codes = F.interpolate(codes, size=size, mode="bicubic")
         return self.phi(codes, k)
@@ -155,9 +155,9 @@ class MultiScaleQuantizer(nn.Module):
             raise UserError(f"features of {tuple(f.shape[-2:])}, but the ladder ends at {tuple(sizes[-1])}")
         f_hat, rest = torch.zeros_like(f), f.detach()
         for k, size in enumerate(sizes):
-            z = shrink(rest, size)
-            idx = self.lookup(z)
-            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)
+            z = shrink(rest, size)  # (B, C, h_k, w_k)
+            idx = self.lookup(z)  # (B, h_k * w_k)
+            h = self.enlarge(self.embed(idx, size), f.shape[-2:], k)  # (B, C, H, W)
             f_hat, rest = f_hat + h, rest - h.detach()
             yield idx, z, f_hat, f
 
@@ -255,11 +255,11 @@ class MultiScaleQuantizer(nn.Module):
             (after the last scale f_hat itself).
         """
         sizes = self._sizes(sizes)
-        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)
+        h = self.enlarge(self._vectors(idx, sizes[k]), sizes[-1], k)  # (B, C, H, W)
         f_hat = h if f_hat is None else f_hat + h
         if k + 1 == len(sizes):
             return f_hat, f_hat
-        return f_hat, shrink(f_hat, sizes[k + 1])
+        return f_hat, shrink(f_hat, sizes[k + 1])  # the latter (B, C, h, w) of map k + 1
 
     def _vectors(self, idx: Tensor, size: Size) -> Tensor:
         return idx.transpose(1, 2).unflatten(2, size) if idx.is_floating_point() else self.embed(idx, size)
@@ -278,7 +278,7 @@ class MultiScaleQuantizer(nn.Module):
 
         The input of scale k + 1 is the accumulated f_hat after scale k, not the embedding of its tokens.
         """
-        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]
+        maps = [following.flatten(2).transpose(1, 2) for _, following in self._steps(indices, sizes)]  # (B, h w, C)
         return torch.cat(maps[: len(self.patch_nums) - 1], dim=1)
 
     def _steps(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None):

@@ -46,7 +46,7 @@ def nearest_code(z: Tensor, codebook: Tensor, *, metric: str = "euclidean", max_
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
-    """The value of ``quantized``, and the gradient as if it were ``z``."""
+    """The value of ``quantized``, and the gradient as if it were ``z``: any shape, both alike."""
     return z + (quantized - z).detach()
 
 
@@ -64,14 +64,14 @@ def rotate_through(z: Tensor, quantized: Tensor) -> Tensor:
 
 
 def all_reduce(x: Tensor) -> Tensor:
-    """Sum over all processes, in place; unchanged where there is one."""
+    """Sum over all processes, in place and of any shape; unchanged where there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(x)
     return x
 
 
 def broadcast(x: Tensor) -> Tensor:
-    """The tensor of the first process, in place, so that random choices agree."""
+    """The tensor of the first process, in place and of any shape, so that random choices agree."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(x, src=0)
     return x
@@ -230,11 +230,11 @@ class VectorQuantizer(nn.Module):
 
 
 def usage(idx: Tensor, size: int) -> float:
-    """Share of the ``size`` codes that occur in the indices, 0 to 1."""
+    """Share of the ``size`` codes that occur in indices of any shape, 0 to 1."""
     return len(idx.unique()) / size
 
 
 def perplexity(idx: Tensor, size: int) -> float:
-    """exp of the entropy of the codes: how many codes, used evenly, would be as varied; 1 to ``size``."""
+    """exp of the entropy of indices of any shape: how many codes, used evenly, would be as varied; 1 to ``size``."""
     p = torch.bincount(idx.flatten(), minlength=size).double() / max(1, idx.numel())
     return torch.exp(-(p * p.clamp(min=1e-12).log()).sum()).item()

@@ -10,11 +10,9 @@ from torch.distributed.fsdp import fully_shard
 
 from vartutor.errors import UserError
 from vartutor.tokenizer.multiscale import Phi
-from vartutor.train.loop import Moment
+from vartutor.train.loop import Moment, Numbers
 from vartutor.train.source import Batch
 from vartutor.transformer.model import Block
-
-Numbers = dict[str, Tensor | float]
 
 
 @dataclass

@@ -9,19 +9,22 @@ from typing import Any
 import torch
 
 from vartutor.errors import UserError
-from vartutor.train.baseline import BaselineSettings, baseline_job
-from vartutor.train.fidelity import FidelitySettings, fidelity_job
+from vartutor.train import jobs
 from vartutor.train.job import Job
-from vartutor.train.preference import PreferenceSettings, preference_job
 from vartutor.train.processes import this_process
-from vartutor.train.refiner import RefinerSettings, refiner_job
-from vartutor.train.settings import Settings
+from vartutor.train.settings import (
+    BaselineSettings,
+    FidelitySettings,
+    PreferenceSettings,
+    RefinerSettings,
+    Settings,
+    TokenizerSettings,
+    TransformerSettings,
+)
 from vartutor.train.source import name_sets
-from vartutor.train.tokenizer import TokenizerSettings, tokenizer_job
 from vartutor.train.trainer import Trainer
-from vartutor.train.transformer import TransformerSettings, transformer_job
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.runs import kind_of, trained_start, trained_tokenizer, trained_transformer
+from vartutor.weights.load import kind_of, parts_of, tokenizer_of, transformer_of
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,25 @@ class Kind:
     given: Callable[[dict], dict[str, Any]] = lambda state: {}
 
 
+def _tokenizer(state: dict) -> dict[str, Any]:
+    return {"tokenizer": tokenizer_of(parts_of(state))}
+
+
+def _start(state: dict) -> dict[str, Any]:
+    return {"start": (*transformer_of(parts_of(state), "start"), state["info"]["objective"])}
+
+
 def _over(state: dict) -> dict[str, Any]:
-    return {"over": trained_transformer(state)}
+    return {"over": transformer_of(parts_of(state))}
 
 
 KINDS = {
-    "tokenizer": Kind(TokenizerSettings, tokenizer_job),
-    "transformer": Kind(TransformerSettings, transformer_job, lambda state: {"tokenizer": trained_tokenizer(state)}),
-    "preference": Kind(
-        PreferenceSettings, preference_job, lambda state: {"start": (*trained_start(state), state["info"]["objective"])}
-    ),
-    "fidelity": Kind(FidelitySettings, fidelity_job, _over),
-    "baseline": Kind(BaselineSettings, baseline_job),
-    "refiner": Kind(RefinerSettings, refiner_job, _over),
+    "tokenizer": Kind(TokenizerSettings, jobs.tokenizer_job),
+    "transformer": Kind(TransformerSettings, jobs.transformer_job, _tokenizer),
+    "preference": Kind(PreferenceSettings, jobs.preference_job, _start),
+    "fidelity": Kind(FidelitySettings, jobs.fidelity_job, _over),
+    "baseline": Kind(BaselineSettings, jobs.baseline_job),
+    "refiner": Kind(RefinerSettings, jobs.refiner_job, _over),
 }
 
 

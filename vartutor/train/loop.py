@@ -5,6 +5,10 @@ import signal
 import threading
 from dataclasses import dataclass
 
+from torch import Tensor
+
+Numbers = dict[str, Tensor | float]  # what is logged of a step; scalars
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -29,6 +33,9 @@ class Moment:
     step: int = 0
     progress: float = 0.0
     logged: bool = True  # whether what is measured now goes into the log
+
+
+NOW = Moment()  # of a loss that is asked for once
 
 
 def learning_rate(progress: float, config: LoopConfig) -> float:

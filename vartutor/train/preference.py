@@ -3,8 +3,7 @@
 L = CE + λ L_DPO, as in arXiv 2506.04990, where CE stands for whatever objective the transformer was trained with.
 """
 
-import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,17 +11,10 @@ from torch import Tensor
 from vartutor.data.pairs import Pairs
 from vartutor.errors import UserError
 from vartutor.preference import SequenceLogp, dpo_loss, sequence_logp
-from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.job import Job, Numbers
-from vartutor.train.loop import LoopConfig, Moment
-from vartutor.train.processes import Process
-from vartutor.train.settings import Settings
-from vartutor.train.source import Batch
-from vartutor.train.transformer import Features, Objective, TransformerLoss, describe, over_tokenizer
+from vartutor.train.loop import NOW, Moment, Numbers
+from vartutor.train.transformer import Features, Objective, TransformerLoss
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
-from vartutor.weights.files import checksum
-from vartutor.weights.load import load_start
 
 Forced = tuple[Tensor, Tensor, Tensor, Tensor]  # targets, goals, inputs, rests
 
@@ -97,21 +89,6 @@ def drift(start: Sides, now: Sides) -> Tensor:
     return (before.exp() * (before - after)).sum(-1).mean(1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreferenceSettings(Settings):
-    """Of a run that fine-tunes a transformer."""
-
-    model: str = "course"  # the transformer to fine-tune: a shipped one, or a run
-    preference: Preference = Preference()
-
-    @classmethod
-    def _of(cls, profile: Profile) -> "PreferenceSettings":
-        recipe = profile.transformer
-        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, log_every=10)
-        own = {"batch": profile.batch_of("preference"), "degradation": profile.degradation}
-        return cls(profile=profile, loop=loop, **own)
-
-
 class PreferenceLoss(TransformerLoss):
     """The transformer's own loss and the preference's, on one batch.
 
@@ -134,12 +111,9 @@ class PreferenceLoss(TransformerLoss):
         super().__init__(model, tokenizer, objective, bf16)
         self.start, self.preference = start, preference
 
-    @torch.no_grad()
-    def prepare(self, batch: Batch) -> Features:
-        """The latents of both photos."""
-        return Features(batch.lr, *pair_features(self.tokenizer, batch.lr, batch.x), batch.seeds)
+    reads_degraded = True  # they are the other side
 
-    def __call__(self, seen: Features, moment: Moment) -> tuple[Tensor, Numbers]:
+    def __call__(self, seen: Features, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; ``dpo``, and the means of :meth:`Sides.numbers`; where it is logged, ``drift``."""
         w = self.preference
         forced = [self._forced(seen, features) for features in (seen.clean, seen.degraded)]
@@ -173,24 +147,3 @@ def judge_preference(
         before, now = (show_sides(each, photo, degraded, seen, None) for each in (start, model))
         parts.append(now.numbers() | {"drift": drift(before, now)})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def preference_job(
-    run: PreferenceSettings,
-    process: Process,
-    new: bool = True,
-    start: tuple[PhotoTransformer, HierarchicalTokenizer, dict] | None = None,
-) -> Job:
-    """A copy of a transformer, which learns beside it.
-
-    Args:
-        start: transformer, tokenizer and objective, instead of what the settings name.
-    """
-    first, tokenizer, asked = start or load_start(run.model)
-    record = {"model": run.model, "sha256": checksum(first)}
-    first, tokenizer = first.to(process.device), tokenizer.to(process.device)
-    model, objective = copy.deepcopy(first).requires_grad_(True), Objective(**asked)
-    loss = PreferenceLoss(model, first, tokenizer, objective, run.preference, run.bf16)
-    info = describe("preference", model, tokenizer, objective) | {"preference": asdict(run.preference)}
-    info["start"] = record
-    return over_tokenizer(Job(model, loss, info, parts={"start": first}), loss, run)

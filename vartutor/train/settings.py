@@ -1,21 +1,20 @@
-"""What a run can be told: the profile's settings, a YAML file over them, and single keys over both."""
+"""What a run can be told, for each kind of run; the comments beside the fields are the command's help."""
 
-import difflib
-import inspect
 import json
-import re
-import types
-from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
-import yaml
-
+from vartutor.baselines.cnn import CnnConfig
 from vartutor.data.presets import get_preset
-from vartutor.errors import UserError, first_line
+from vartutor.errors import UserError
 from vartutor.profiles import Profile, toy
 from vartutor.train.loop import LoopConfig
+from vartutor.train.options import build
+from vartutor.train.pairs import FidelityObjective
+from vartutor.train.preference import Preference
+from vartutor.train.refiner import RefinerObjective
+from vartutor.train.tokenizer import Losses
+from vartutor.train.transformer import Objective
 
 STRATEGIES = ("ddp", "fsdp")
 DRY_STEPS = 6
@@ -47,10 +46,12 @@ class Settings:
     @classmethod
     def of(cls, profile: Profile, **changes: Any) -> "Settings":
         """A profile's; ``changes`` are keys such as ``seed``, and ``steps`` and others of the loop."""
-        return with_changes(cls._of(profile), changes)
+        own = {"profile": profile, "degradation": profile.degradation, **cls._own(profile)}
+        return with_changes(cls(**own), changes)
 
     @classmethod
-    def _of(cls, profile: Profile) -> "Settings":
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        """What a kind of run takes from a profile for itself, ``loop`` and ``batch`` at least."""
         raise NotImplementedError
 
     def dry(self, processes: int) -> "Settings":
@@ -94,7 +95,7 @@ class Settings:
         Raises:
             UserError: of another version of the program.
         """
-        return _build(cls, entry, "the saved settings")
+        return build(cls, entry, "the saved settings")
 
 
 def with_changes(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -105,105 +106,96 @@ def with_changes(settings: Settings, changes: dict[str, Any]) -> Settings:
     return replace(settings, loop=replace(settings.loop, **loop), **rest)
 
 
-def read_settings(start: Settings, file: Path | None = None, sets: list[str] | None = None) -> Settings:
-    """Lay a YAML file and ``key=value`` words over ``start``, the words last.
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings(Settings):
+    """Of a tokenizer's run."""
 
-    Raises:
-        UserError: an unreadable file, an unknown key, or a value of the wrong kind; the line names it.
-    """
-    settings = start
-    if file is not None:
-        try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{file}: not readable as YAML ({first_line(error)})") from None
-        settings = _lay_over(settings, found or {}, str(file))
-    for word in sets or []:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"--set {word}: write KEY=VALUE, such as loop.lr=0.001")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {word}: not readable as YAML ({first_line(error)})") from None
-        for part in reversed(key.split(".")):
-            parsed = {part: parsed}
-        settings = _lay_over(settings, parsed, f"--set {word}")
-    return settings
+    ladder: str = "hit"  # hit: hierarchical; var: plain, with the same token maps; vq: one map
+    overlap: bool = True  # hit: a group starts from the groups before it; false: it quantizes its image alone
+    losses: Losses
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        loop = LoopConfig(profile.tokenizer_steps, lr=profile.tokenizer_lr)
+        return {"loop": loop, "batch": profile.batch_of("tokenizer"), "losses": Losses()}
+
+    def check(self, processes: int) -> None:
+        """As for all settings; and whether the losses can be sharded."""
+        super().check(processes)
+        if processes > 1 and self.strategy == "fsdp" and (self.losses.adversarial or self.losses.codes != "ema"):
+            raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
 
 
-def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """``key: old -> new`` for every setting that is not the same."""
-    for name in (f.name for f in fields(before)):
-        old, new = getattr(before, name), getattr(after, name)
-        if is_dataclass(old):
-            yield from differences(old, new, f"{path}{name}.")
-        elif old != new:
-            yield f"{path}{name}: {old} -> {new}"
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings(Settings):
+    """Of a transformer's run."""
+
+    tokenizer: str = "hit"  # the shipped one, or a run
+    init: str = ""  # weights of an official VAR transformer to start from, .pth
+    prefix: bool = True  # the photo stands before the first map as tokens
+    added: bool = False  # these are added to the inputs of every map instead
+    prior: bool = True  # the photo's own latents pull the tokens
+    objective: Objective
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        recipe, batch = profile.transformer, profile.batch_of("transformer")
+        loop = LoopConfig(recipe.steps, lr=recipe.lr, weight_decay=0.05)
+        return {"loop": loop, "batch": batch, "prior": recipe.prior, "objective": Objective.of(recipe)}
+
+    def dry(self, processes: int) -> "TransformerSettings":
+        """The same run at toy size, which VAR's weights do not fit."""
+        return replace(super().dry(processes), init="")
 
 
-def describe_settings(settings: Any, path: str = "") -> Iterator[str]:
-    """``key=value`` of every setting but the profile's, and the comment beside its field."""
-    notes = {}
-    for kind in type(settings).__mro__[:-1]:
-        notes |= dict(re.findall(r"^ +(\w+): [^#\n]+  # (.+)$", inspect.getsource(kind), re.MULTILINE))
-    for field in fields(settings):
-        value, name = getattr(settings, field.name), path + field.name
-        if is_dataclass(value) and field.name != "profile":
-            yield from describe_settings(value, f"{name}.")
-        else:
-            shown = f"{name}=…" if field.name == "profile" else f"{name}={json.dumps(value, ensure_ascii=False)}"
-            yield f"  {shown:<34} {notes.get(field.name, '')}".rstrip()
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSettings(Settings):
+    """Of a run that fine-tunes a transformer."""
+
+    model: str = "course"  # the transformer to fine-tune: a shipped one, or a run
+    preference: Preference
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        recipe = profile.transformer
+        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, log_every=10)
+        return {"loop": loop, "batch": profile.batch_of("preference"), "preference": Preference()}
 
 
-def _lay_over(settings: Any, found: Any, where: str) -> Any:
-    if not isinstance(found, dict):
-        raise UserError(f"{where}: {found!r} stands where keys are expected")
-    kinds, names = get_type_hints(type(settings)), [f.name for f in fields(settings)]
-    changes = {}
-    for key, value in found.items():
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
-            hint = f"; did you mean {near[0]}?" if near else f": choose from {', '.join(names)}"
-            raise UserError(f"{where}: unknown key {key!r}{hint}")
-        old = getattr(settings, key)
-        changes[key] = _lay_over(old, value, where) if is_dataclass(old) else _fit(value, kinds[key], f"{where}: {key}")
-    return replace(settings, **changes)
+@dataclass(frozen=True, kw_only=True)
+class FidelitySettings(Settings):
+    """Of a fidelity module's run."""
+
+    model: str = "course"  # the transformer whose tokens are decoded: a shipped one, or a run
+    objective: FidelityObjective
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        loop = LoopConfig(profile.transformer.fidelity_steps)
+        return {"loop": loop, "batch": profile.batch_size, "objective": FidelityObjective()}
 
 
-def _build(kind: type, entry: Any, where: str) -> Any:
-    """A dataclass out of plain values."""
-    kinds = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
-    lacking = [n for n, f in known.items() if n not in entry and f.default is MISSING and f.default_factory is MISSING]
-    if lacking or set(entry) - known.keys():
-        raise UserError(f"{where}: {', '.join([*lacking, *(set(entry) - known.keys())])}: of another version")
-    values = {
-        name: _build(kinds[name], value, where) if is_dataclass(kinds[name]) else _fit(value, kinds[name], where)
-        for name, value in entry.items()
-    }
-    return kind(**values)
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(Settings):
+    """Of a convolutional net's run."""
+
+    net: CnnConfig
+    perceptual: float = 0.0  # weight of the perceptual distance beside the mean absolute error
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        loop = LoopConfig(profile.baseline_steps, weight_decay=0.0)
+        return {"loop": loop, "batch": profile.batch_size, "net": CnnConfig(profile.cnn_width, profile.cnn_blocks)}
 
 
-def _fit(value: Any, kind: Any, where: str) -> Any:
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _fit(value, next(k for k in inner if k is not type(None)), where)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        if len(kinds) != len(value):
-            raise UserError(f"{where} is {value!r}, not a list of {len(kinds)}")
-        return tuple(_fit(item, own, where) for item, own in zip(value, kinds, strict=True))
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind in (int, float) and not isinstance(value, bool):
-        try:  # YAML takes 1e-3, without a point, for a word
-            number = float(value)
-            if kind is float or number == int(number):
-                return kind(number)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    if kind is str and isinstance(value, str):
-        return value
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    raise UserError(f"{where} is {value!r}, not {words.get(kind, 'a list')}")
+@dataclass(frozen=True, kw_only=True)
+class RefinerSettings(Settings):
+    """Of a refiner's run."""
+
+    model: str = "course"  # the transformer whose tokens are refined: a shipped one, or a run
+    objective: RefinerObjective
+
+    @classmethod
+    def _own(cls, profile: Profile) -> dict[str, Any]:
+        loop = LoopConfig(profile.transformer.refiner_steps)
+        return {"loop": loop, "batch": profile.batch_size, "objective": RefinerObjective()}

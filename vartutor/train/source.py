@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from vartutor.data.damage import damage
 from vartutor.data.degradation import Degradation
-from vartutor.data.draws import photo_seeds
+from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import from_uint8, to_uint8
 from vartutor.data.pairs import pyramid
@@ -34,6 +34,10 @@ class Batch:
     x: Tensor
     seeds: Tensor
     preset: Degradation
+
+    def uniform(self, count: int, stream: int) -> Tensor:
+        """Numbers in 0..1 that belong to the photos, (b, count)."""
+        return uniform(self.seeds, count, stream)
 
     @cached_property
     def lr(self) -> Tensor:

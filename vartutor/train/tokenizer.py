@@ -1,26 +1,23 @@
-"""Train the tokenizers: of one map (``vq``), plain multi-scale (``var``) and hierarchical (``hit``)."""
+"""What a tokenizer learns by: of one map (``vq``), plain multi-scale (``var``) or hierarchical (``hit``)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vartutor.data.draws import uniform
 from vartutor.data.pairs import pyramid
-from vartutor.errors import UserError
 from vartutor.metrics import psnr
 from vartutor.perceptual import PerceptualDistance
-from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.adversarial import Adversary
-from vartutor.train.job import Job, Numbers
-from vartutor.train.loop import LoopConfig, Moment
-from vartutor.train.processes import Process
-from vartutor.train.settings import Settings
-from vartutor.train.source import Batch
+from vartutor.train.loop import Moment, Numbers
+
+if TYPE_CHECKING:
+    from vartutor.train.source import Batch
 
 BYPASS = 112  # stream of the draws
 
@@ -42,27 +39,6 @@ class Losses:
     revive_until: float = 0.7  # share of the run
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenizerSettings(Settings):
-    """Of a tokenizer's run."""
-
-    ladder: str = "hit"  # hit: hierarchical; var: plain, with the same token maps; vq: one map
-    overlap: bool = True  # hit: a group starts from the groups before it; false: it quantizes its image alone
-    losses: Losses = Losses()
-
-    @classmethod
-    def _of(cls, profile: Profile) -> "TokenizerSettings":
-        loop = LoopConfig(profile.tokenizer_steps, lr=profile.tokenizer_lr)
-        own = {"batch": profile.batch_of("tokenizer"), "degradation": profile.degradation}
-        return cls(profile=profile, loop=loop, **own)
-
-    def check(self, processes: int) -> None:
-        """As for all settings; and whether the losses can be sharded."""
-        super().check(processes)
-        if processes > 1 and self.strategy == "fsdp" and (self.losses.adversarial or self.losses.codes != "ema"):
-            raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
-
-
 class TokenizerLoss:
     """Reconstructs a batch, and weighs the errors; codes and critic move once per step, in :meth:`finish`."""
 
@@ -73,11 +49,11 @@ class TokenizerLoss:
         self.perceptual = PerceptualDistance().to(last.device) if losses.perceptual else None
         self.adversary = Adversary(last) if losses.adversarial else None
 
-    def __call__(self, batch: Batch, moment: Moment) -> tuple[Tensor, Numbers]:
+    def __call__(self, batch: "Batch", moment: Moment) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, also PSNR in dB and the codes in use, per scale."""
         w, numbers = self.losses, {}
         learning, x = self.model.training, batch.x
-        skip = uniform(batch.seeds, 1, BYPASS)[:, 0] < w.bypass if learning and w.bypass else None
+        skip = batch.uniform(1, BYPASS)[:, 0] < w.bypass if learning and w.bypass else None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             images, indices, loss = self.model(x, skip=skip)
         target = pyramid(x)
@@ -131,19 +107,3 @@ def reconstruct_scales(model: MultiScaleTokenizer, x: Tensor) -> dict[int, Tenso
     if isinstance(model, HierarchicalTokenizer):
         return model.decode_scales(model.tokenize(x))
     return {max(pyramid(x)): model.reconstruct(x)}
-
-
-def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) -> Job:
-    """A tokenizer from nothing."""
-    config = TokenizerConfig.of(run.profile, run.ladder, run.overlap)
-    model = make_tokenizer(config, run.losses).to(process.device)
-    loss = TokenizerLoss(model, run.losses, run.bf16)
-    return Job(
-        model,
-        loss,
-        {"kind": "tokenizer", "config": config.to_json(), "losses": asdict(run.losses)},
-        parts={"adversary": loss.adversary} if loss.adversary else {},
-        finish=loss.finish,
-        restore=lambda batch: reconstruct_scales(model, batch.x),
-        compiles={"tokenizer": [model.encoder, model.decoder]},
-    )

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from vartutor.data.order import mix
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
-from vartutor.train.job import InForward, Job, Numbers, shard, some_are_idle
+from vartutor.train.job import InForward, Job, shard, some_are_idle
 from vartutor.train.look import Look
-from vartutor.train.loop import Interrupt, Moment, learning_rate
+from vartutor.train.loop import Interrupt, Moment, Numbers, learning_rate
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 from vartutor.train.source import Feed, Source, make_source

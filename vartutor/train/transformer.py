@@ -1,26 +1,23 @@
-"""Train the transformer that restores photos, over a frozen tokenizer."""
+"""What the transformer that restores photos learns by, over a frozen tokenizer."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from vartutor.data.draws import uniform
 from vartutor.errors import UserError
 from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.job import Job, Numbers
-from vartutor.train.loop import LoopConfig, Moment
-from vartutor.train.processes import Process
-from vartutor.train.settings import Settings
-from vartutor.train.source import Batch, make_source
+from vartutor.train.loop import NOW, Moment, Numbers
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents
-from vartutor.weights.load import load_hierarchical
+from vartutor.transformer.photo import PhotoTransformer, force, photo_features
+
+if TYPE_CHECKING:
+    from vartutor.train.source import Batch
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
-SLIP, DROP = 110, 111  # streams of the draws; those below 100 are the data's
+DRAWS = 110  # their stream; those below 100 are the data's
 
 
 @dataclass(frozen=True)
@@ -50,40 +47,17 @@ class Objective:
                 raise UserError(f"{name} {share:g}: give a share from 0 to 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransformerSettings(Settings):
-    """Of a transformer's run."""
-
-    tokenizer: str = "hit"  # the shipped one, or a run
-    init: str = ""  # weights of an official VAR transformer to start from, .pth
-    prefix: bool = True  # the photo stands before the first map as tokens
-    added: bool = False  # these are added to the inputs of every map instead
-    prior: bool = True  # the photo's own latents pull the tokens
-    objective: Objective = Objective()
-
-    @classmethod
-    def _of(cls, profile: Profile) -> "TransformerSettings":
-        recipe = profile.transformer
-        loop = LoopConfig(recipe.steps, lr=recipe.lr, weight_decay=0.05)
-        own = {"batch": profile.batch_of("transformer"), "degradation": profile.degradation, "prior": recipe.prior}
-        return cls(profile=profile, loop=loop, objective=Objective.of(recipe), **own)
-
-    def dry(self, processes: int) -> "TransformerSettings":
-        """The same run at toy size, which VAR's weights do not fit."""
-        return replace(super().dry(processes), init="")
-
-
 @dataclass(frozen=True)
 class Features:
-    """What a transformer learns from: degraded photos (B, 3, h, w), latents by scale group, a seed (B,) per photo.
+    """What a transformer learns from: degraded photos (B, 3, h, w), and latents (B, C, h_s, w_s) by scale group.
 
-    ``clean`` and ``degraded`` are (B, C, h_s, w_s) per group.
+    ``draws`` (B, 2 + 2 L) in 0..1 decide which photos are not shown, and which tokens slip.
     """
 
     photo: Tensor
     clean: tuple[Tensor, ...]
     degraded: tuple[Tensor, ...]
-    seeds: Tensor
+    draws: Tensor
 
 
 class TransformerLoss:
@@ -103,14 +77,24 @@ class TransformerLoss:
         self.shares = shares.to(tokenizer.quantizer.codes.device)
 
     @torch.no_grad()
-    def prepare(self, batch: Batch) -> Features:
-        """The latents of a batch; of the degraded photos only where anything reads them."""
-        clean = tuple(self.tokenizer.encode(batch.x))
-        read = self.model.body.prior is not None or self.objective.slip
-        degraded = photo_features(self.tokenizer, batch.lr) if read else clean
-        return Features(batch.lr, clean, degraded, batch.seeds)
+    def features(self, photo: Tensor, clean: Tensor, draws: Tensor | None = None) -> Features:
+        """Of degraded photos (B, 3, h, w) and the clean ones (B, 3, H, W); draws of torch's generator if left out."""
+        latents = tuple(self.tokenizer.encode(clean))
+        degraded = photo_features(self.tokenizer, photo) if self.reads_degraded else latents
+        if draws is None:
+            draws = torch.rand(len(photo), 2 + 2 * self.model.config.tokens, device=photo.device)
+        return Features(photo, latents, degraded, draws)
 
-    def __call__(self, seen: Features, moment: Moment) -> tuple[Tensor, Numbers]:
+    def prepare(self, batch: "Batch") -> Features:
+        """The same of a batch, whose draws are its photos' own."""
+        return self.features(batch.lr, batch.x, batch.uniform(2 + 2 * self.model.config.tokens, DRAWS))
+
+    @property
+    def reads_degraded(self) -> bool:
+        """Whether anything looks at the degraded photos' latents."""
+        return self.model.body.prior is not None or self.objective.slip > 0
+
+    def __call__(self, seen: Features, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; its cross entropy; where it is logged, the share of right tokens per scale."""
         targets, goals, inputs, rests = self._forced(seen, seen.clean, self.slip)
         with torch.autocast(seen.photo.device.type, torch.bfloat16, enabled=self.bf16):
@@ -130,14 +114,13 @@ class TransformerLoss:
         return self.objective.slip * self.model.training
 
     def _forced(self, seen: Features, features: tuple[Tensor, ...], slip: float = 0.0) -> tuple[Tensor, ...]:
-        draws = uniform(seen.seeds, 1 + 2 * self.model.config.tokens, SLIP) if slip else None
-        return force(self.tokenizer, features, seen.degraded, slip, draws)
+        return force(self.tokenizer, features, seen.degraded, slip, seen.draws[:, 1:])
 
     def _labels(self, seen: Features) -> Tensor | None:
         """(B,) the null class where a photo is dropped; None where none ever is."""
         if not self.objective.drop or not self.model.training:
             return None
-        dropped = uniform(seen.seeds, 1, DROP)[:, 0] < self.objective.drop
+        dropped = seen.draws[:, 0] < self.objective.drop
         return dropped.long() * (self.model.config.classes - 1)
 
     def _weigh(self, logits: Tensor, targets: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,57 +185,6 @@ def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int
     sizes = recipe.width, recipe.depth, recipe.heads
     options = {"classes": classes, "rope": recipe.rope, "checkpointing": recipe.checkpointing}
     return TransformerConfig(quantizer.patch_nums, codes, channels, *sizes, **options)
-
-
-def restoring(
-    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, **options
-) -> Callable[[Batch], dict[int, Tensor]]:
-    """How a transformer restores a batch while it trains: from mean codes, at all scales; options of `iterate`."""
-
-    def restore(batch: Batch) -> dict[int, Tensor]:
-        f_hats = restore_latents(model, tokenizer, batch.lr, **{"expected": True} | options)
-        return {s: tokenizer.decode(f_hat) for s, f_hat in f_hats.items()}
-
-    return restore
-
-
-def transformer_job(
-    run: TransformerSettings,
-    process: Process,
-    new: bool = True,
-    tokenizer: HierarchicalTokenizer | None = None,
-) -> Job:
-    """A transformer from nothing, or from official weights.
-
-    Args:
-        new: False for a run that goes on, whose weights come from its state.
-        tokenizer: instead of the one that the settings name.
-    """
-    tokenizer = (tokenizer or load_hierarchical(run.tokenizer)).to(process.device)
-    shape = {"prefix": run.prefix, "prior": run.prior, "added": run.added, "drop": run.objective.drop}
-    model = make_transformer(run.profile, tokenizer, **shape).to(process.device)
-    loss, notes = TransformerLoss(model, tokenizer, run.objective, run.bf16), []
-    if new and run.init:
-        from vartutor.weights.official_transformer import init_from_var
-
-        notes.append(str(init_from_var(model, run.init)))
-    if new and run.prior:
-        alone = replace(run, batch=16, accumulate=1)  # the same photos in every process, and none that a step uses
-        source = make_source(alone, Process(device=process.device))
-        calibrate(model, tokenizer, loss.prepare(source.batch(range(2**40, 2**40 + 16))))
-    return over_tokenizer(
-        Job(model, loss, describe("transformer", model, tokenizer, run.objective), notes=notes), loss, run
-    )
-
-
-def over_tokenizer(job: Job, loss: TransformerLoss, run: Settings) -> Job:
-    """What every job of a transformer has in common."""
-    model, tokenizer = loss.model, loss.tokenizer
-    job.prepare, job.restore = loss.prepare, restoring(model, tokenizer)
-    job.groups = lambda module: decay_groups(module, run.loop.weight_decay)
-    job.parts["tokenizer"] = tokenizer
-    job.compiles = {"transformer": list(model.body.blocks), "tokenizer": [tokenizer.encoder]}
-    return job
 
 
 def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:

@@ -20,7 +20,7 @@ class Cache:
 
     Args:
         batch, heads, length, dim: of the whole sequence.
-        like: a tensor whose type and device to take.
+        like: a tensor of any shape, whose type and device to take.
     """
 
     def __init__(self, batch: int, heads: int, length: int, dim: int, like: Tensor):
@@ -79,7 +79,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, views: Sequence[View] | None = None,
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
     parts = []
     for queries, (_, seen) in zip(q.split([count for count, _ in views], 2), views, strict=True):
-        keys, values = _take(k, seen), _take(v, seen)
+        keys, values = _take(k, seen), _take(v, seen)  # (B, heads, keys seen, dim)
         parts.append(F.scaled_dot_product_attention(queries, keys, values, scale=scale))
     return torch.cat(parts, 2)
 
@@ -103,20 +103,20 @@ def grid_angles(sizes: Sequence[tuple[int, int]], dim: int, *, centred: bool = T
     Returns:
         (L, dim / 2).
     """
-    speed = 10000.0 ** (-torch.arange(dim // 4).float() / (dim // 4))
+    speed = 10000.0 ** (-torch.arange(dim // 4).float() / (dim // 4))  # (dim / 4,)
     shift = 0.5 if centred else 0.0
     parts = []
     for h, w in sizes:
         rows, columns = (torch.arange(n) + shift for n in (h, w))
-        y = (rows / h * FRAME)[:, None].expand(h, w).flatten()
+        y = (rows / h * FRAME)[:, None].expand(h, w).flatten()  # (h w,)
         x = (columns / w * FRAME).expand(h, w).flatten()
-        parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))
+        parts.append(torch.cat([y[:, None] * speed, x[:, None] * speed], 1))  # (h w, dim / 2)
     return torch.cat(parts)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring pairs of channels: (B, heads, L, dim) by (L, dim / 2)."""
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, heads, L, dim / 2) each
     cos, sin = angles.cos(), angles.sin()
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
@@ -155,7 +155,7 @@ class SelfAttention(nn.Module):
             cache: holds the keys and values of earlier calls, and gets those of this one.
         """
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))  # (B, L, 3, heads, dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, L, dim) each
         scale = 0.25 / q.shape[-1] ** 0.5
         if self.l2_norm:
@@ -165,6 +165,6 @@ class SelfAttention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         if cache is not None:
-            k, v = cache.extend(k, v)
-        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)
+            k, v = cache.extend(k, v)  # (B, heads, all so far, dim)
+        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)  # (B, heads, L, dim)
         return self.proj(h.transpose(1, 2).flatten(2))

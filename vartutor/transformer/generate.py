@@ -31,9 +31,9 @@ class Step:
 
 
 def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
-    """-inf for all but the ``top_k`` largest, then for the tail beyond probability ``top_p``; 0 switches either off.
+    """-inf for all logits (B, n, V) but the ``top_k`` largest, then for the tail beyond probability ``top_p``.
 
-    Values equal to the k-th largest all stay; the largest always stays.
+    0 switches either off. Values equal to the k-th largest all stay; the largest always stays.
     """
     if top_k > 0:
         least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
@@ -60,7 +60,7 @@ def sample(
     """
     if top_k == 1:
         return logits.argmax(-1)
-    chances = keep_likely(logits / temperature, top_k, top_p).softmax(-1)
+    chances = keep_likely(logits / temperature, top_k, top_p).softmax(-1)  # (B, n, V)
     if uniform is not None:
         return (chances.cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
     return torch.multinomial(chances.flatten(0, 1), 1, replacement=True, generator=generator).view(logits.shape[:2])
@@ -100,7 +100,7 @@ def iterate(
     """
     if (guided := guidance != 0) and null is None:
         raise UserError("guidance needs a condition to move away from: see vartutor.addons.guidance")
-    both = condition.joined(null) if guided else condition
+    both = condition.joined(null) if guided else condition  # b = 2 B images, or B
     count, K, quantizer = len(condition), len(model.config.patch_nums), tokenizer.quantizer
     angles, modulations = model.angles(both), model.modulations(both.vector)
     f_hat, following, caches, seen = None, None, None, 0
@@ -108,24 +108,24 @@ def iterate(
         rest = doubled = None
         if model.prior is not None:
             before = None if f_hat is None else f_hat.repeat(1 + guided, 1, 1, 1)
-            doubled = quantizer.rest(both.features, before, k)
+            doubled = quantizer.rest(both.features, before, k)  # (b, p_k², C)
             rest = doubled[:count]
         if k == 0:
-            x = model.embed_start(both, doubled)
+            x = model.embed_start(both, doubled)  # (b, P + p_1², D)
             prefix = x.shape[1] - model.config.patch_nums[0] ** 2
             caches = _make_caches(model, x, prefix + model.config.tokens)
         else:
-            inputs = following.flatten(2).transpose(1, 2)
+            inputs = following.flatten(2).transpose(1, 2)  # (B, p_k², C)
             x = model.embed_inputs(inputs.repeat(1 + guided, 1, 1), k, doubled, both)
         turn = None if angles is None else angles[seen : seen + x.shape[1]]
         seen += x.shape[1]
         for block, m, cache in zip(model.blocks, modulations, caches, strict=True):
             x = block(x, m, None, turn, cache)  # everything in the cache may be seen
-        x = x[:, prefix:] if k == 0 else x
+        x = x[:, prefix:] if k == 0 else x  # (b, p_k², D)
         t = guidance * k / max(1, K - 1)
         if guided and t:
             logits = model.run_head(x, both.vector, k, doubled)
-            logits = (1 + t) * logits[:count] - t * logits[count:]
+            logits = (1 + t) * logits[:count] - t * logits[count:]  # (B, p_k², V)
         else:
             logits = model.run_head(x[:count], condition.vector, k, rest)
         if k < len(given):
@@ -139,7 +139,7 @@ def iterate(
             draws = None if uniform is None else uniform[:, begin : begin + logits.shape[1]]
             idx = sample(logits, top_k, top_p, temperature, generator, draws)
             said = F.embedding(idx, quantizer.codes)
-        f_hat, following = quantizer.step(f_hat, said, k)
+        f_hat, following = quantizer.step(f_hat, said, k)  # (B, C, H, W), and the same at the next map's size
         yield Step(k, logits, idx, f_hat, x, said)
 
 

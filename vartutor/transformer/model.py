@@ -43,14 +43,15 @@ class TransformerConfig:
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) (1 + scale) + shift, without a learned affine part."""
+    """LN(x) (1 + scale) + shift of (B, n, D) by (B, 1, D) each, without a learned affine part."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
 class Block(nn.Module):
     """x + γ₁ attention(modulated x), then x + γ₂ feed-forward(modulated x).
 
-    With ``shared_aln`` the six modulation vectors come from outside, and the block adds an offset of its own.
+    Tokens (B, L, D) and six modulation vectors (B, 1, 6, D) -> (B, L, D). With ``shared_aln`` the vectors come from
+    outside, and the block adds an offset of its own.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -228,26 +229,28 @@ class NextScaleTransformer(nn.Module):
             logits (B, L, V) of each.
         """
         squares = [p * p for p in self.config.patch_nums]
-        owns = [[None] * len(squares) if r is None else r.split(squares, dim=1) for _, r in sequences]
-        start = self.embed_start(condition, owns[0][0])
+        owns = [[None] * len(squares) if r is None else r.split(squares, dim=1) for _, r in sequences]  # (B, p_k², C)
+        start = self.embed_start(condition, owns[0][0])  # (B, P + p_1², D)
         later = [
-            self.embed_inputs(inputs, k, own[k], condition)
+            self.embed_inputs(inputs, k, own[k], condition)  # (B, p_k², D)
             for (maps, _), own in zip(sequences, owns, strict=True)
             for k, inputs in enumerate(maps.split(squares[1:], dim=1), 1)
         ]
-        x = torch.cat([start, *later], 1)
+        x = torch.cat([start, *later], 1)  # (B, P + p_1² + n (L - p_1²), D) for n sequences
         views = block_causal([start.shape[1], *squares[1:]], len(sequences))
-        angles = self.angles(condition)
+        angles = self.angles(condition)  # (P + L, dim / 2)
         if angles is not None:
             shared = start.shape[1]
-            angles = torch.cat([angles[:shared], angles[shared:].repeat(len(sequences), 1)])
+            angles = torch.cat([angles[:shared], angles[shared:].repeat(len(sequences), 1)])  # as many as tokens in x
         for block, m in zip(self.blocks, self.modulations(condition.vector), strict=True):
             if self.config.checkpointing and self.training:
                 x = checkpoint(block, x, m, views, angles, use_reentrant=False)
             else:
                 x = block(x, m, views, angles)
-        first, *parts = x[:, start.shape[1] - squares[0] :].split([squares[0], *[sum(squares[1:])] * len(sequences)], 1)
-        return [
-            torch.cat([self.run_head(h, condition.vector, k, own[k]) for k, h in enumerate(maps)], 1)
-            for maps, own in zip(([first, *part.split(squares[1:], 1)] for part in parts), owns, strict=True)
-        ]
+        lengths = [start.shape[1] - squares[0], squares[0], *[sum(squares[1:])] * len(sequences)]
+        _, first, *tails = x.split(lengths, 1)  # the prefix, the first map (B, p_1², D), the others (B, L - p_1², D)
+        found = []
+        for tail, own in zip(tails, owns, strict=True):
+            maps = [first, *tail.split(squares[1:], 1)]  # (B, p_k², D) each
+            found.append(torch.cat([self.run_head(h, condition.vector, k, own[k]) for k, h in enumerate(maps)], 1))
+        return found

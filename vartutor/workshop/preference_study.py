@@ -11,7 +11,8 @@ import torch
 
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.preference import Preference, PreferenceSettings, judge_preference
+from vartutor.train.preference import Preference, judge_preference
+from vartutor.train.settings import PreferenceSettings
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights.files import checksum
 from vartutor.weights.load import Restorer, load_restorer

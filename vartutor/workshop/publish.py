@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vartutor.addons.refiner import trained_refiner
+from vartutor.addons.refiner import Refiner
 from vartutor.addons.writer import make_writer
 from vartutor.checkpoints import checkpoint_name
 from vartutor.data.pairs import SCALES
@@ -17,8 +17,7 @@ from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.weights.files import STATE, load_state, packed
-from vartutor.weights.load import Restorer
-from vartutor.weights.runs import kind_of, trained_cnn, trained_fidelity, trained_tokenizer, trained_transformer
+from vartutor.weights.load import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.workshop.card import write_card
 from vartutor.workshop.scores import (
     DECODES,
@@ -92,7 +91,7 @@ def publish(
 
 
 def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    model, ladder = trained_tokenizer(state), state["info"]["config"]["ladder"]
+    model, ladder = tokenizer_of(parts_of(state)), state["info"]["config"]["ladder"]
     metrics = {
         "split": "test",
         "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in score_tokenizer(model, profile).items()},
@@ -102,7 +101,7 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
 
 
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    model, tokenizer = trained_transformer(state)
+    model, tokenizer = transformer_of(parts_of(state))
     needs = _same(folder, checkpoint_name("tokenizer", "hit"), tokenizer)
     restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
@@ -113,14 +112,15 @@ def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tupl
 def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     """What stands beside a transformer."""
     kind, objective = state["info"]["kind"], state["info"]["objective"]
-    model, tokenizer = trained_transformer(state)
+    parts = parts_of(state)
+    model, tokenizer = transformer_of(parts)
     needs = _same(folder, checkpoint_name("transformer", name), model)
     decode = {key: objective[key] for key in ("temperature", "expected")}
     if kind == "fidelity":
-        own = trained_fidelity(state)
+        own = addition_of(parts)
         ways = {way: options | decode for way, options in LOOKS.items()}
     else:
-        own = trained_refiner(state)
+        own = addition_of(parts, "refiner", Refiner)
         ways = {way: {"write": make_writer(model, refine=t, refiner=own)} | decode for way, t in REFINED.items()}
     restorer = Restorer(model, tokenizer, own if kind == "fidelity" else None)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in ways.items()}
@@ -128,7 +128,7 @@ def _addition(state: dict, profile: Profile, folder: Path, name: str) -> tuple[s
 
 
 def _cnn(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
-    net, pairs = trained_cnn(state), course_pairs(profile)
+    net, pairs = cnn_of(parts_of(state)), course_pairs(profile)
     heads = net.config.heads
     own = name if set(heads) == set(SCALES) else name + "".join(f"_x{s}" for s in sorted(heads))
     metrics = {"split": "test"} | score_images(net.restore(pairs.lr), pairs)

@@ -12,7 +12,8 @@ from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.transformer import Objective, TransformerSettings
+from vartutor.train.settings import TransformerSettings
+from vartutor.train.transformer import Objective
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights.load import load_restorer
 from vartutor.workshop.studies import Measured, choose, collect, trained

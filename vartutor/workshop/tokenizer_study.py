@@ -19,7 +19,8 @@ from vartutor.profiles import Profile
 from vartutor.tokenizer.build import parse_groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
-from vartutor.train.tokenizer import Losses, TokenizerSettings
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.tokenizer import Losses
 from vartutor.weights.load import load_tokenizer
 from vartutor.workshop.studies import Measured, choose, collect, trained
 

@@ -18,7 +18,7 @@ from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.build import first_groups, one_group
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.transformer import TransformerSettings
+from vartutor.train.settings import TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 from vartutor.weights.files import checksum
 from vartutor.weights.load import load_restorer

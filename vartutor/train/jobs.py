@@ -1,0 +1,227 @@
+"""How each kind of run is made: the model, its loss, and what stands beside it."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+
+from vartutor.addons.refiner import Refiner
+from vartutor.baselines.cnn import CnnSuperResolver
+from vartutor.data.draws import normal, uniform
+from vartutor.data.pairs import upscale_bicubic
+from vartutor.tokenizer.build import TokenizerConfig
+from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
+from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
+from vartutor.train.job import Job
+from vartutor.train.loop import Moment, Numbers
+from vartutor.train.pairs import PairLoss, Written
+from vartutor.train.preference import PreferenceLoss
+from vartutor.train.processes import Process
+from vartutor.train.refiner import Unsaid
+from vartutor.train.settings import (
+    BaselineSettings,
+    FidelitySettings,
+    PreferenceSettings,
+    RefinerSettings,
+    Settings,
+    TokenizerSettings,
+    TransformerSettings,
+)
+from vartutor.train.source import Batch, make_source
+from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_scales
+from vartutor.train.transformer import (
+    Objective,
+    TransformerLoss,
+    calibrate,
+    decay_groups,
+    describe,
+    make_transformer,
+)
+from vartutor.transformer.generate import iterate
+from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
+from vartutor.weights.files import checksum
+from vartutor.weights.load import load_hierarchical, load_restorer, load_start
+
+# Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
+KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)
+TOKENS, NOISE = 113, 2**10  # streams of the draws; those of the noise go on from there
+
+
+def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) -> Job:
+    """A tokenizer from nothing."""
+    config = TokenizerConfig.of(run.profile, run.ladder, run.overlap)
+    model = make_tokenizer(config, run.losses).to(process.device)
+    loss = TokenizerLoss(model, run.losses, run.bf16)
+    return Job(
+        model,
+        loss,
+        {"kind": "tokenizer", "config": config.to_json(), "losses": asdict(run.losses)},
+        parts={"adversary": loss.adversary} if loss.adversary else {},
+        finish=loss.finish,
+        restore=lambda batch: reconstruct_scales(model, batch.x),
+        compiles={"tokenizer": [model.encoder, model.decoder]},
+    )
+
+
+def restoring(
+    model: PhotoTransformer, tokenizer: HierarchicalTokenizer, **options
+) -> Callable[[Batch], dict[int, Tensor]]:
+    """How a transformer restores a batch while it trains: from mean codes, at all scales; options of `iterate`."""
+
+    def restore(batch: Batch) -> dict[int, Tensor]:
+        f_hats = restore_latents(model, tokenizer, batch.lr, **{"expected": True} | options)
+        return {s: tokenizer.decode(f_hat) for s, f_hat in f_hats.items()}
+
+    return restore
+
+
+def transformer_job(
+    run: TransformerSettings,
+    process: Process,
+    new: bool = True,
+    tokenizer: HierarchicalTokenizer | None = None,
+) -> Job:
+    """A transformer from nothing, or from official weights.
+
+    Args:
+        new: False for a run that goes on, whose weights come from its state.
+        tokenizer: instead of the one that the settings name.
+    """
+    tokenizer = (tokenizer or load_hierarchical(run.tokenizer)).to(process.device)
+    shape = {"prefix": run.prefix, "prior": run.prior, "added": run.added, "drop": run.objective.drop}
+    model = make_transformer(run.profile, tokenizer, **shape).to(process.device)
+    loss, notes = TransformerLoss(model, tokenizer, run.objective, run.bf16), []
+    if new and run.init:
+        from vartutor.weights.official_transformer import init_from_var
+
+        notes.append(str(init_from_var(model, run.init)))
+    if new and run.prior:
+        alone = replace(run, batch=16, accumulate=1)  # the same photos in every process, and none that a step uses
+        source = make_source(alone, Process(device=process.device))
+        calibrate(model, tokenizer, loss.prepare(source.batch(range(2**40, 2**40 + 16))))
+    return over_tokenizer(
+        Job(model, loss, describe("transformer", model, tokenizer, run.objective), notes=notes), loss, run
+    )
+
+
+def over_tokenizer(job: Job, loss: TransformerLoss, run: Settings) -> Job:
+    """What every job of a transformer has in common."""
+    model, tokenizer = loss.model, loss.tokenizer
+    job.prepare, job.restore = loss.prepare, restoring(model, tokenizer)
+    job.groups = lambda module: decay_groups(module, run.loop.weight_decay)
+    job.parts["tokenizer"] = tokenizer
+    job.compiles = {"transformer": list(model.body.blocks), "tokenizer": [tokenizer.encoder]}
+    return job
+
+
+def preference_job(
+    run: PreferenceSettings,
+    process: Process,
+    new: bool = True,
+    start: tuple[PhotoTransformer, HierarchicalTokenizer, dict] | None = None,
+) -> Job:
+    """A copy of a transformer, which learns beside it.
+
+    Args:
+        start: transformer, tokenizer and objective, instead of what the settings name.
+    """
+    first, tokenizer, asked = start or load_start(run.model)
+    record = {"model": run.model, "sha256": checksum(first)}
+    first, tokenizer = first.to(process.device), tokenizer.to(process.device)
+    model, objective = copy.deepcopy(first).requires_grad_(True), Objective(**asked)
+    loss = PreferenceLoss(model, first, tokenizer, objective, run.preference, run.bf16)
+    info = describe("preference", model, tokenizer, objective) | {"preference": asdict(run.preference)}
+    info["start"] = record
+    return over_tokenizer(Job(model, loss, info, parts={"start": first}), loss, run)
+
+
+def fidelity_job(
+    run: FidelitySettings,
+    process: Process,
+    new: bool = True,
+    over: tuple[PhotoTransformer, HierarchicalTokenizer] | None = None,
+) -> Job:
+    """A module beside a frozen decoder.
+
+    Args:
+        over: transformer and tokenizer, instead of those that the settings name.
+
+    Raises:
+        UserError: a tokenizer without the small autoencoder.
+    """
+    model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
+    asked = run.objective
+    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth).to(process.device)
+    decode = {"temperature": asked.temperature, "expected": asked.expected}
+
+    @torch.no_grad()
+    def prepare(batch: Batch) -> Written:
+        draws = batch.uniform(model.config.tokens, TOKENS)
+        return Written(batch.lr, restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode), batch.hr)
+
+    def look(seen: Written) -> dict[int, Tensor]:
+        photos = upscale_bicubic(seen.photo)
+        z = {s: tokenizer.post_quant_conv(f_hat) for s, f_hat in seen.f_hats.items()}
+        return {s: fidelity(tokenizer.decoder, z[s], photos[s], s) for s in z}
+
+    def restore(batch: Batch) -> dict[int, Tensor]:
+        seen, photos = prepare(batch), upscale_bicubic(batch.lr)
+        return {s: decode_faithfully(tokenizer, fidelity, f, photos[s], s, BALANCED) for s, f in seen.f_hats.items()}
+
+    info = {"kind": "fidelity", "tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
+    info |= {"config": fidelity.settings, "objective": asdict(asked)}
+    loss = PairLoss(look, asked.perceptual, run.bf16, process.device)
+    parts = {"tokenizer": tokenizer, "transformer": model}
+    compiles = {"fidelity": [fidelity.block]}
+    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts, restore=restore, compiles=compiles)
+
+
+def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
+    """A net from nothing."""
+    net = CnnSuperResolver(run.net).to(process.device)
+    loss = PairLoss(lambda batch: net(batch.lr), run.perceptual, run.bf16, process.device)
+    info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
+    restore = lambda batch: net.restore(batch.lr)  # noqa: E731
+    return Job(net, loss, info, restore=restore, compiles={"net": [net.blocks]})
+
+
+def refiner_job(
+    run: RefinerSettings,
+    process: Process,
+    new: bool = True,
+    over: tuple[PhotoTransformer, HierarchicalTokenizer] | None = None,
+) -> Job:
+    """A diffusion network over a frozen transformer; error of the noise and variational bound, VARSR's sum of both.
+
+    Args:
+        over: transformer and tokenizer, instead of those that the settings name.
+    """
+    model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
+    asked, recipe = run.objective, run.profile.transformer
+    refiner = Refiner.of(model.config, recipe.refiner_width, recipe.refiner_blocks).to(process.device)
+
+    @torch.no_grad()
+    def prepare(batch: Batch) -> Unsaid:
+        clean, degraded = pair_features(tokenizer, batch.lr, batch.x)
+        given = tokenizer.quantizer.tokenize(clean) if asked.forced else ()
+        draws = batch.uniform(model.config.tokens, TOKENS)
+        options = {"uniform": draws, "temperature": asked.temperature, "expected": asked.expected}
+        *_, last = iterate(model.body, tokenizer, model.condition(batch.lr, degraded), given=given, **options)
+        return Unsaid(last.hidden, last.said, (clean[-1] - last.f_hat).flatten(2).transpose(1, 2), batch.seeds)
+
+    def loss(seen: Unsaid, moment: Moment) -> tuple[Tensor, Numbers]:
+        count, stream = seen.rest.shape[1], NOISE + 2 * moment.step  # other noise whenever a batch is used again
+        t = (uniform(seen.seeds, count, stream) * len(refiner.learning)).long()
+        noise = normal(seen.seeds, seen.rest[0].numel(), stream + 1).view_as(seen.rest)
+        with torch.autocast(process.device.type, torch.bfloat16, enabled=run.bf16):
+            error, bound = refiner.losses(seen.hidden, seen.said, seen.rest, t, noise)
+        return error + bound, {"error": error.detach(), "bound": bound.detach()}
+
+    if new:
+        refiner.calibrate(prepare(make_source(run, process).batch(range(2**40, 2**40 + run.batch))).rest)
+    info = {"kind": "refiner", "tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
+    info |= {"config": refiner.settings, "objective": asdict(asked)}
+    parts = {"tokenizer": tokenizer, "transformer": model}
+    return Job(refiner, loss, info, prepare, KEEP_UNSAID, parts)
