@@ -69,7 +69,8 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
 
 def test_an_interruption_leaves_nothing_and_the_same_call_goes_on(folder, tmp_path, monkeypatch):
     """Ctrl-C while the second of three results is written."""
-    call = [folder / "b.png"], tmp_path / "out", lambda path: dict.fromkeys((1, 2, 4), Image.new("RGB", (9, 9))), (1, 2, 4)
+    scales, out = (1, 2, 4), tmp_path / "out"
+    call = [folder / "b.png"], out, lambda path: dict.fromkeys(scales, Image.new("RGB", (9, 9))), scales
     save, files = Image.Image.save, []
 
     def stopped(image, file, **options):
@@ -78,12 +79,12 @@ def test_an_interruption_leaves_nothing_and_the_same_call_goes_on(folder, tmp_pa
         if len(files) == 2:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Image.Image, "save", stopped)
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
         restore(*call)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(out.iterdir()) == []
     assert restore(*call)[0].error == ""
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b_x1.png", "b_x2.png", "b_x4.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["b_x1.png", "b_x2.png", "b_x4.png"]
 
 
 def test_names_that_meet_are_refused_before_anything_is_done(folder, tmp_path, raises_user_error):

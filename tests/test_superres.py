@@ -117,7 +117,7 @@ from vartutor.restore import restore
 from vartutor.superres import SuperResolver
 
 tile = {s: torch.zeros(1, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
-SuperResolver._restore = lambda self, photo, part, scales, *_: {s: tile[s].expand(len(part), -1, -1, -1) for s in scales}
+SuperResolver._restore = lambda self, photo, part, *_: {s: x.expand(len(part), -1, -1, -1) for s, x in tile.items()}
 resolver, peaks = SuperResolver.from_pretrained(block=96), []
 for side in map(int, sys.argv[1:]):
     Image.new("RGB", (side, side), "teal").save(f"{side}.png")
