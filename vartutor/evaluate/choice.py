@@ -5,8 +5,7 @@ from itertools import product
 
 import torch
 
-from vartutor.addons.refiner import load_refiner
-from vartutor.addons.writer import make_writer
+from vartutor.addons.refiner import load_refiner, make_writer
 from vartutor.baselines.cnn import separate
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from vartutor.addons.refiner import Refiner
 from vartutor.baselines.cnn import CnnSuperResolver
 from vartutor.data.draws import normal, uniform
 from vartutor.data.pairs import upscale_bicubic
@@ -198,6 +197,8 @@ def refiner_job(
     Args:
         over: transformer and tokenizer, instead of those that the settings name.
     """
+    from vartutor.addons.refiner import Refiner  # an add-on, which no other run needs
+
     model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
     asked, recipe = run.objective, run.profile.transformer
     refiner = Refiner.of(model.config, recipe.refiner_width, recipe.refiner_blocks).to(process.device)
