@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
+from vartutor.data.pairs import Pairs
 from vartutor.profiles import Profile
 from vartutor.train.job import Job
 from vartutor.train.loop import LoopConfig
@@ -28,7 +29,8 @@ class BaselineSettings(Settings):
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
     """A net from nothing."""
     net = CnnSuperResolver(run.net).to(process.device)
-    loss = PairLoss(lambda batch: net(batch.lr), run.perceptual, run.bf16, process.device)
+    loss = PairLoss(lambda pairs: net(pairs.lr), run.perceptual, run.bf16, process.device)
     info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
+    prepare = lambda batch: Pairs(batch.lr, batch.hr)  # noqa: E731 (the loss would damage photos in bfloat16)
     restore = lambda batch: net.restore(batch.lr)  # noqa: E731
-    return Job(net, loss, info, restore=restore, compiles={"net": [net.blocks]})
+    return Job(net, loss, info, prepare, restore=restore, compiles={"net": [net.blocks]})
