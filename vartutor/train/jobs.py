@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vartutor.baselines.cnn import CnnSuperResolver
 from vartutor.data.draws import normal, uniform
-from vartutor.data.pairs import upscale_bicubic
+from vartutor.data.pairs import Pairs, upscale_bicubic
 from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -180,10 +180,11 @@ def fidelity_job(
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
     """A net from nothing."""
     net = CnnSuperResolver(run.net).to(process.device)
-    loss = PairLoss(lambda batch: net(batch.lr), run.perceptual, run.bf16, process.device)
+    loss = PairLoss(lambda pairs: net(pairs.lr), run.perceptual, run.bf16, process.device)
     info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
+    prepare = lambda batch: Pairs(batch.lr, batch.hr)  # noqa: E731 (the loss would damage photos in bfloat16)
     restore = lambda batch: net.restore(batch.lr)  # noqa: E731
-    return Job(net, loss, info, restore=restore, compiles={"net": [net.blocks]})
+    return Job(net, loss, info, prepare, restore=restore, compiles={"net": [net.blocks]})
 
 
 def refiner_job(

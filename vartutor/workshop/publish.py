@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vartutor.addons.refiner import Refiner
-from vartutor.addons.writer import make_writer
+from vartutor.addons.refiner import Refiner, make_writer
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
