@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vartutor.paths import assets
+from vartutor.weights import files
 from vartutor.weights.files import checkpoint_path, intact, load_checkpoint, manifest
 
 
@@ -13,7 +14,7 @@ from vartutor.weights.files import checkpoint_path, intact, load_checkpoint, man
 def copied(tmp_path, monkeypatch):
     """A copy of the checkpoints that a test may spoil."""
     shutil.copytree(assets() / "checkpoints", tmp_path / "checkpoints")
-    monkeypatch.setattr(checkpoints, "assets", lambda: tmp_path)
+    monkeypatch.setattr(files, "assets", lambda: tmp_path)
     load_checkpoint.cache_clear()
     yield tmp_path / "checkpoints"
     load_checkpoint.cache_clear()

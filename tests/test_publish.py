@@ -20,7 +20,7 @@ from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.weights import load_cnn, load_restorer, load_tokenizer
+from vartutor.weights import files, load_cnn, load_restorer, load_tokenizer
 from vartutor.weights.files import load_checkpoint, manifest
 from vartutor.workshop.publish import KEPT, publish
 
@@ -31,7 +31,7 @@ SMOKE = get_profile("smoke")
 def shelf(tmp_path, monkeypatch):
     """A copy of the shipped checkpoints that a test may write to, and that the package then reads from."""
     shutil.copytree(assets() / "checkpoints", tmp_path / "checkpoints")
-    monkeypatch.setattr(checkpoints, "assets", lambda: tmp_path)
+    monkeypatch.setattr(files, "assets", lambda: tmp_path)
     load_checkpoint.cache_clear()
     yield tmp_path / "checkpoints"
     load_checkpoint.cache_clear()
@@ -94,7 +94,7 @@ def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
         x, clean = trained.restore(pairs.lr)[4], pairs.hr[4]
         assert entry["metrics"]["psnr_rgb"]["4"] == pytest.approx(psnr(x, clean, color="rgb").mean().item(), abs=0.01)
         assert set(entry["metrics"]["perceptual"]) == {str(s) for s in heads}
-    assert checkpoints.shipped("cnn") == ["course", "course_x4"]
+    assert files.shipped("cnn") == ["course", "course_x4"]
 
 
 def test_the_record_has_all_that_a_transformer_is_built_from(tiny_runs):

@@ -30,14 +30,7 @@ from vartutor.train.settings import (
 )
 from vartutor.train.source import Batch, make_source
 from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_scales
-from vartutor.train.transformer import (
-    Objective,
-    TransformerLoss,
-    calibrate,
-    decay_groups,
-    describe,
-    make_transformer,
-)
+from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
 from vartutor.weights.files import checksum
