@@ -110,7 +110,7 @@ CORE = (
     "metrics",
     "perceptual",
     "profiles",
-    "checkpoints",
+    "weights.files",
     "doctor",
     "cli",
 )
