@@ -7,10 +7,11 @@ import torch
 
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
-from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group, parse_groups
+from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group
 from vartutor.weights import load_tokenizer
 from vartutor.weights.files import checkpoint_name, manifest
 from vartutor.workshop.scores import score_tokenizer
+from vartutor.workshop.tokenizer_study import parse_groups
 
 SMOKE = get_profile("smoke")
 
