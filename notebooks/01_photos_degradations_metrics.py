@@ -40,8 +40,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import contact_sheet, image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)

@@ -42,8 +42,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile
@@ -715,12 +715,12 @@ show(
 # %% [markdown]
 # ## What can a longer training do?
 #
-# The course ships a tokenizer of this kind, twice as wide and trained for longer. The command that trained it is in the manifest; anyone can run it again.
+# The course ships a tokenizer of this kind, twice as wide and trained for longer. The command that trained it is in the manifest, with the commit at which it was run; today's is `vartutor train tokenizer --set ladder=vq --set loop.steps=6000 --set bf16=true`.
 # It has the methods that all tokenizers of this course share: `encode`, `tokenize`, `latents`, `decode`, and `reconstruct`, which does all four.
 
 # %%
-from vartutor.checkpoints import manifest
 from vartutor.weights import load_tokenizer
+from vartutor.weights.files import manifest
 
 tokenizer = load_tokenizer("vq")
 print(manifest()["tokenizer_vq.safetensors"]["command"])

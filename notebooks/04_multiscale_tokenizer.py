@@ -40,8 +40,8 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile
@@ -288,7 +288,7 @@ print(f"shipped tokenizer, test photos: {bootstrap(scores, files)} dB with {quan
 
 # %% [markdown]
 # **What you should see.** The steep part is over in seconds. The shipped tokenizer is the same model after 20,000 steps; that took less than an hour on one core.
-# To train your own: `vartutor train tokenizer --profile cpu --ladder var --bf16`. It saves its state as it goes, and `--resume` continues with the same numbers as if it had never stopped.
+# To train your own: `vartutor train tokenizer --set ladder=var --set bf16=true`. It saves its state as it goes, and `--resume` continues with the same numbers as if it had never stopped.
 #
 # ## Do all scales use the codebook?
 #
@@ -330,7 +330,7 @@ show(
 # **What you should see.** In all nine runs practically every code is in use at *some* scale: moving averages keep the book alive. But for whom? The maps of 2 × 2 and 4 × 4 use clearly more codes if the scales vote alike *and* dead codes are revived; without either, the finest maps get them.
 # So one number for the whole book hides the collapse. Such short runs still end equally well, to a tenth of a decibel or so.
 #
-# And in a long run? Below, the logs of two trainings of 20,000 steps: `vartutor train tokenizer --ladder var --bf16`, as it is and with `--votes token`. The log counts the codes that each map of a batch uses.
+# And in a long run? Below, the logs of two trainings of 20,000 steps: `vartutor train tokenizer --set ladder=var --set bf16=true`, as it is and with `--set losses.votes=token`. The log counts the codes that each map of a batch uses.
 
 # %%
 from vartutor.paths import assets

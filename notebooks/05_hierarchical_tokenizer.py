@@ -40,8 +40,8 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile
@@ -223,7 +223,7 @@ used = len(torch.cat([idx.flatten() for idx in indices]).unique()) / len(quantiz
 print(f"codes in use: {used:.0%}")
 
 # %% [markdown]
-# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --profile cpu --ladder hit --bf16`.
+# The shipped one is the same after 20,000 steps: `vartutor train tokenizer --set bf16=true`.
 #
 # ## Claim A: only hierarchical tokens give the smaller photos
 #

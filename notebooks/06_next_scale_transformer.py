@@ -41,8 +41,8 @@ import torch.nn.functional as F
 from matplotlib.colors import to_rgb
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)
@@ -417,7 +417,7 @@ assert needed["τ = 0.5"] <= needed["τ = 1.0"] <= needed["τ = 2.0"]
 # %% tags=["hide-input"]
 figure, (ax, pictures) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1, 1.4])
 for (name, curve), alpha in zip(curves.items(), (1.0, 0.65, 0.35), strict=True):
-    ax.loglog(np.arange(1, 1025), curve.clamp(min=1e-7), color=COLORS["token"], alpha=alpha, label=name)
+    ax.loglog(np.arange(1, 1025), curve.clamp(min=1e-7).cpu(), color=COLORS["token"], alpha=alpha, label=name)
 ax.set(xlabel="rank of the code", ylabel="probability", ylim=(1e-6, 1))
 ax.legend(fontsize=8)
 knobs = {

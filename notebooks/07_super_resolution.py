@@ -40,8 +40,8 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile, recipe = session.profile, session.profile.transformer
@@ -192,26 +192,31 @@ def soft_loss(logits, goals):
 
 
 # %% [markdown]
-# Is that what the package trains with? Ask it, with the same batch. `FeatureCache` cuts crops, degrades them, and encodes both; `force` is teacher forcing: targets, inputs and rests of all maps at once.
+# Is that what the package trains with? Ask it, with the same batch. `features` encodes degraded and clean photos; `force` is teacher forcing: targets, inputs and rests of all maps at once.
 
 # %%
 from vartutor.data.crops import RandomCrops
+from vartutor.data.pairs import make_pairs
 from vartutor.data.photos import load_pixels
-from vartutor.train.transformer import FeatureCache, TransformerLoss, calibrate
+from vartutor.train.transformer import TransformerLoss
+
+crops = RandomCrops(load_pixels("train"), profile.image_size, recipe.batch, seed=SEED)
+damage = torch.Generator().manual_seed(SEED)
+objective = Objective(hard=0.0, soft=1.0, tau=recipe.tau, balance=recipe.balance)  # no slips yet
+loss = TransformerLoss(model, tokenizer, objective)
 
 
-def batches(seed):
-    crops = RandomCrops(load_pixels("train"), profile.image_size, recipe.batch, seed=seed)
-    return FeatureCache(tokenizer, crops, COURSE, batches=16, epochs=4, seed=seed)
+def draw():
+    pairs = make_pairs(crops.batch(), COURSE, damage)
+    return loss.features(pairs.lr.to(session.device), pairs.hr[4].to(session.device))
 
 
 # %%
-objective = Objective(hard=0.0, soft=1.0, tau=recipe.tau, balance=recipe.balance)  # no slips yet
-photo, clean, degraded = batches(SEED).batch()
-targets, goals, inputs, rests = force(tokenizer, clean, degraded)
+seen = draw()
+targets, goals, inputs, rests = force(tokenizer, seen.clean, seen.degraded)
 with torch.no_grad():
-    ours = soft_loss(model.body(model.condition(photo, degraded), inputs, rests), goals)
-    theirs, _ = TransformerLoss(model, batches(SEED), objective)(0)
+    ours = soft_loss(model.body(model.condition(seen.photo, seen.degraded), inputs, rests), goals)
+    theirs, _ = loss(seen)
 assert torch.allclose(ours, theirs, rtol=1e-4)
 
 # %% [markdown]
@@ -222,9 +227,8 @@ assert torch.allclose(ours, theirs, rtol=1e-4)
 # So let some tokens **slip** in training: replace them by codes from around the degraded photo's rest. And let all later targets be the nearest codes to what the clean photo lacks *then*. To correct becomes part of the task.
 
 # %%
-objective = Objective.of(recipe)
 torch.manual_seed(SEED)
-slipped, _, seen, _ = force(tokenizer, clean, degraded, slip=recipe.slip)
+slipped, *_ = force(tokenizer, seen.clean, seen.degraded, slip=recipe.slip)
 changed = (slipped != targets).float().split(squares.tolist(), 1)
 print("new targets after slips, by map:", *(f"{100 * x.mean():.0f} %" for x in changed))
 
@@ -233,30 +237,42 @@ print("new targets after slips, by map:", *(f"{100 * x.mean():.0f} %" for x in c
 #
 # ## Train one for a minute
 #
-# First `calibrate`: on one batch, find for every map the $\alpha$ that makes the true tokens likeliest. With a far too large one the model would begin by being sure of the wrong codes.
-# Then the usual loop.
-
+# First `calibrate`: on one batch, which no step will see, find for every map the $\alpha$ that makes the true tokens likeliest. With a far too large one the model would begin by being sure of the wrong codes.
+# Encoding costs more than this small model does, so we encode some batches once, and use each a few times.
 
 # %%
-def train(model, steps, seed):
-    loss = TransformerLoss(model, batches(seed), objective)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
+from vartutor.train.transformer import calibrate
+
+calibrate(model, tokenizer, draw())
+kept = [draw() for _ in range(min(64, profile.lesson_steps))]
+
+# %% [markdown]
+# Then the loop. It is that of `vartutor train` (`vartutor/train/trainer.py`), without what surrounds it there: averaged weights, validation, and states to go on from.
+
+# %%
+from vartutor.train.loop import LoopConfig, Moment, learning_rate
+from vartutor.train.transformer import decay_groups
+
+
+def train(model, objective):
+    loss = TransformerLoss(model, tokenizer, objective)
+    loop = LoopConfig(profile.lesson_steps, lr=2e-3, warmup=0.1, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(decay_groups(model, loop.weight_decay), betas=(0.9, 0.95))
     log = []
     model.train()
-    for step in range(steps):
-        value, _ = loss(step)
+    for step in range(loop.steps):
+        moment = Moment(step, (step + 1) / loop.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(moment.progress, loop)
+        value, _ = loss(kept[step % len(kept)], moment)
         optimizer.zero_grad()
         value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip)
         optimizer.step()
-        schedule.step()
         log.append(value.item())
     model.eval()
     return log
 
-
-calibrate(model, tokenizer, batches(1000 + SEED).batch())
 
 # %% [markdown]
 # How do we turn a distribution over codes into a picture? For now in the calmest way: instead of one code take their mean, $\sum_j p_j e_j$, a little sharpened (temperature one half). More on that below.
@@ -278,7 +294,7 @@ def quality(images):
 # %%
 calm = {"expected": True, "temperature": 0.5}
 before = restore(model, lr, **calm)
-log = train(model, profile.lesson_steps, SEED)
+log = train(model, Objective.of(recipe))
 after = restore(model, lr, **calm)
 
 # %%
@@ -304,7 +320,7 @@ show(
 #
 # ## The shipped model
 #
-# The same, larger, and trained for more than an hour on one core: `vartutor train transformer --profile cpu --bf16`. From here on, `model` is that one.
+# The same, larger, and trained for more than an hour on one core: `vartutor train transformer --set bf16=true`. From here on, `model` is that one.
 
 # %%
 from vartutor.superres import SuperResolver
@@ -401,7 +417,7 @@ show(
 #
 # $$ F' = F + \alpha \odot F + \beta. $$
 #
-# It is trained with everything else frozen, for pixels and for perception, on crops turned and recoloured at random: `vartutor train fidelity`.
+# It is trained with everything else frozen, for pixels and for perception, on crops turned and recoloured at random: `vartutor train fidelity --set augment=true` (the manifest of the checkpoints has its other settings).
 
 # %%
 fidelity = resolver.fidelity
@@ -529,7 +545,8 @@ from vartutor.show.widgets import explorer, slider
 def look(crop, temperature, mean, w, maps):
     x, condition = lr[crop : crop + 1], None
     condition = model.condition(x, photo_features(tokenizer, x))
-    options = {"expected": bool(mean), "temperature": temperature, "generator": torch.Generator().manual_seed(SEED)}
+    dice = torch.Generator(session.device).manual_seed(SEED)
+    options = {"expected": bool(mean), "temperature": temperature, "generator": dice}
     step = list(iterate(model.body, tokenizer, condition, **options))[maps - 1]
     s = tokenizer.scales[sum(maps > end for end in quantizer.ends)]
     image = decode_faithfully(tokenizer, fidelity, step.f_hat, upscale_bicubic(x)[s], s, w)
@@ -553,7 +570,7 @@ explorer(
 # - **bicubic**, the usual one;
 # - a classical **denoiser** (total variation, chosen on validation photos), then bicubic;
 # - a plain **CNN** in the manner of EDSR, as many parameters as the transformer, trained on crops that are turned and recoloured as for our fidelity module, and for as long as that (the transformer before it took half as long). This is the honest line to beat;
-# - **cnn:perceptual**, that CNN trained once more, as many steps, with the perceptual distance in its loss as our fidelity module has it: `vartutor train baseline --profile cpu --bf16 --perceptual .5 --augment --steps 6427 --out perceptual`.
+# - **cnn:perceptual**, that CNN trained once more, as many steps, with the perceptual distance in its loss as our fidelity module has it: `vartutor train baseline --set bf16=true --set augment=true --set perceptual=.5 --set loop.steps=6427 --out perceptual`.
 #
 # All of them restored the 20 test photos, three crops each; ours with three seeds where it draws. One command made the table, and everybody can run it:
 # `vartutor evaluate --restorers bicubic denoise cnn cnn:perceptual model --temperatures 0 .5 1 --expected --fidelity 0 .6 1`.
@@ -713,9 +730,9 @@ from vartutor.tables import load_study
 
 study = load_study("transformers")
 versus = {(d.restorer, d.scale, d.measure): d.interval for d in compare(study_rows(study, "expected"), "course")}
-for run in dict.fromkeys(name for name, *_ in versus):
-    gaps = [f"×{s} {versus[run, s, 'psnr_y']} " for s in "124" if (run, s, "psnr_y") in versus]
-    print(f"{run:>18}:", *gaps)
+for name in dict.fromkeys(name for name, *_ in versus):
+    gaps = [f"×{s} {versus[name, s, 'psnr_y']} " for s in "124" if (name, s, "psnr_y") in versus]
+    print(f"{name:>18}:", *gaps)
 
 # %% tags=["hide-input"]
 marks = {"1": "o", "2": "s", "4": "^"}
@@ -796,8 +813,7 @@ show(
 # %%
 torch.manual_seed(SEED)
 bare = PhotoTransformer(config, codes, prior=False).to(session.device)
-objective = Objective()  # hard labels, every token alike
-bare_log = train(bare, profile.lesson_steps, SEED)
+train(bare, Objective())  # hard labels, every token alike
 alone = restore(bare, lr, **calm)
 print("without the prior:", *(f"×{s} {x:5.2f} dB " for s, x in zip((1, 2, 4), quality(alone), strict=True)))
 if PROFILE == "cpu":

@@ -41,8 +41,8 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)
@@ -172,7 +172,7 @@ assert torch.allclose(implied - implied[0], reward - reward[0], atol=0.02)
 # The number $m$ is the **margin**. The package has exactly this; with `ref_logp_hr` and `ref_logp_lr` also the form of step 4.
 
 # %%
-from vartutor.preference import dpo_loss
+from vartutor.train.preference import dpo_loss
 
 
 def margins(theta):  # (..., 4): of every kind of photo
@@ -432,13 +432,15 @@ explorer(draw, log_beta=slider("log₁₀ β", 0.3, -1.0, 2.0, 0.1), lam=slider(
 # Which of the two does it find likelier, and at which scales? Guess first: $z_{\text{LR}}$ is exactly what the prior of chapter 07 proposes.
 
 # %%
-from vartutor.data.pairs import eval_pairs
+from vartutor.data.pairs import Pairs, eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.train.preference import judge_preference
 from vartutor.weights import load_start
 
 start_model, tokenizer, asked = load_start("course")
+start_model, tokenizer = start_model.to(session.device), tokenizer.to(session.device)
 pairs = eval_pairs(COURSE, "test", session.profile.image_size, 1)
+pairs = Pairs(pairs.lr.to(session.device), {s: x.to(session.device) for s, x in pairs.hr.items()})
 before = judge_preference(start_model, start_model, tokenizer, pairs)
 
 # %% tags=["nbval-ignore-output"]
@@ -451,30 +453,35 @@ for k, p in enumerate(start_model.config.patch_nums):
 # **What you should see.** In most pairs the model finds the *degraded* photo's tokens likelier than the clean ones, though it was never trained to say them. That is not yet a fault: where the clean tokens are one guess among many, each of them is unlikely. But it is what the paper's loser is made for.
 #
 # Ninety seconds of fine-tuning: a copy of the model learns, the start stays frozen beside it. `PreferenceLoss` computes CE and the preference on the same batch.
-# The control, λ = 0, takes the same steps on the same batches, for otherwise we would credit DPO with what more training does.
+# The control, λ = 0, takes the same steps on the same batches, for otherwise we would credit DPO with what more training does. The loop is that of chapter 07, but for the learning rate: over so few steps it stays as it is.
 
 # %%
 from vartutor.data.crops import RandomCrops
+from vartutor.data.pairs import make_pairs
 from vartutor.data.photos import load_pixels
+from vartutor.train.loop import Moment
 from vartutor.train.preference import Preference, PreferenceLoss
-from vartutor.train.transformer import FeatureCache, Objective, decay_groups
+from vartutor.train.transformer import Objective, decay_groups
 
 steps = max(2, session.profile.transformer.preference_steps // 20)
+crops = RandomCrops(load_pixels("train"), session.profile.image_size, 8, seed=SEED)
+batches = [make_pairs(crops.batch(), COURSE, session.generator) for _ in range(steps)]
 
 
 def tune(preference):
-    crops = RandomCrops(load_pixels("train"), session.profile.image_size, 8, seed=SEED)
-    model, cache = copy.deepcopy(start_model).requires_grad_(True), FeatureCache(tokenizer, crops, COURSE)
-    loss_of = PreferenceLoss(model, start_model, cache, Objective(**asked), preference, due=lambda step: False)
+    model = copy.deepcopy(start_model).requires_grad_(True).train()
+    loss_of = PreferenceLoss(model, start_model, tokenizer, Objective(**asked), preference)
     optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=2e-4, betas=(0.9, 0.95))
+    torch.manual_seed(SEED)  # the same slips, too
     log = []
-    for step in range(steps):
-        loss, numbers = loss_of(step)
+    for step, batch in enumerate(batches):
+        seen = loss_of.features(batch.lr.to(session.device), batch.hr[4].to(session.device))
+        loss, numbers = loss_of(seen, Moment(step, logged=False))  # the KL, logged, is one pass more
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        log.append(numbers)
+        log.append(numbers["margin"].item())
     return model.eval().requires_grad_(False), log
 
 
@@ -497,7 +504,7 @@ if PROFILE == "cpu":
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
 for (name, (_, log)), color in zip(tuned.items(), (COLORS["bicubic"], COLORS["model"], COLORS["lr"]), strict=True):
-    axes[0].plot(range(1, steps + 1), [numbers["margin"] for numbers in log], color=color, label=name)
+    axes[0].plot(range(1, steps + 1), log, color=color, label=name)
     by_scale = [after[name][f"margin/{k}"].mean().item() for k in range(len(start_model.config.patch_nums))]
     axes[1].plot(range(1, len(by_scale) + 1), by_scale, "o-", color=color)
 axes[0].set(xlabel="step", ylabel="margin, batch (nats)")
@@ -520,7 +527,7 @@ models = {"start": start_model, **{name: model for name, (model, _) in tuned.ite
 chosen = [i * len(pairs.lr) // 3 for i in range(3)]
 rows = [[pairs.hr[4][i].cpu() for i in chosen]]
 for model in models.values():
-    draws = torch.Generator().manual_seed(SEED)
+    draws = torch.Generator(session.device).manual_seed(SEED)
     f_hats = restore_latents(model, tokenizer, pairs.lr[chosen], generator=draws)
     rows.append(list(tokenizer.decode(f_hats[4]).cpu()))
 figure = image_grid(rows, labels=["clean", "start", "CE only", "β = 0.2", "β = 50"], height=0.85)
@@ -543,9 +550,9 @@ show(
 # %%
 from vartutor.evaluate.table import compare, study_rows
 from vartutor.tables import load_study
-from vartutor.workshop.preference_study import RUNS
 
 study = load_study("preference")
+runs = ("start", "ce", "mean", "sum", "reference", "beta 0.02", "beta 2", "beta 20", "sum 0.2")
 
 
 def mean_of(run, measure):  # over photos and seeds
@@ -553,7 +560,7 @@ def mean_of(run, measure):  # over photos and seeds
     return sum(values) / len(values)
 
 
-for run in RUNS:
+for run in runs:
     ce_now, margin, moved = (mean_of(run, name) for name in ("ce", "margin", "drift"))
     prefers = mean_of(run, "accuracy")
     print(f"{run:<10} prefers clean {prefers:4.0%}, margin {margin:+.2f}, CE of clean {ce_now:.2f}, KL {moved:.3f}")
@@ -567,7 +574,7 @@ versus = {
     for way in ("sampled", "expected")
 }
 for way, gaps in versus.items():
-    for run in RUNS:
+    for run in runs:
         if run != "ce":
             print(f"{way:>8}, {run:<10}", *(f"×{s} {gaps[run, s, 'psnr_y']} dB " for s in "124"))
 
@@ -578,7 +585,7 @@ for way, gaps in versus.items():
             print(f"{way:>8}, {name:<7} {measure:<10}", *(f"×{s} {gaps[name, s, measure]} " for s in "124"))
 
 # %% tags=["hide-input"]
-marks, shown = {"1": "o", "2": "s", "4": "^"}, [run for run in RUNS if run != "ce"]
+marks, shown = {"1": "o", "2": "s", "4": "^"}, [run for run in runs if run != "ce"]
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.4), sharey=True)
 panels = {"psnr_y": "PSNR, dB (right: better)", "perceptual": "perceptual (left: better)"}
 for ax, (measure, title) in zip(axes, panels.items(), strict=True):
@@ -628,7 +635,7 @@ for run in ("start", "ce", "mean", "beta 20"):
 # %% [markdown]
 # **What you should see.** This model has learned too little to copy: its margin is smaller than that of the model with a prior, yet the degraded photo's tokens lead here too. They are the *smoother* sequence, and smooth is likelier whatever the photo. The paper's β hardly moves that in so few steps; a hundred times as large, it turns the preference round here too. The restored photos are what they were.
 #
-# So our verdict is about this size and these steps: DPO does what its equation says, and that is not what the photo lacks. Run *mean*, seed 0, is shipped, so that you can look yourself: `vartutor upscale photo.jpg --model dpo`. The default of `upscale` stays the model of chapter 07.
+# So our verdict is about this size and these steps: DPO does what its equation says, and that is not what the photo lacks. Run *mean*, seed 0, is shipped, so that you can look yourself: `vartutor upscale photo.jpg --out restored --model dpo`. The default of `upscale` stays the model of chapter 07.
 #
 # ## Your turn
 #

@@ -37,8 +37,8 @@ import numpy as np
 import torch
 
 from vartutor.chapter import setup
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 print(session)
@@ -268,7 +268,7 @@ for s in "124":
 #
 # A warning about the vertical axis. The fidelity module was trained *with* this ruler as part of its loss, the CNN was not. A ruler that one side trained on flatters that side. So look at *cnn:perceptual*, the CNN that had the same chance: at the larger sizes it pays a quarter to a third of a decibel, and gains a little, more than ours does.
 #
-# Why so little? Measure on the photos that it was trained on, with `--split train`: there, at ×4, its gain over the plain CNN is more than twice as large. So it learned the ruler, but most of it by heart, although all crops were turned and recoloured at random (`--augment`). Fifty photos limit this course more than the loss does; ours, too, gains on them what it cannot keep. `--extra lpips dists` would bring rulers that nobody here trained on; they need a network.
+# Why so little? Measure on the photos that it was trained on, with `--split train`: there, at ×4, its gain over the plain CNN is more than twice as large. So it learned the ruler, but most of it by heart, although all crops were turned and recoloured at random (`--set augment=true`). Fifty photos limit this course more than the loss does; ours, too, gains on them what it cannot keep. `--extra lpips dists` would bring rulers that nobody here trained on; they need a network.
 #
 # ## Best, middle, worst
 #

@@ -51,8 +51,8 @@ from torch.utils.data import DataLoader
 
 from vartutor.chapter import setup
 from vartutor.profiles import get_profile
+from vartutor.show import COLORS
 from vartutor.show.figures import show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 profile = session.profile
@@ -62,7 +62,7 @@ print(session)
 # %% [markdown]
 # ## How large is a model?
 #
-# (Whatever `DEVICE` says, this chapter measures on the CPU.)
+# (Whatever `DEVICE` says, this chapter runs and measures on the CPU.)
 #
 # The course's transformer and the published one are the same class. What differs is the width $D$, the depth, and the number of tokens.
 # Nearly all parameters are in the blocks, and a block is a handful of matrices: queries, keys and values $3D^2$, projection $D^2$, feed-forward $4D^2 + 4D^2$, and the modulation by the condition $6D^2$.
@@ -132,18 +132,25 @@ def count_flops(call):
     return counter.get_total_flops()
 
 
+# %% [markdown]
+# What is counted are the parts of `vartutor train transformer`: settings, a source of photos, and the loss. The photos of a run are numbered 0, 1, 2 …, without end. Photo $n$ is a function of $n$ and the seed: which crop of which photo, and how it is damaged.
+
 # %%
 from vartutor.train.processes import Process
 from vartutor.train.settings import TransformerSettings
 from vartutor.train.source import make_source
-from vartutor.train.transformer import TransformerLoss
+from vartutor.train.transformer import Objective, TransformerLoss
+
+run = TransformerSettings.of(profile, seed=SEED, batch=4, objective=Objective())
+source, loss = make_source(run, Process()), TransformerLoss(model, tokenizer, run.objective)
+
+# %%
 from vartutor.transformer.photo import force
 
-source, loss = make_source(TransformerSettings.of(profile, seed=SEED), Process()), TransformerLoss(model, tokenizer)
-seen = loss.prepare(source.batch(range(1)))  # photo number 0 of a run, degraded, and the latents of both
-photo, clean, degraded = seen.photo, seen.clean, seen.degraded
-targets, _, inputs, rests = force(tokenizer, clean, degraded)
-counted = count_flops(lambda: model.body(model.condition(photo, degraded), inputs, rests))
+one = source.batch(range(1))  # photo 0
+seen = loss.prepare(one)  # what the frozen tokenizer makes of it
+targets, _, inputs, rests = force(tokenizer, seen.clean, seen.degraded)
+counted = count_flops(lambda: model.body(model.condition(seen.photo, seen.degraded), inputs, rests))
 print(f"forward: {(matrices + scores + head) / 1e9:.3f} GFLOP by hand, {counted / 1e9:.3f} counted")
 if PROFILE != "smoke":  # in a very small model, the small parts are not small
     assert abs((matrices + scores + head) / counted - 1) < 0.02
@@ -160,8 +167,6 @@ counts = count_step("transformer", profile)
 print("   ".join(f"{part} {flops / 1e9:.2f}" for part, flops in counts.flops.items() if flops > 1e8))
 assert (counts.forward["matrices"], counts.forward["attention"]) == (matrices, scores)  # as by hand, to the last one
 assert counts.backward["matrices"] == 2 * matrices and counts.backward["attention"] == 2.5 * scores
-one = source.batch(range(1))
-assert one.lr.shape == photo.shape  # degraded beforehand: that is not counted here
 counted = count_flops(lambda: loss(loss.prepare(one))[0].backward())
 print(f"step: {counts.flops.total() / 1e9:.2f} GFLOP planned, {counted / 1e9:.2f} counted")
 if PROFILE != "smoke":  # which plans a smaller tokenizer than the shipped one
@@ -267,7 +272,7 @@ def train_step():
         optimizer.step()
 
 
-train_step()  # the first one allocates
+train_step()  # the first one allocates, and damages the photos
 os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler greets on stderr otherwise
 with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as trace:
     train_step()
@@ -321,7 +326,7 @@ show(
 
 # %% [markdown]
 # **What you should see.** First the frozen tokenizer's convolutions, then the blocks, forwards and backwards, the backward pass about twice as long, as counted.
-# But "all else" is less than a hundredth of the operations, and takes a tenth of the time or more: norms, modulations, activations, sums. They compute little and *move* much, and memory is slower than arithmetic. White gaps are Python, and other programs. That is why kernels are fused, and what `torch.compile` is for (`--set compile=true`).
+# But "all else" is less than a hundredth of the operations, and takes a tenth of the time or more: norms, modulations, activations, sums. They compute little and *move* much, and memory is slower than arithmetic. White gaps are Python, and other programs. That is why kernels are fused, and what `torch.compile` is for (`--set compile=[transformer]`).
 #
 # ## What breaks with fewer bits?
 #
@@ -419,14 +424,14 @@ assert average[torch.float32] > 1.98
 with torch.autocast("cpu", torch.bfloat16):
     h = model.body.blocks[0].fc1(torch.randn(2, D))
     print("weights", model.body.blocks[0].fc1.weight.dtype, " product", h.dtype)
-    narrow = model.body(model.condition(photo, degraded), inputs, rests)
-exact = model.body(model.condition(photo, degraded), inputs, rests)
+    narrow = model.body(model.condition(seen.photo, seen.degraded), inputs, rests)
+exact = model.body(model.condition(seen.photo, seen.degraded), inputs, rests)
 losses = [F.cross_entropy(logits.float().flatten(0, 1), targets.flatten()).item() for logits in (exact, narrow)]
 print(f"loss: {losses[0]:.3f} in fp32, {losses[1]:.3f} with bf16 products")
 assert abs(losses[1] - losses[0]) < 0.05
 
 # %% [markdown]
-# The loss hardly notices. `--bf16` does this in every trainer; processors of the last years have instructions for it, and so have two-core laptops.
+# The loss hardly notices. `--set bf16=true` does this for every kind of training; processors of the last years have instructions for it, and so have two-core laptops.
 #
 # ## What would a mask cost?
 #
@@ -569,26 +574,29 @@ with tarfile.open(work / "shard-000000.tar") as tar:
 print(pieces)
 
 # %% [markdown]
-# Crop number $i$ of the stream is a function of $i$ and the seed alone: which photo, which window, which damage. Nothing needs to be remembered, so a run can resume in mid-epoch, on another number of processes. Who takes which?
+# Here too, photo $n$ of the run is a function of $n$ and the seed alone. So the photos of a step are a function of the step. Nothing needs to be remembered: a run can resume in mid-epoch, on another number of processes, or in more rounds, and sees what it would have seen. Who takes which?
 
 # %%
-from vartutor.train.sources import Numbers
+from dataclasses import replace
 
-from vartutor.data.presets import COURSE
-from vartutor.data.shards import CropStream, ShardedPhotos
+from vartutor.train.source import share
 
-stream = CropStream(ShardedPhotos(work), 64, COURSE, seed=SEED)
-processes = Process(), Process(0, 2), Process(1, 2)
-one_gpu, *two_gpus = (next(iter(Numbers(3, 8, p.part(8)))) for p in processes)
+eight = replace(run, batch=8)
+one_gpu, *two_gpus = (list(share(3, 0, eight, p)) for p in (Process(), Process(0, 2), Process(1, 2)))
 print("step 3:", one_gpu, "=", " + ".join(map(str, two_gpus)))
-assert [*two_gpus[0], *two_gpus[1]] == one_gpu
+two_rounds = [list(share(3, k, replace(eight, accumulate=2), Process())) for k in (0, 1)]
+assert all([*first, *second] == one_gpu for first, second in (two_gpus, two_rounds))
 
 # %% [markdown]
-# Decoding, cutting and degrading take processor time, so *workers* do it ahead, each in a process of its own. Is that enough? A GPU that waits for photos is the most common waste there is.
+# Reading, decoding and cutting take processor time, so *workers* do it ahead, each in a process of its own. The damage is left to the device, a batch at a time. Is that enough? A GPU that waits for photos is the most common waste there is.
 
 # %% tags=["nbval-ignore-output"]
+from vartutor.data.shards import CropStream, ShardedPhotos
+from vartutor.train.source import Numbers
+
+stream, numbers = CropStream(ShardedPhotos(work), 64, seed=SEED), Numbers(range(8), eight, Process())
 for workers in (0, 1):
-    batches = iter(DataLoader(stream, batch_sampler=Numbers(0, 8, slice(0, 8)), num_workers=workers))
+    batches = iter(DataLoader(stream, batch_sampler=numbers, num_workers=workers))
     next(batches)  # the workers start
     begin = time.perf_counter()
     for _ in range(6):
@@ -602,7 +610,7 @@ print(f"planned for the published transformer: {needed:.0f} photos of 512 × 512
 print(f"if the work goes with the pixels: {needed * 64 / rate:.0f} workers for each GPU")
 
 # %% [markdown]
-# One worker is no faster than none, but the main process is free meanwhile. A photo of 512 pixels has 64 times the pixels of these crops, hence the last line. So measure your own throughput before you rent. If the workers of a machine cannot feed its GPUs, take a milder degradation, or more processors, or keep degraded pairs on disk.
+# One worker is no faster than none, but the main process is free meanwhile. A photo of 512 pixels has 64 times the pixels of these crops, hence the last line. So measure your own throughput before you rent. If the workers of a machine cannot feed its GPUs, take more processors, or store the photos in a form that is quicker to decode. The course's own photos are few: they stay on the device as they are, and need no workers.
 #
 # ## How do several GPUs train one model?
 #
@@ -610,14 +618,15 @@ print(f"if the work goes with the pixels: {needed * 64 / rate:.0f} workers for e
 
 
 # %%
-def gradient(batch):
+def gradient(numbers):  # of the mean loss of these photos
     model.zero_grad()
-    loss(loss.prepare(batch))[0].backward()
+    loss(loss.prepare(source.batch(numbers)))[0].backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-together = gradient(four)
-apart = (gradient(source.batch(range(0, 2))) + gradient(source.batch(range(2, 4)))) / 2
+# %%
+together = gradient(range(4))
+apart = (gradient(range(0, 2)) + gradient(range(2, 4))) / 2
 difference = (apart - together).norm() / together.norm()
 assert difference < 0.01
 print("two halves give the gradient of the whole")
@@ -639,27 +648,23 @@ for link, speed in {"NVLink, 450 GB/s": 450e9, "network, 100 Gbit/s": 12.5e9, "n
 # %%
 script = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.distributed.tensor import DTensor
 
 from vartutor.profiles import get_profile
-from vartutor.weights import load_tokenizer
-from vartutor.train.config import RunConfig
-from vartutor.train.launch import launch
+from vartutor.train.kinds import train
 from vartutor.train.processes import this_process
+from vartutor.train.settings import TransformerSettings
 from vartutor.train.transformer import Objective
 
-run = RunConfig.of("transformer", get_profile("smoke"))
-loop = replace(run.loop, steps=int(sys.argv[1]), lr=1e-2, log_every=1)
-run = replace(run, loop=loop, batch=4, degradation="course", objective=Objective())
-with this_process() as process:
+told = {"steps": int(sys.argv[1]), "batch": 4, "lr": 1e-2, "log_every": 1, "prior": False, "objective": Objective()}
+with this_process("cpu") as process:
     for strategy in sys.argv[2:]:
+        run = TransformerSettings.of(get_profile("smoke"), strategy=strategy, **told)
         out = Path(f"{strategy}-{process.size}")
-        run = replace(run, strategy=strategy)
-        trainer = launch("transformer", run, out, tokenizer=load_tokenizer("hit"), prior=False)
+        trainer = train("transformer", run, out, device="cpu")
         mine = {n: p.to_local() if isinstance(p, DTensor) else p for n, p in trainer.model.named_parameters()}
         found = {"losses": [row["loss"] for row in trainer.rows], "held": {n: list(p.shape) for n, p in mine.items()}}
         torch.save(found, out / f"process-{process.rank}.pt")
@@ -668,7 +673,7 @@ with this_process() as process:
 length = "40" if PROFILE != "smoke" else "4"
 
 # %% [markdown]
-# `torchrun` starts the processes and tells each its number; without it, the script is one process. On your GPUs it is the same with `vartutor train` in place of the script, and chapters 11 and 12 do that.
+# `torchrun` starts the processes and tells each its number; without it, the script is one process. On your GPUs it is the same with `vartutor train` in place of the script, and chapters 11 and 12 do that. (The script stays on the CPU, so that it runs anywhere.)
 
 # %%
 environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -782,7 +787,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # %% [markdown]
 # The blocks, the head and the word embedding come over as they are: how tokens of an image hang together is the same, whoever asks for it. The position table and the level embeddings are resampled for the longer ladder. A thousand classes become one. Only the prefix is new, and the model does not know yet that it should listen to it.
 #
-# This presumes VAR's *tokenizer* too: codes are numbers without meaning except in the codebook that they were learnt with. `--init var_d16.pth` does it for the real weights; the tests do it at full size.
+# This presumes VAR's *tokenizer* too: codes are numbers without meaning except in the codebook that they were learnt with. `--set init=var_d16.pth` does it for the real weights; the tests do it at full size.
 #
 # ## Would a larger model be better?
 #
@@ -883,7 +888,7 @@ print(f"the best of the cheaper runs: {cheaper:.3f}")
 # Here are the gradients of 48 "processes", of one photo each. We average groups of four, once with photos of their own, once with the same ones, and look how much the averages vary.
 
 # %%
-grads = torch.stack([gradient(source.batch(range(n, n + 1))) for n in range(48)])
+grads = torch.stack([gradient(range(n, n + 1)) for n in range(100, 148)])
 grads = grads / grads.norm(dim=1, keepdim=True)  # or one hard photo would rule
 groups = grads.view(12, 4, -1)
 
@@ -900,7 +905,7 @@ assert own < 0.5 < same
 # %% [markdown]
 # **What you should see.** With own photos, four processes have about a quarter of the noise. With the same ones they have what one has, give or take chance: four times the bill for the work of one.
 #
-# So test it: two processes, print the first numbers of each batch. In this course a batch is a function of step and rank, as above, and "losses equal to one process" is the proof.
+# So test it: two processes, print the first numbers of each batch. In this course the photos of a step are a function of the step, each process takes its share, and "losses equal to one process" is the proof.
 #
 # ## From VARSR to here
 #

@@ -48,8 +48,8 @@ import torch
 from vartutor.chapter import setup
 from vartutor.paths import assets
 from vartutor.profiles import get_profile, toy
+from vartutor.show import COLORS
 from vartutor.show.figures import image_grid, show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 room = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # runs of this chapter go here
@@ -77,7 +77,7 @@ print(f"{gpu.tokenizer_steps:,} steps of {gpu.full_batch} images, learning rate 
 #
 # ## What must the run be told?
 #
-# Little, since the profile knows the sizes. The rest is a file. Read it line by line: every line has its reason beside it.
+# Little, since the profile knows the sizes. The rest is a file. Read it line by line: every line has its reason beside it. (`vartutor train tokenizer --help` lists all that can be set.)
 
 # %%
 config = assets() / "configs" / "tokenizer.yaml"
@@ -86,7 +86,7 @@ print(config.read_text())
 # %% [markdown]
 # Three lines deserve more words.
 #
-# **`accumulate`**: 384 images do not fit on eight GPUs at once. So each GPU takes 6, computes gradients, takes 6 more, eight times; then gradients are exchanged, and the weights move *once*. The result is that of one large batch.
+# **`accumulate`**: 384 images do not fit on eight GPUs at once. So each GPU takes 6, computes gradients, takes 6 more, eight times; then gradients are exchanged, and the weights move *once*. So do the codebook's averages and the critic, on what all rounds have seen. The result is that of one large batch.
 #
 # **`strategy: ddp`**: every GPU holds the whole model. Chapter 10 shows who holds what, and when sharding (FSDP) pays. Here it would save little, and an adversarial loss could not be sharded.
 #
@@ -95,16 +95,16 @@ print(config.read_text())
 # A wrong key stops the run before it starts:
 
 # %%
-from vartutor.train.config import RunConfig, read_config
-
 from vartutor.errors import UserError
+from vartutor.train.options import read_settings
+from vartutor.train.settings import TokenizerSettings
 
-run = read_config(RunConfig.of("tokenizer", gpu), config)
+run = read_settings(TokenizerSettings.of(gpu, seed=SEED), config)
 run.check(processes=8)
 print("images at once on each of 8 GPUs:", run.batch // run.accumulate // 8)
 for wrong in ("loop.stps=10", "batch=380"):
     try:
-        read_config(run, None, [wrong]).check(processes=8)
+        read_settings(run, None, [wrong]).check(processes=8)
     except UserError as error:
         print(error)
 
@@ -175,18 +175,18 @@ def command(processes, *words):
 _ = command(8, "--out", work / "tokenizer")
 
 # %% [markdown]
-# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, shards read by worker processes, states written in shards, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest.
+# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, shards read by worker processes, validation, states, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest. (`--device cpu`, so that it runs anywhere, whatever `DEVICE` says. Left alone, a run takes the GPUs that are there; its first line says on what it runs.)
 #
 # We ask for many steps, since we do not mean to let it finish.
 
 # %%
 out = work / "tokenizer"
 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-words = ["--dry-run", "--out", out, "--set", f"data={work / 'data'}", "--set", "loop.steps=500"]
+dry = ["--dry-run", "--device", "cpu", "--out", out, "--set", f"data={work / 'data'}"]
 with open(work / "log.txt", "w") as log:
-    job = subprocess.Popen(command(2, *words), env=environment, stdout=log, stderr=log)
-while job.poll() is None and not list(out.glob("step-*/extra.pt")):
-    time.sleep(0.2)  # until the first state is complete
+    job = subprocess.Popen(command(2, *dry, "--set", "loop.steps=500"), env=environment, stdout=log, stderr=log)
+while job.poll() is None and not (out / "state.pt").is_file():
+    time.sleep(0.2)  # until the first state is there
 
 # %% [markdown]
 # ## What if a machine dies?
@@ -194,36 +194,37 @@ while job.poll() is None and not list(out.glob("step-*/extra.pt")):
 # On a long run, one will. The honest test is to kill a process without warning, in the middle of a step, and see what is left. `kill -9` cannot be caught, so nothing can be tidied up.
 
 # %%
+from vartutor.weights.files import load_state
+
 victim = psutil.Process(job.pid).children()[0]
 victim.kill()  # kill -9 of one of the two
 code = job.wait()
-states = sorted(path.name for path in out.glob("step-*") if (path / "extra.pt").is_file())
-print("torchrun failed, as it should:", code != 0, " a complete state is left:", bool(states))
-assert code != 0 and states
+saved = load_state(out / "state.pt")
+print("torchrun failed, as it should:", code != 0, " a complete state is left:", saved["step"] > 0)
+assert code != 0 and saved["step"] > 0
 
 # %% [markdown]
-# `torchrun` saw one process die, and stopped the other: a run with a missing process would wait for ever. On disk lies one complete state. A state gets its name only when it is complete, and only then does the one before go.
+# `torchrun` saw one process die, and stopped the other: a run with a missing process would wait for ever. On disk lies one complete state, `state.pt`. A new one is written beside it, and takes its name only when it is complete.
 #
 # (When this chapter was written, the run would *not* go on: weights that no scale takes never get a gradient, so the optimizer's state lacked them. The full ladder has no such weights; the toy one has. It is mended, and tested. That is what dry runs are for.)
 #
-# How is it saved? Each process wrote its own share of weights and averages, all at once. When they are read, they may be dealt out anew, to any number of processes. So the run goes on with **one** process, if that is all you have got left:
+# What is in it? Weights, averages, and what the optimizer remembers, whole, whatever the number of processes that wrote it and however they shared them. So the run goes on with **one** process, if that is all you have got left:
 
 # %% tags=["nbval-ignore-output"]
-saved = int(states[-1].split("-")[1])
-words = ["--dry-run", "--resume", "--out", out, "--set", f"data={work / 'data'}", "--set", f"loop.steps={saved + 3}"]
-done = subprocess.run(command(1, *words), env=environment, capture_output=True, text=True)
+more = ["--resume", "--set", f"loop.steps={saved['step'] + 3}"]
+done = subprocess.run(command(1, *dry, *more), env=environment, capture_output=True, text=True)
 rows = np.genfromtxt(out / "log.csv", delimiter=",", names=True, deletechars="")
 print("went on to the end:", done.returncode == 0, " steps without a gap:", bool((np.diff(rows["step"]) == 1).all()))
 assert done.returncode == 0, done.stderr[-500:]
 
 # %% [markdown]
-# A batch is a function of the step alone, not of what was drawn before. So the resumed run sees the photos that the unbroken one would have seen. The tests go further (`tests/test_distributed.py`): after such a death, twenty steps give the losses of an unbroken run, to the fifth decimal, with DDP and with FSDP.
+# A batch is a function of the step alone, not of what was drawn before, nor of the number of processes or rounds. So the resumed run sees the photos that the unbroken one would have seen. The tests go further (`tests/test_distributed.py`): after such a death, the steps give the losses of an unbroken run, but for rounding, with DDP and with FSDP.
 #
-# For deaths that announce themselves there is `--max-hours`: it finishes the step, saves, and exits well. A queue that sends SIGTERM gets the same.
+# For deaths that announce themselves there is `--max-hours`: a step is finished, the state saved, and the command that goes on is printed. A queue that sends SIGTERM, and a hand on Ctrl-C, get the same.
 #
 # ## What should you watch?
 #
-# Of the full run there is no curve, for there was no full run. These are from **the course's own tokenizer**, 64 pixels, 20,000 steps on two CPU cores, the run whose weights the course ships: `vartutor train tokenizer --profile cpu --ladder hit --bf16`. Look at their shapes, not at their heights.
+# Of the full run there is no curve, for there was no full run. These are from **the course's own tokenizer**, 64 pixels, 20,000 steps on two CPU cores, the run whose weights the course ships: `vartutor train tokenizer --set bf16=true`. Look at their shapes, not at their heights.
 
 # %%
 log = np.genfromtxt(assets() / "studies" / "hit_log.csv", delimiter=",", names=True, deletechars="")
@@ -254,7 +255,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Four signs of health.
+# **What you should see.** Four signs of health. (This log is of an earlier version of the trainer. Today's has more columns: the same numbers on validation photos, `held-out/…`, every `loop.validate_every` steps, and `photos/s`, `mfu` and `memory`.)
 #
 # 1. The *loss* falls steeply in the first steps, then hovers. It holds the quantizer's term beside the pixels', and says little from then on, unless it jumps to another level.
 # 2. *All three* PSNR curves go on rising, together, long after the loss has stopped falling. One that lags shows a group that is starved.
@@ -263,7 +264,7 @@ show(
 #
 # ## When should you stop?
 #
-# The learning rate ends near zero, so the end of the schedule is the end; stopping halfway wastes the most useful part. But stop *at once* when a sign is bad. And to decide whether a longer schedule would pay, look at what the last quarter of the steps still brought:
+# The learning rate ends near zero, so the end of the schedule is the end; stopping halfway wastes the most useful part. Should the held-out loss turn upwards before that, the averaged weights where it was lowest lie in `best.pt`. But stop *at once* when a sign is bad. And to decide whether a longer schedule would pay, look at what the last quarter of the steps still brought:
 
 # %%
 quarter = len(log) // 4
@@ -278,13 +279,14 @@ for s in (1, 2, 4):
 #
 # | symptom | cause | cure |
 # |---|---|---|
-# | `CUDA out of memory` in the first step | too many images at once | double `accumulate`: the same result, more rounds |
+# | `CUDA out of memory` in the first step | too many images at once | double `accumulate`: the same result, in more rounds |
 # | the loss is not a number; the run stops with the step's number | learning rate too high, or a broken image | `--resume --set loop.lr=1e-4`; the last state is intact |
 # | coarse maps use ever fewer codes | collapse | `losses.revive_every` smaller, `votes: scale`; start again |
 # | PSNR good, pictures dull | squared error alone | more `perceptual`; last of all `adversarial` |
 # | GPUs idle every few seconds | the disk, or the workers | more `workers`; shards on a local disk |
 # | all waits, nothing is printed | one process is gone, or its network | `NCCL_DEBUG=INFO`; kill all, `--resume` |
-# | each resumed run is slower | another machine with fewer cores | compare seconds per step in `log.csv` |
+# | each resumed run is slower | another machine with fewer cores | compare `photos/s` in `log.csv` |
+# | `mfu` far below the plan's utilisation | small rounds, the disk, or nothing is compiled | larger rounds, more `workers`, `compile` |
 #
 # That a loss which is no number stops the run is tested; collapse was provoked in chapters 02 and 04. The other lines come from how these tools work in general, not from this run.
 #
@@ -293,17 +295,15 @@ for s in (1, 2, 4):
 # The classic among silent failures. Each process shuffles the photos with the same seed, and forgets to take only its own share. Below, what two processes draw for one step: as it should be, and as if both thought they were number 0.
 
 # %%
-from vartutor.train.sources import PhotoSource
-
-from vartutor.data.presets import VARSR
 from vartutor.train.processes import Process
+from vartutor.train.source import make_source, share
+
+small = replace(run.dry(processes=2), accumulate=1)  # the course's photos, 8 per step
+source = make_source(small, Process())
 
 
-def drawn(ranks):
-    sources = [PhotoSource(64, 8, VARSR, Process(rank, 2), SEED) for rank in ranks]
-    for source in sources:
-        source.seek(100)
-    return torch.cat([source.batch() for source in sources])  # (8, 3, 64, 64)
+def drawn(ranks):  # in step 100, by processes that think they have these numbers
+    return torch.cat([source.batch(share(100, 0, small, Process(rank, 2))).x for rank in ranks])  # (8, 3, 64, 64)
 
 
 right, wrong = drawn((0, 1)), drawn((0, 0))
@@ -328,10 +328,10 @@ show(
 #
 # ## How good is it?
 #
-# At the end the command prints PSNR on validation photos at ×1, ×2 and ×4. The test photos come once, when you publish. Beside it goes what others have:
+# At the end the command prints PSNR and perceptual distance on validation photos at ×1, ×2 and ×4, measured on the run's device (`--no-report` leaves that out). The test photos come once, when you publish. Beside it goes what others have:
 
 # %%
-from vartutor.checkpoints import manifest
+from vartutor.weights.files import manifest
 
 ours = manifest()["tokenizer_hit.safetensors"]["metrics"]["psnr_rgb"]
 table = {

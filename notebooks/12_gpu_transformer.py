@@ -12,7 +12,7 @@
 # # 12 · GPU run: transformer, DPO, benchmarks
 #
 # **Three commands: train the transformer of 310 million parameters, teach it a preference, measure it as the published tables do.**
-# As in chapter 11, the full run is a *plan*: no GPU was at hand. Every command is run here all the same, with `--dry-run`, on two processes.
+# As in chapter 11, the full run is a *plan*: no GPU was at hand. Every command is run here all the same, with `--dry-run`, on two processes; on the CPU, whatever `DEVICE` says, so that it runs anywhere.
 #
 # After this chapter you will be able to
 #
@@ -48,8 +48,8 @@ import torch
 from vartutor.chapter import setup
 from vartutor.paths import assets
 from vartutor.profiles import get_profile, toy
+from vartutor.show import COLORS
 from vartutor.show.figures import show, smooth
-from vartutor.show.style import COLORS
 
 session = setup(PROFILE, SEED, DEVICE)
 gpu = get_profile("gpu")
@@ -60,7 +60,7 @@ print(session)
 # %% [markdown]
 # ## What is trained?
 #
-# VAR's smallest transformer, d16, with the degraded photo before the first map as 1,024 tokens, and the ladder of 2,130 tokens behind it. It starts from VAR's official weights, as the paper does: download `var_d16.pth` from [the authors](https://github.com/FoundationVision/VAR), and give it with `--init`. The command prints what it takes and what is new; chapter 10 shows that list.
+# VAR's smallest transformer, d16, with the degraded photo before the first map as 1,024 tokens, and the ladder of 2,130 tokens behind it. It starts from VAR's official weights, as the paper does: download `var_d16.pth` from [the authors](https://github.com/FoundationVision/VAR), and give it with `--set init=var_d16.pth`. The command prints what it takes and what is new; chapter 10 shows that list.
 #
 # These are the settings. Read every line, and mark whose it is: the paper's, VAR's, VARSR's or ours.
 
@@ -137,11 +137,11 @@ for name, step_flops in {"one sequence": plan.step_flops, "two, as the paper tra
 #
 # A transformer needs a tokenizer. A dry one will do: two steps, here in one process, by the command of chapter 11.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from vartutor.cli import main
 
 tokenizer = work / "tokenizer"
-words = ["--profile", "gpu", "--dry-run", "--set", "loop.steps=2", "--out", str(tokenizer)]
+words = ["--profile", "gpu", "--dry-run", "--device", "cpu", "--set", "loop.steps=2", "--out", str(tokenizer)]
 with contextlib.redirect_stdout(io.StringIO()) as said:
     assert main(["train", "tokenizer", *words]) == 0
 print(said.getvalue().replace(str(work), "runs"))
@@ -152,7 +152,7 @@ environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(*words):
-    words = ["-m", "vartutor", "train", *map(str, words), "--dry-run"]
+    words = ["-m", "vartutor", "train", *map(str, words), "--dry-run", "--device", "cpu"]
     print("torchrun --nproc-per-node 2", shlex.join(words).replace(str(work), "runs").replace(str(configs), "configs"))
     done = subprocess.run([*module, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-800:]
@@ -160,17 +160,20 @@ def torchrun(*words):
 
 
 settings = ["--profile", "gpu", "--config", configs / "transformer.yaml", "--set", "strategy=fsdp"]
-output = torchrun("transformer", *settings, "--tokenizer", tokenizer, "--out", work / "transformer")
+output = torchrun("transformer", *settings, "--set", f"tokenizer={tokenizer}", "--out", work / "transformer")
 print(output.split("weights and log")[0])
 
 # %% [markdown]
-# Two processes, each with half of every block's weights, gradients and averages, in bfloat16, with activations computed twice; states in two files. On 80 GB the file's `ddp` is simpler and as fast. On GPUs of 24 GB you need what you have just seen.
+# Two processes, each with half of every block's weights, gradients and averages, in bfloat16, with activations computed twice. On 80 GB the file's `ddp` is simpler and as fast. On GPUs of 24 GB you need what you have just seen.
 #
-# The decibels are those of an untrained model: noise. What counts is that every part was passed. Who holds what is drawn in chapter 10. Here is the proof on disk:
+# The decibels are those of an untrained model: noise. What counts is that every part was passed. Who holds what is drawn in chapter 10. On disk nothing is shared any more: the state is one file with whole weights, so that any number of processes can go on with it.
 
 # %%
-state = next((work / "transformer").glob("step-*"))
-print(state.name, "holds", len(list(state.glob("*.distcp"))), "files of shards")
+from vartutor.weights.files import load_state
+
+print(sorted(path.name for path in (work / "transformer").iterdir()))
+weights = load_state(work / "transformer" / "state.pt")["model"]
+print(f"{len(weights)} tensors; queries, keys, values:", tuple(weights["body.blocks.0.attn.qkv.weight"].shape))
 rows = np.genfromtxt(work / "transformer" / "log.csv", delimiter=",", names=True, deletechars="")
 print("logged:", *rows.dtype.names)
 assert np.isfinite(rows["loss"]).all() and len(rows) == 6
@@ -184,7 +187,7 @@ assert np.isfinite(rows["loss"]).all() and len(rows) == 6
 print((configs / "preference.yaml").read_text())
 
 # %% tags=["nbval-ignore-output"]
-settings = ["--profile", "gpu", "--config", configs / "preference.yaml", "--model", work / "transformer"]
+settings = ["--profile", "gpu", "--config", configs / "preference.yaml", "--set", f"model={work / 'transformer'}"]
 output = torchrun("preference", *settings, "--out", work / "preference")
 rows = np.genfromtxt(work / "preference" / "log.csv", delimiter=",", names=True, deletechars="")
 print(f"dpo {rows['dpo'][0]:.3f} at first: -log σ(0) = {np.log(2):.3f}; drift from the start: {rows['drift'][0]:.0e}")
@@ -230,18 +233,18 @@ show(
 #
 # ## When should you stop?
 #
-# The transformer: at the end of its schedule, unless a sign is bad. The preference: when the validation photos say so. Save often, evaluate every few hundred steps, and keep the best; more of it is not better.
+# The transformer: at the end of its schedule, unless a sign is bad. The preference: when the validation photos say so: every `loop.validate_every` steps the log has the loss and the decibels of photos that it does not learn from (`held-out/…`), and the weights with the lowest such loss are kept in `best.pt`. More of it is not better.
 #
 # ## What goes wrong, and what helps?
 #
 # | symptom | cause | cure |
 # |---|---|---|
 # | the loss jumps in the warm-up and stays high | learning rate | `--set loop.lr=1.5e-4`, VAR's rule; start again |
-# | the loss starts at the logarithm of the codes, in spite of `--init` | weights of another model | read what the command printed: taken, resized, new |
-# | right tokens of all maps stay at chance | tokenizer of another run | `--tokenizer` is the run whose codes you want |
+# | the loss starts at the logarithm of the codes, in spite of `init` | weights of another model | read what the command printed: taken, resized, new |
+# | right tokens of all maps stay at chance | tokenizer of another run | `tokenizer` is the run whose codes you want |
 # | fine in training, rubbish in generation | a mask with a hole, or positions amiss | chapter 06: ask the gradient |
 # | out of memory at the first step | the frozen encoder, in float32 | double `accumulate` |
-# | GPUs wait for the degradation | few workers | more `workers`; chapter 10 measures images per core |
+# | GPUs wait for photos | few workers | more `workers`; chapter 10 measures photos per worker |
 # | the margin grows, photos get worse | preference too strong | smaller `lam`, fewer steps |
 #
 # ## What breaks if the prefix has no places?
@@ -251,13 +254,13 @@ show(
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 
 # %%
-from vartutor.train.transformer import Objective, make_transformer
+from vartutor.train.transformer import make_transformer
 from vartutor.transformer.condition import Condition
 from vartutor.weights import load_tokenizer
 
 small = load_tokenizer(str(tokenizer))
 torch.manual_seed(SEED)
-model = make_transformer(toy(gpu), small, Objective()).eval()
+model = make_transformer(toy(gpu), small, prior=False).eval()
 model.body.blocks.apply(lambda m: torch.nn.init.normal_(m.weight, std=0.2) if isinstance(m, torch.nn.Linear) else None)
 prefix, inputs = torch.randn(1, 16, 64), torch.randn(1, small.quantizer.tokens - 1, 8)
 order = torch.randperm(16, generator=session.generator)

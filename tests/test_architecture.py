@@ -221,5 +221,6 @@ def test_what_chapters_00_to_09_import_stays_small():
     met = [path for path in map(Path, json.loads(done.stdout)) if room(path) != "exercises"]
     total = sum(len(path.read_text().splitlines()) for path in met)
     print(f"{len(met)} files, {total} lines: {rooms(met)}")
+    assert "addons" not in map(room, met)
     assert len(met) <= 52, rooms(met)
     assert total <= 5900, rooms(met)

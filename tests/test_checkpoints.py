@@ -5,16 +5,16 @@ import shutil
 import pytest
 import torch
 
-from vartutor import checkpoints
-from vartutor.checkpoints import checkpoint_path, intact, load_checkpoint, manifest
 from vartutor.paths import assets
+from vartutor.weights import files
+from vartutor.weights.files import checkpoint_path, intact, load_checkpoint, manifest
 
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """A copy of the checkpoints that a test may spoil."""
     shutil.copytree(assets() / "checkpoints", tmp_path / "checkpoints")
-    monkeypatch.setattr(checkpoints, "assets", lambda: tmp_path)
+    monkeypatch.setattr(files, "assets", lambda: tmp_path)
     load_checkpoint.cache_clear()
     yield tmp_path / "checkpoints"
     load_checkpoint.cache_clear()

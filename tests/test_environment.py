@@ -119,7 +119,7 @@ CORE = (
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_needs_no_extra(module):
     extras = {Requirement(line).name for extra in ("notebooks", "book", "test") for line in EXTRAS[extra]}
-    blocked = sorted({"skimage", "IPython", "ipywidgets", "sphinx", "yaml", *extras})
+    blocked = sorted({"skimage", "IPython", "ipywidgets", "sphinx", *extras})
     code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport vartutor.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

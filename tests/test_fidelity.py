@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from vartutor.train.fidelity import FidelityLoss, LatentCache, train_fidelity
 
 from vartutor.cli import main
 from vartutor.data.crops import RandomCrops, eval_crops
@@ -14,7 +15,7 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
-from vartutor.train.fidelity import FidelityLoss, FidelityObjective, LatentCache, train_fidelity
+from vartutor.train.pairs import FidelityObjective
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vartutor.addons.guidance import Guided, worsen
-from vartutor.addons.writer import make_writer
+from vartutor.addons.refiner import make_writer
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver

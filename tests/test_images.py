@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vartutor.data.images import from_pil, from_uint8, read_image, resize, to_pil, to_uint8, write_image
+from vartutor.data.images import from_pil, from_uint8, read_image, read_pixels, resize, to_pil, to_uint8, write_image
 from vartutor.errors import UserError
 
 # Four corners of different colours on a wider-than-high image: any flip or rotation shows.
@@ -245,6 +245,16 @@ def test_to_uint8_clamps_and_rounds():
     half = torch.tensor([10.4, 10.6]) / 127.5 - 1
     assert to_uint8(half).tolist() == [10, 11]
     assert not to_uint8(torch.zeros(1, requires_grad=True)).requires_grad
+
+
+def test_bytes_are_read_as_bytes_and_more_than_8_bits_as_floats(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "8.png")
+    Image.fromarray(RGB[..., 0].astype(np.uint16) * 257 + 1).save(tmp_path / "16.png")
+    eight, sixteen = (read_pixels(tmp_path / f"{bits}.png") for bits in (8, 16))
+    assert np.array_equal(eight.permute(1, 2, 0).numpy(), RGB)
+    assert sixteen.dtype == torch.float32
+    assert torch.equal(sixteen, read_image(tmp_path / "16.png"))
+    assert torch.equal(from_uint8(eight), read_image(tmp_path / "8.png"))
 
 
 def test_pil_round_trip():

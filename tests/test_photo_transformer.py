@@ -11,7 +11,7 @@ from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.transformer.attention import as_mask, attend, block_causal, grid_angles
-from vartutor.transformer.condition import PhotoPrefix, drop_labels
+from vartutor.transformer.condition import PhotoPrefix
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, write_maps
@@ -184,13 +184,6 @@ def test_prefix_shapes():
     tokens, size = PhotoPrefix(32)(torch.zeros(2, 3, 16, 12))
     assert tokens.shape == (2, 48, 32)
     assert size == (8, 6)
-
-
-def test_labels_are_dropped_at_the_given_rate():
-    labels = torch.zeros(10000, dtype=torch.long)
-    dropped = drop_labels(labels, 11, 0.1, torch.Generator().manual_seed(0))
-    assert set(dropped.tolist()) == {0, 10}
-    assert 0.08 < (dropped == 10).float().mean() < 0.12
 
 
 def test_a_photo_that_is_not_shown_leaves_an_empty_prefix(tokenizer, photos):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vartutor.preference import dpo_loss, margin, sequence_logp
+from vartutor.train.preference import dpo_loss, margin, sequence_logp
 from vartutor.transformer.attention import as_mask, block_causal
 from vartutor.transformer.condition import Condition
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig

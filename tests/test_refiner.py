@@ -1,7 +1,6 @@
 """The diffusion refiner: VARSR's numbers, and a residual that is learned with the tokens frozen."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,25 @@ from safetensors.torch import load_file
 from torch import Generator
 
 from vartutor.addons.diffusion import Diffusion, DiffusionNetwork, guided
-from vartutor.addons.refiner import Refined, Refiner
+from vartutor.addons.guidance import Guided
+from vartutor.addons.refiner import Refined, Refiner, load_refiner
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops, eval_crops
-from vartutor.data.photos import load_pixels
+from vartutor.data.crops import eval_crops
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.refiner import RefinerLoss, RefinerObjective, ResidualCache, train_refiner
+from vartutor.train.jobs import refiner_job
+from vartutor.train.kinds import train
+from vartutor.train.loop import Moment
+from vartutor.train.processes import Process
+from vartutor.train.refiner import RefinerObjective
+from vartutor.train.settings import RefinerSettings
+from vartutor.train.source import Batch, Feed, make_source
 from vartutor.train.transformer import make_config
-from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
+from vartutor.transformer.photo import PhotoTransformer, restore_latents, write_maps
 from vartutor.weights import load_restorer
-from vartutor.weights.files import load_state
+from vartutor.weights.files import STATE, load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -203,6 +208,22 @@ def test_a_null_branch_guides_it(refiner):
     assert torch.allclose(same, alone, atol=1e-3)
 
 
+def test_guided_tokens_are_refined_with_their_guidance(transformer, tokenizer, refiner):
+    photo = torch.rand(2, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 1
+
+    def last(write):
+        generators = [Generator().manual_seed(i) for i in range(2)]
+        return list(write(transformer, tokenizer, photo, top_k=1, generators=generators))[-1]
+
+    noise = torch.cat([refiner.draw(1, 256, Generator().manual_seed(i)) for i in range(2)])
+    for write, guidance in ((write_maps, 0.0), (Guided(2.0, "photo"), 2.0)):
+        step = last(write)
+        assert len(step.hidden) == (4 if guidance else 2)
+        rest = refiner(step.hidden, step.said, noise, guidance, 1.0)
+        expected = step.f_hat + rest.transpose(1, 2).unflatten(2, step.f_hat.shape[-2:])
+        assert torch.equal(last(Refined(refiner, 1.0, write)).f_hat, expected)
+
+
 def test_tiles_are_refined_whatever_the_batch(transformer, tokenizer, refiner):
     photo = torch.rand(3, 20, 44, generator=Generator().manual_seed(0)) * 2 - 1
     one, many = (
@@ -219,86 +240,83 @@ def test_tiles_are_refined_whatever_the_batch(transformer, tokenizer, refiner):
 # --- training ----------------------------------------------------------------------------------------------
 
 
-OWN = RefinerObjective()
+def settings(**changes):
+    return RefinerSettings.of(SMOKE, **{"validate_every": 0, "log_every": 1} | changes)
 
 
-def make_cache(transformer, tokenizer, objective=OWN, **options):
-    crops = RandomCrops(load_pixels("train"), 64, 2, seed=1)
-    return ResidualCache(transformer, tokenizer, crops, COURSE, objective, **options)
+def make_job(transformer, tokenizer, **objective):
+    """A job, and what it sees at the first step."""
+    run = settings(objective=RefinerObjective(**objective))
+    job = refiner_job(run, Process(), over=(transformer, tokenizer))
+    return job, Feed(make_source(run, Process()), run, Process(), job.prepare)(0)
 
 
 def test_residuals_are_those_of_the_tokens_asked_for(transformer, tokenizer):
     clean, _ = eval_crops("val", 64, 1)
-    rests = {}
+    batch, rests = Batch(clean[:2], torch.tensor([1, 2]), COURSE), {}
     for forced in (False, True):
-        cache = make_cache(transformer, tokenizer, RefinerObjective(forced=forced))
-        cache.crops.batch = lambda: clean[:2]
-        hidden, said, rests[forced] = cache.batch()
-        assert (hidden.shape, said.shape) == ((2, 256, 32), (2, 256, 16))
-    features, _ = pair_features(tokenizer, clean[:2, :, ::4, ::4], clean[:2])
-    lacking = features[-1] - tokenizer.latents(tokenizer.tokenize(clean[:2]))[-1]
+        job, _ = make_job(transformer, tokenizer, forced=forced)
+        seen = job.prepare(batch)
+        assert (seen.hidden.shape, seen.said.shape) == ((2, 256, 32), (2, 256, 16))
+        rests[forced] = seen.rest
+    lacking = tokenizer.encode(clean[:2])[-1] - tokenizer.latents(tokenizer.tokenize(clean[:2]))[-1]
     assert torch.allclose(rests[True], lacking.flatten(2).transpose(1, 2), atol=1e-5)
     assert rests[False].square().mean() > 1.2 * rests[True].square().mean()
 
 
 def test_training_draws_nearer_to_the_clean_features(transformer, tokenizer):
-    """On fixed batches, whose residuals it can learn by heart from the hidden states."""
+    """On one batch, whose residuals it can learn by heart from the hidden states."""
     torch.manual_seed(0)
-    cache = make_cache(transformer, tokenizer, batches=1, epochs=999)
-    refiner = Refiner.of(transformer.config, 64, 2)
-    refiner.calibrate(cache.batch()[2])
-    generator = Generator().manual_seed(0)
-    loss, optimizer = RefinerLoss(refiner, cache, generator), torch.optim.AdamW(refiner.parameters(), lr=3e-3)
+    job, seen = make_job(transformer, tokenizer)
+    refiner, optimizer = job.model, torch.optim.AdamW(job.model.parameters(), lr=3e-3)
     for step in range(100):
-        value, _ = loss(step)
+        value, _ = job.loss(seen, Moment(step, step / 100))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    hidden, said, rest = cache.batch()
-    drawn = refiner(hidden, said, refiner.draw(2, 256, generator))
-    shuffled = refiner(hidden.flip(1), said.flip(1), refiner.draw(2, 256, generator))
-    error, wrong = ((rest - guess).square().mean() for guess in (drawn, shuffled))
+    noise = refiner.draw(2, 256, Generator().manual_seed(0))
+    drawn, shuffled = refiner(seen.hidden, seen.said, noise), refiner(seen.hidden.flip(1), seen.said.flip(1), noise)
+    error, wrong = ((seen.rest - guess).square().mean() for guess in (drawn, shuffled))
     assert error < 0.8 * wrong
-    assert 0.6 < drawn.std() / rest.std() < 1.4
+    assert 0.6 < drawn.std() / seen.rest.std() < 1.4
 
 
 def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, resumed):
-    monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "batches", 2)
-    monkeypatch.setitem(ResidualCache.__init__.__kwdefaults__, "epochs", 2)
-    again = resumed(partial(train_refiner, SMOKE, transformer, tokenizer, steps=6))
-    model, own, fidelity, refiner = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    monkeypatch.setattr("vartutor.train.jobs.KEEP_UNSAID", (2, 2))
+
+    def run(out, resume=False):
+        over = (transformer, tokenizer)
+        return train("refiner", settings(steps=6), out, device="cpu", resume=resume, over=over)
+
+    again = resumed(run)
+    model, own, fidelity = load_restorer(tmp_path / "part")  # nothing but the folder is needed
     assert fidelity is None
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
-    assert torch.allclose(refiner.unit, again.averaged.unit, rtol=1e-3)
+    assert torch.allclose(load_refiner(tmp_path / "part").unit, again.averages.values["unit"], rtol=1e-3)
 
 
 def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
-    call = ["train", "refiner", "--profile", "smoke", "--out", str(tmp_path)]
-    new = ["--model", str(tiny_runs / "transformer"), "--forced", "--temperature", "0.5", "--steps", "3"]
+    call = ["train", "refiner", "--device", "cpu", "--out", str(tmp_path)]
+    new = ["--profile", "smoke", "--set", f"model={tiny_runs / 'transformer'}", "--set", "objective.forced=true"]
+    new += ["--set", "objective.temperature=0.5", "--set", "loop.steps=3"]
     with interrupted(1):
         assert main([*call, *new]) == 130
     assert main([*call, *new]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert main([*call, "--resume"]) == 0
-    plain, sure, drawn, where = capsys.readouterr().out.splitlines()
-    scores = [line.partition("×")[2].split(", ") for line in (plain, sure, drawn)]
-    assert [line.partition(": ×")[0] for line in (plain, sure, drawn)] == [
-        f"validation, {way}" for way in ("plain", "refined, temperature 0", "refined, temperature 1")
-    ]
-    assert scores[0][:2] == scores[1][:2] == scores[2][:2]
-    assert len({score[2] for score in scores}) == 3
-    assert str(tmp_path) in where
-    state = load_state(tmp_path / "state.pt")
+    assert str(tmp_path) in capsys.readouterr().out
+    state = load_state(tmp_path / STATE)
     assert state["step"] == 3
     assert state["info"]["objective"] == {"forced": True, "temperature": 0.5, "expected": False}
     assert main(["train", "refiner", "--out", str(tiny_runs / "transformer"), "--resume"]) == 2
-    assert "holds a transformer; needed: refiner" in capsys.readouterr().err
+    assert "holds a transformer" in capsys.readouterr().err
 
 
-def test_what_cannot_be_refined_is_one_line(transformer, tokenizer, raises_user_error):
+def test_what_cannot_be_refined_is_one_line(tiny_runs, raises_user_error):
     with raises_user_error("temperature 0"):
         RefinerObjective(temperature=0.0)
+    assert load_refiner(tiny_runs / "transformer") is None
     with raises_user_error("no refiner", "vartutor train refiner"):
         Refined(None)
     with raises_user_error("refine -1"):

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from vartutor.transformer.pretrained import load_pretrained_transformer
 
 from vartutor.errors import UserError
 from vartutor.restore import find_photos, restore
+from vartutor.weights import load_restorer
 
 
 @pytest.fixture
@@ -67,6 +67,26 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
     assert first.read_bytes() != before
 
 
+def test_an_interruption_leaves_nothing_and_the_same_call_goes_on(folder, tmp_path, monkeypatch):
+    """Ctrl-C while the second of three results is written."""
+    scales, out = (1, 2, 4), tmp_path / "out"
+    call = [folder / "b.png"], out, lambda path: dict.fromkeys(scales, Image.new("RGB", (9, 9))), scales
+    save, files = Image.Image.save, []
+
+    def stopped(image, file, **options):
+        files.append(file.name)
+        save(image, file, **options)
+        if len(files) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        restore(*call)
+    assert list(out.iterdir()) == []
+    assert restore(*call)[0].error == ""
+    assert sorted(path.name for path in out.iterdir()) == ["b_x1.png", "b_x2.png", "b_x4.png"]
+
+
 def test_names_that_meet_are_refused_before_anything_is_done(folder, tmp_path, raises_user_error):
     Image.new("RGB", (2, 2)).save(folder / "a.png")
     with raises_user_error("a.jpg", "a.png", "would both become"):
@@ -75,6 +95,6 @@ def test_names_that_meet_are_refused_before_anything_is_done(folder, tmp_path, r
 
 
 def test_unknown_models_are_one_line(raises_user_error):
-    with raises_user_error("no transformer 'huge'"):
-        load_pretrained_transformer("huge")
+    with raises_user_error("huge", "neither a shipped transformer"):
+        load_restorer("huge")
     assert torch.is_grad_enabled()

@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vartutor.show import figures
+from vartutor.show import COLORS, figures
 from vartutor.show.figures import contact_sheet, image_grid, render, show, smooth
-from vartutor.show.style import COLORS
 from vartutor.show.widgets import explorer, slider
 
 ALT = "A line that rises from the lower left to the upper right."

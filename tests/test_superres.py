@@ -1,5 +1,7 @@
 """Photos of any size: tiles that cover, blends without seams, results that depend on nothing but the seed."""
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -104,6 +106,35 @@ def test_a_block_needs_memory_for_itself_alone(resolver, monkeypatch):
     small.upscale(photo(16, 240), (1,), fidelity=1.0, color_fix="wavelet")
     assert len(seen) == 15
     assert max(canvas.sum.shape[-1] for canvas in seen) == 16 + 2 * (4 + 8)  # the block, and what the fix looks at
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+import torch
+from PIL import Image
+from vartutor.restore import restore
+from vartutor.superres import SuperResolver
+
+tile = {s: torch.zeros(1, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
+SuperResolver._restore = lambda self, photo, part, *_: {s: x.expand(len(part), -1, -1, -1) for s, x in tile.items()}
+resolver, peaks = SuperResolver.from_pretrained(block=96), []
+for side in map(int, sys.argv[1:]):
+    Image.new("RGB", (side, side), "teal").save(f"{side}.png")
+    (outcome,) = restore([Path(f"{side}.png")], Path("out"), resolver.upscale, (1, 2, 4))
+    assert len(outcome.written) == 3
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[1] - peaks[0]) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_memory_grows_with_the_results_as_pillow_keeps_them_and_with_nothing_else(tmp_path):
+    """From file to files, but for the model; the smaller photo fills a block already."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", GROWTH, "200", "1000"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    results = 4 * (1 + 4 + 16) * (1000**2 - 200**2)  # 4 bytes for every pixel
+    assert int(done.stdout) < 1.5 * results
 
 
 def test_the_seed_decides(resolver):

@@ -17,15 +17,9 @@ from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
-from vartutor.train.preference import (
-    Preference,
-    PreferenceLoss,
-    PreferenceSettings,
-    drift,
-    judge_preference,
-    show_sides,
-)
+from vartutor.train.preference import Preference, PreferenceLoss, drift, judge_preference, show_sides
 from vartutor.train.processes import Process
+from vartutor.train.settings import PreferenceSettings
 from vartutor.train.source import StoreSource, make_source
 from vartutor.train.transformer import Features, Objective, TransformerLoss
 from vartutor.transformer.model import TransformerConfig

@@ -107,7 +107,7 @@ def test_wrong_calls_are_one_line_before_anything_is_done(photos, tiny_runs, tmp
 
 def test_a_run_of_something_else_is_one_line(photos, tiny_runs, tmp_path, capsys):
     assert upscale(photos, "--out", tmp_path / "out", "--model", tiny_runs / "hit") == 2
-    assert "holds a tokenizer; needed: transformer or preference or fidelity" in capsys.readouterr().err
+    assert "holds a tokenizer, not a transformer" in capsys.readouterr().err
     assert upscale(photos, "--out", tmp_path / "out", "--model", photos) == 2
     assert "no saved state" in capsys.readouterr().err
     with pytest.raises(SystemExit):

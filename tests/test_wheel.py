@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LOOK = """
 import vartutor.paths
-from vartutor.checkpoints import load_checkpoint
+from vartutor.weights.files import load_checkpoint
 from vartutor.data.photos import photos
 from vartutor.perceptual import CHECKPOINT
 

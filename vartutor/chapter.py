@@ -9,7 +9,7 @@ import torch
 from vartutor.devices import find_device
 from vartutor.errors import UserError
 from vartutor.profiles import Profile, get_profile
-from vartutor.show.style import use_style
+from vartutor.show import use_style
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import torch
 
-from vartutor import checkpoints
 from vartutor.data.photos import photos
 from vartutor.errors import UserError
 from vartutor.paths import assets
+from vartutor.weights import files
 
 MIN_MEMORY_GB = 2.0
 MIN_DISK_GB = 2.0
@@ -113,11 +113,11 @@ def _photos() -> Iterator[Finding]:
 
 def _checkpoints() -> Iterator[Finding]:
     try:
-        names = sorted(checkpoints.manifest())
+        names = sorted(files.manifest())
     except (OSError, UserError, json.JSONDecodeError) as error:
         yield Finding(FAIL, f"checkpoints: no readable manifest ({error})", "git checkout -- assets/checkpoints")
         return
-    broken = [name for name in names if not checkpoints.intact(name)]
+    broken = [name for name in names if not files.intact(name)]
     if broken:
         yield Finding(
             FAIL, f"checkpoints: missing or changed: {', '.join(broken)}", "git checkout -- assets/checkpoints"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vartutor.checkpoints import load_checkpoint
+from vartutor.weights.files import load_checkpoint
 
 CHECKPOINT = "efficientnet_lite0_features.safetensors"
 

@@ -5,15 +5,14 @@ photo in place of the class needs no training: that is ours. No photo at all is 
 Salimans, 2022).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vartutor.data.degradation import blur
 from vartutor.data.kernels import gaussian_kernel
 from vartutor.errors import UserError
-from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.condition import Condition
 from vartutor.transformer.generate import Step, iterate
 from vartutor.transformer.photo import PhotoTransformer, photo_features
@@ -47,28 +46,14 @@ class Guided:
             raise UserError("this model knows no null class: train it with objective.drop=0.1, or take negative photo")
 
     @torch.no_grad()
-    def __call__(
-        self,
-        model: PhotoTransformer,
-        tokenizer: HierarchicalTokenizer,
-        photo: Tensor,
-        *,
-        generators: Sequence[Generator] = (),
-        **options,
-    ) -> Iterator[Step]:
-        """For photos (B, 3, h, w); all as of ``write_maps``.
-
-        Raises:
-            UserError: see :meth:`check`.
-        """
+    def __call__(self, model, tokenizer, photo: Tensor, *, generators=(), **options) -> Iterator[Step]:
+        """For photos (B, 3, h, w); all as of ``write_maps``."""
         self.check(model)
         features = photo_features(tokenizer, photo)
         condition, null = model.condition(photo, features), self.away(model, tokenizer, photo, features)
         return iterate(model.body, tokenizer, condition, null=null, guidance=self.guidance, **options)
 
-    def away(
-        self, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, photo: Tensor, features: tuple[Tensor, ...]
-    ) -> Condition:
+    def away(self, model: PhotoTransformer, tokenizer, photo: Tensor, features: tuple[Tensor, ...]) -> Condition:
         """What guidance moves away from; photo (B, 3, h, w) and features as of :meth:`PhotoTransformer.condition`."""
         if self.negative == "null":
             labels = torch.full((len(photo),), model.config.classes - 1, device=photo.device)

@@ -5,7 +5,7 @@ position, f - f_hat, given the transformer's last hidden state there and the cod
 with the transformer, on true tokens; ours afterwards, and on the transformer's own tokens unless asked otherwise.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vartutor.addons.diffusion import Diffusion, DiffusionNetwork
+from vartutor.addons.guidance import Guided
 from vartutor.errors import UserError
-from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.generate import Step
 from vartutor.transformer.model import TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, write_maps
+from vartutor.transformer.photo import PhotoTransformer, Writer, write_maps
 from vartutor.weights.load import load_addition
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
@@ -118,12 +118,7 @@ class Refined:
         UserError: no refiner, or a temperature below 0.
     """
 
-    def __init__(
-        self,
-        refiner: Refiner | None,
-        temperature: float = 0.0,
-        write: Callable[..., Iterator[Step]] = write_maps,
-    ):
+    def __init__(self, refiner: Refiner | None, temperature: float = 0.0, write: Writer = write_maps):
         if temperature < 0:
             raise UserError(f"refine {temperature:g}: give a temperature from 0 on")
         if refiner is None:
@@ -131,15 +126,7 @@ class Refined:
         self.refiner, self.temperature, self.write = refiner, temperature, write
 
     @torch.no_grad()
-    def __call__(
-        self,
-        model: PhotoTransformer,
-        tokenizer: HierarchicalTokenizer,
-        photo: Tensor,
-        *,
-        generators: Sequence[Generator],
-        **options,
-    ) -> Iterator[Step]:
+    def __call__(self, model, tokenizer, photo: Tensor, *, generators: list[Generator], **options) -> Iterator[Step]:
         """For photos (B, 3, h, w) with one generator each; all as of ``write_maps``."""
         refiner, guidance = self.refiner.to(photo.device), getattr(self.write, "guidance", 0.0)
         for step in self.write(model, tokenizer, photo, generators=generators, **options):
@@ -151,9 +138,26 @@ class Refined:
 
 
 def load_refiner(source: str | Path = "course") -> Refiner | None:
-    """The refiner of a transformer: shipped with it, or of the same run; None where there is none.
+    """The refiner of a transformer: shipped with it, or of the same run; None where there is none."""
+    return load_addition("refiner", Refiner, source)
+
+
+def make_writer(
+    model: PhotoTransformer,
+    guidance: float = 0.0,
+    negative: str = "null",
+    refine: float | None = None,
+    refiner: Refiner | None = None,
+) -> Writer:
+    """How token maps are written, as the commands are asked for it: plainly, guided, refined at a temperature, or both.
 
     Raises:
-        UserError: no such model, unreadable, or changed since it was published.
+        UserError: an unknown negative, guidance of a model that was trained without, refine below 0 or without a
+            refiner.
     """
-    return load_addition("refiner", Refiner, source)
+    write = Guided(guidance, negative)
+    if guidance:
+        write.check(model)
+    else:
+        write = write_maps
+    return write if refine is None else Refined(refiner, refine, write)

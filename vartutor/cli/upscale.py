@@ -11,8 +11,7 @@ from vartutor.errors import UserError
 def _upscale(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vartutor.addons.refiner import load_refiner
-    from vartutor.addons.writer import make_writer
+    from vartutor.addons.refiner import load_refiner, make_writer
     from vartutor.chapter import check_seed
     from vartutor.devices import find_device
     from vartutor.restore import find_photos, restore

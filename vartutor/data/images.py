@@ -107,7 +107,7 @@ def from_uint8(x: Tensor) -> Tensor:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]; what is floating-point already stays as it is."""
+    """(3, H, W) uint8 -> float32 in [-1, 1]; what is floating-point already stays as it is."""
     return from_uint8(pixels) if pixels.dtype == torch.uint8 else pixels
 
 

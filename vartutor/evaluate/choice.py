@@ -5,15 +5,14 @@ from itertools import product
 
 import torch
 
-from vartutor.addons.refiner import load_refiner
-from vartutor.addons.writer import make_writer
+from vartutor.addons.refiner import load_refiner, make_writer
 from vartutor.baselines.cnn import separate
-from vartutor.checkpoints import shipped
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
 from vartutor.weights import load_cnn, load_restorer
+from vartutor.weights.files import shipped
 
 
 def find_model(source: str, device: torch.device | str = "cpu") -> SuperResolver:

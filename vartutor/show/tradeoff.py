@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from vartutor.evaluate.table import Summary
 from vartutor.metrics import Interval
+from vartutor.show import COLORS, use_style
 from vartutor.show.figures import TEXT_WIDTH
-from vartutor.show.style import COLORS, use_style
 
 MARKERS = "os^vDPX*"
 DISTORTION, PERCEPTION = "psnr_y", "perceptual"  # the measures of the two axes

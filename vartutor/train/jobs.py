@@ -7,10 +7,9 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from vartutor.addons.refiner import Refiner
 from vartutor.baselines.cnn import CnnSuperResolver
 from vartutor.data.draws import normal, uniform
-from vartutor.data.pairs import upscale_bicubic
+from vartutor.data.pairs import Pairs, upscale_bicubic
 from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -31,14 +30,7 @@ from vartutor.train.settings import (
 )
 from vartutor.train.source import Batch, make_source
 from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_scales
-from vartutor.train.transformer import (
-    Objective,
-    TransformerLoss,
-    calibrate,
-    decay_groups,
-    describe,
-    make_transformer,
-)
+from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
 from vartutor.weights.files import checksum
@@ -181,10 +173,11 @@ def fidelity_job(
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
     """A net from nothing."""
     net = CnnSuperResolver(run.net).to(process.device)
-    loss = PairLoss(lambda batch: net(batch.lr), run.perceptual, run.bf16, process.device)
+    loss = PairLoss(lambda pairs: net(pairs.lr), run.perceptual, run.bf16, process.device)
     info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
+    prepare = lambda batch: Pairs(batch.lr, batch.hr)  # noqa: E731 (the loss would damage photos in bfloat16)
     restore = lambda batch: net.restore(batch.lr)  # noqa: E731
-    return Job(net, loss, info, restore=restore, compiles={"net": [net.blocks]})
+    return Job(net, loss, info, prepare, restore=restore, compiles={"net": [net.blocks]})
 
 
 def refiner_job(
@@ -198,6 +191,8 @@ def refiner_job(
     Args:
         over: transformer and tokenizer, instead of those that the settings name.
     """
+    from vartutor.addons.refiner import Refiner  # an add-on, which no other run needs
+
     model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
     asked, recipe = run.objective, run.profile.transformer
     refiner = Refiner.of(model.config, recipe.refiner_width, recipe.refiner_blocks).to(process.device)

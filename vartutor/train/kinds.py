@@ -64,10 +64,14 @@ def saved_settings(kind: str, out: Path) -> Settings:
     Raises:
         UserError: no state, or one of another kind.
     """
+    return KINDS[kind].settings.from_json(_saved(kind, out)["info"]["settings"])
+
+
+def _saved(kind: str, out: Path) -> dict:
     state = load_state(out / STATE)
     if (found := kind_of(state, out / STATE)) != kind:
         raise UserError(f"{out}: holds a {found}; go on with vartutor train {found}")
-    return KINDS[kind].settings.from_json(state["info"]["settings"])
+    return state
 
 
 def train(
@@ -104,7 +108,7 @@ def train(
         say(f"trains on {process}", flush=True)
         run.check(process.size)
         torch.manual_seed(run.seed)
-        saved = load_state(out / STATE) if resume else None
+        saved = _saved(kind, out) if resume else None
         if saved is not None:
             given = KINDS[kind].given(saved)
         job = KINDS[kind].job(run, process, not resume, **given)

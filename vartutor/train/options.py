@@ -30,6 +30,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file}: not readable as YAML ({first_line(error)})") from None
         settings = _lay_over(settings, found or {}, str(file))
+    told: dict[str, Any] = {}
     for word in sets or []:
         key, equals, value = word.partition("=")
         if not equals:
@@ -40,8 +41,8 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
             raise UserError(f"--set {word}: not readable as YAML ({first_line(error)})") from None
         for part in reversed(key.split(".")):
             parsed = {part: parsed}
-        settings = _lay_over(settings, parsed, f"--set {word}")
-    return settings
+        told = _joined(told, parsed)
+    return _lay_over(settings, told, "--set")  # all at once: half of them may not fit each other
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
@@ -68,7 +69,13 @@ def describe_settings(settings: Any, path: str = "") -> Iterator[str]:
             yield f"  {shown:<34} {notes.get(field.name, '')}".rstrip()
 
 
-def _lay_over(settings: Any, found: Any, where: str) -> Any:
+def _joined(first: dict, second: dict) -> dict:
+    """Both, key by key; the second one's values rule."""
+    both = [key for key in second if isinstance(first.get(key), dict) and isinstance(second[key], dict)]
+    return first | second | {key: _joined(first[key], second[key]) for key in both}
+
+
+def _lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
     if not isinstance(found, dict):
         raise UserError(f"{where}: {found!r} stands where keys are expected")
     kinds, names = get_type_hints(type(settings)), [f.name for f in fields(settings)]
@@ -79,7 +86,10 @@ def _lay_over(settings: Any, found: Any, where: str) -> Any:
             hint = f"; did you mean {near[0]}?" if near else f": choose from {', '.join(names)}"
             raise UserError(f"{where}: unknown key {key!r}{hint}")
         old = getattr(settings, key)
-        changes[key] = _lay_over(old, value, where) if is_dataclass(old) else _fit(value, kinds[key], f"{where}: {key}")
+        if is_dataclass(old):
+            changes[key] = _lay_over(old, value, where, f"{path}{key}.")
+        else:
+            changes[key] = _fit(value, kinds[key], f"{where}: {path}{key}")
     return replace(settings, **changes)
 
 

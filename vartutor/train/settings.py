@@ -71,9 +71,12 @@ class Settings:
         Raises:
             UserError: they do not.
         """
-        for name, least in (("steps", 1), ("log_every", 1), ("save_every", 1), ("lr", 0), ("validate_every", 0)):
-            if getattr(self.loop, name) < least or (name == "lr" and self.loop.lr == 0):
-                raise UserError(f"loop.{name} {getattr(self.loop, name):g}: give a larger number")
+        least = {"steps": 1, "seconds": 0, "log_every": 1, "save_every": 1, "validate_every": 0}
+        for name, value in vars(self.loop).items():
+            if value < least.get(name, 0) or (name in ("lr", "clip") and not value):
+                raise UserError(f"loop.{name} {value:g}: give a larger number")
+        if self.loop.warmup >= 1:
+            raise UserError(f"loop.warmup {self.loop.warmup:g}: give a share below 1")
         if not 0 <= self.seed <= 9999:
             raise UserError(f"seed {self.seed}: give a whole number from 0 to 9999")
         if self.strategy not in STRATEGIES:
@@ -157,8 +160,8 @@ class PreferenceSettings(Settings):
 
     @classmethod
     def _own(cls, profile: Profile) -> dict[str, Any]:
-        recipe = profile.transformer
-        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, log_every=10)
+        recipe, often = profile.transformer, {"log_every": 10, "validate_every": 100}  # more of it is not better
+        loop = LoopConfig(recipe.preference_steps, lr=recipe.preference_lr, weight_decay=0.05, **often)
         return {"loop": loop, "batch": profile.batch_of("preference"), "preference": Preference()}
 
 

@@ -52,6 +52,7 @@ class Trainer:
             self.outer = DistributedDataParallel(self.outer, find_unused_parameters=some_are_idle(self.model))
         self.feed = Feed(source or make_source(run, process), run, process, job.prepare, job.keep)
         self.step, self.seconds, self.best, self.rows = 0, 0.0, float("inf"), []
+        self.agreed = 0.0  # seconds, as all processes see them
         self.speed, self.look, self.timed_out = None, None, False
         make_folder(out)
         self.path, self.writer = out / STATE, _tensorboard(out) if run.tensorboard and self.talks else None
@@ -116,6 +117,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{self.path}: of another model, profile or ladder ({first_line(error)})") from None
         self.step, self.seconds, self.rows, self.best = state["step"], state["seconds"], state["rows"], state["best"]
+        self.agreed = self.seconds
 
     # --- the loop ------------------------------------------------------------------------------------------
 
@@ -154,8 +156,8 @@ class Trainer:
         progress = (self.step + 1) / loop.steps
         if loop.seconds:
             if not self.several or self.step % PATIENCE == 0:  # all processes must agree
-                self._elapsed = self.process.most(self.seconds)
-            progress = self._elapsed / loop.seconds
+                self.agreed = self.process.most(self.seconds)
+            progress = self.agreed / loop.seconds
         if progress > 1 or (loop.seconds and progress >= 1):
             return None
         return Moment(self.step, progress, progress == 1 or (self.step + 1) % loop.log_every == 0)

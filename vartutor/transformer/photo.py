@@ -104,6 +104,9 @@ def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor
     return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
 
 
+Writer = Callable[..., Iterator[Step]]  # :func:`write_maps`, or an add-on in its place
+
+
 @torch.no_grad()
 def write_maps(
     model: PhotoTransformer,
@@ -114,8 +117,6 @@ def write_maps(
     **options,
 ) -> Iterator[Step]:
     """Write the token maps of degraded photos (B, 3, h, w), one after the other.
-
-    An add-on of :mod:`vartutor.addons` takes its place where another way to write is wanted, and is called alike.
 
     Args:
         generators: one per photo, for add-ons that draw more than tokens.
@@ -132,7 +133,7 @@ def restore_latents(
     photo: Tensor,
     scales: Sequence[int] | None = None,
     *,
-    write: Callable[..., Iterator[Step]] = write_maps,
+    write: Writer = write_maps,
     **options,
 ) -> dict[int, Tensor]:
     """Generate for degraded photos (B, 3, h, w): f_hat at the end of every scale group, {s: (B, C, h_s, w_s)}.

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
-from vartutor.checkpoints import checkpoint_name, load_checkpoint, manifest, shipped
 from vartutor.errors import UserError, first_line
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.transformer.photo import PhotoTransformer, build_transformer
-from vartutor.weights.files import STATE, load_state, ready
+from vartutor.weights.files import STATE, checkpoint_name, load_checkpoint, load_state, manifest, ready, shipped
 
 OFFICIAL = (".pth", ".safetensors")  # suffixes of what other projects publish
 ADDITIONS = ("fidelity", "refiner")  # trained over a transformer

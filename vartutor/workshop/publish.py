@@ -9,14 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vartutor.addons.refiner import Refiner
-from vartutor.addons.writer import make_writer
-from vartutor.checkpoints import checkpoint_name
+from vartutor.addons.refiner import Refiner, make_writer
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
-from vartutor.weights.files import STATE, load_state, packed
+from vartutor.weights.files import STATE, checkpoint_name, load_state, packed
 from vartutor.weights.load import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.workshop.card import write_card
 from vartutor.workshop.scores import (
