@@ -7,10 +7,11 @@ import torch
 
 from vartutor.data.crops import eval_crops
 from vartutor.profiles import get_profile
-from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group, parse_groups
-from vartutor.train.tokenizer import evaluate_tokenizer
+from vartutor.tokenizer.build import LADDERS, TokenizerConfig, build_tokenizer, first_groups, one_group
 from vartutor.weights import load_tokenizer
 from vartutor.weights.files import checkpoint_name, manifest
+from vartutor.workshop.scores import score_tokenizer
+from vartutor.workshop.tokenizer_study import parse_groups
 
 SMOKE = get_profile("smoke")
 
@@ -73,14 +74,14 @@ def test_a_plain_tokenizer_as_one_group():
 def test_unknown_ladders(raises_user_error):
     with raises_user_error("unknown ladder 'rvq'", "vq, var, hit"):
         TokenizerConfig.of(SMOKE, "rvq")
-    with raises_user_error("no tokenizer 'official'", "vq, var, hit"):
+    with raises_user_error("official: neither a shipped tokenizer", "hit, var, vq"):
         load_tokenizer("official")
 
 
 @pytest.mark.parametrize("name", LADDERS)
 def test_shipped_tokenizers_score_what_the_manifest_says(name):
     model, entry = load_tokenizer(name), manifest()[checkpoint_name("tokenizer", name)]
-    scores = evaluate_tokenizer(model, get_profile("cpu"))
+    scores = score_tokenizer(model, get_profile("cpu"))
     assert {str(s): v.mean().item() for s, v in scores.items()} == pytest.approx(entry["metrics"]["psnr_rgb"], abs=0.05)
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training

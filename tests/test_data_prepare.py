@@ -14,19 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
-from vartutor.train.config import RunConfig
-from vartutor.train.launch import launch
-from vartutor.train.sources import ShardSource
 
 from vartutor.cli import main
-from vartutor.data import download as downloads
-from vartutor.data import sets
 from vartutor.data.images import from_uint8, read_image, to_pil, write_image
 from vartutor.data.order import shuffled
-from vartutor.data.presets import COURSE
 from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
 from vartutor.profiles import get_profile
+from vartutor.train.kinds import train
 from vartutor.train.processes import Process
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.source import ShardSource, share
+from vartutor.workshop import download as downloads
+from vartutor.workshop import sets
 from vartutor.workshop.download import download
 from vartutor.workshop.prepare import prepare, terms
 from vartutor.workshop.sets import PhotoSet, RemoteFile, get_set
@@ -235,32 +234,49 @@ def test_a_stream_gives_each_piece_once_per_epoch_in_another_order():
     assert [shuffled(i, 12, seed=4) for i in range(12)] != epochs[0]
 
 
+SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_processes_and_workers_share_one_stream(folder, workers):
-    options = {"seed": 1, "workers": workers}
-    whole = ShardSource(folder, 32, 4, COURSE, Process(), seed=1, workers=0)
-    halves = [ShardSource(folder, 32, 4, COURSE, Process(rank, 2), **options) for rank in (0, 1)]
+    run = TokenizerSettings.of(SMOKE, seed=1, batch=4, data=str(folder), workers=workers)
+    whole = ShardSource(folder, replace(run, workers=0), Process())
+    halves = [(process, ShardSource(folder, run, process)) for process in (Process(0, 2), Process(1, 2))]
     for step in (0, 1, 2, 7, 1):  # in order, ahead, and back
-        for source in (whole, *halves):
-            source.seek(step)
-        expected, parts = whole.pairs(), [half.pairs() for half in halves]
-        assert torch.equal(torch.cat([p.lr for p in parts]), expected.lr)
-        assert torch.equal(torch.cat([p.hr[4] for p in parts]), expected.hr[4])
+        expected = whole.batch(share(step, 0, run, Process()))
+        parts = [half.batch(share(step, 0, run, process)) for process, half in halves]
+        assert torch.equal(torch.cat([part.lr for part in parts]), expected.lr)
+        assert torch.equal(torch.cat([part.hr[4] for part in parts]), expected.hr[4])
         assert expected.lr.shape == (4, 3, 8, 8)
+        assert expected.x.min() < expected.x.max() <= 1
 
 
-def test_clean_crops_need_no_degradation(folder):
-    (x,) = CropStream(ShardedPhotos(folder), 32, None, seed=1)[5]
-    pair = CropStream(ShardedPhotos(folder), 32, COURSE, seed=1)[5]
-    assert torch.equal(x, pair[0])
+def test_crops_of_a_stream_are_bytes_that_depend_on_number_and_seed(folder):
+    first, again = (CropStream(ShardedPhotos(folder), 32, seed=1)[5] for _ in range(2))
+    assert (first.dtype, first.shape) == (torch.uint8, (3, 32, 32))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, CropStream(ShardedPhotos(folder), 32, seed=2)[5])
 
 
 def test_a_run_on_shards_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
-    run = RunConfig.of("tokenizer", replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,))))
-    run = replace(run, data=str(folder), workers=0, loop=replace(run.loop, steps=5, log_every=1, save_every=1))
-    whole = launch("tokenizer", run, tmp_path / "whole").rows
-    launch("tokenizer", replace(run, max_hours=1e-9), tmp_path / "cut")
-    assert launch("tokenizer", run, tmp_path / "cut", resume=True).rows == whole
+    options = {"data": str(folder), "workers": 0, "steps": 5, "log_every": 1, "save_every": 1}
+    run, losses = TokenizerSettings.of(SMOKE, **options), {}
+    for name, hours in (("whole", 0.0), ("cut", 1e-9), ("cut", 0.0)):
+        resume = (tmp_path / name).is_dir()
+        trainer = train("tokenizer", run, tmp_path / name, device="cpu", max_hours=hours, resume=resume)
+        losses[name] = [row["loss"] for row in trainer.rows]
+    assert len(losses["whole"]) == 5
+    assert losses["cut"] == losses["whole"]
+    assert trainer.job.info["run"]["data"] == ["s"]
+
+
+def test_a_folder_of_photos_is_data_too(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for k in range(3):
+        write_image(tmp_path / "mine" / f"{k}.png", photo(64, 64, k))
+    run = TokenizerSettings.of(SMOKE, data=str(tmp_path / "mine"), steps=1)
+    trainer = train("tokenizer", run, tmp_path / "run", device="cpu")
+    assert trainer.step == 1
 
 
 def test_wrong_folders_get_one_line(folder, tmp_path, raises_user_error):

@@ -9,17 +9,15 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
 from vartutor.data.order import mix
-from vartutor.data.photos import load_pixels
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import KINDS, train
 from vartutor.train.processes import Process, this_process
 from vartutor.train.source import following, make_source, share
 from vartutor.train.transformer import Objective, make_transformer
+from vartutor.weights import parts_of, tokenizer_of, transformer_of
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.load import parts_of, tokenizer_of, transformer_of
 
 # Few codes and tokens: a vector that stands between two codes may fall to the other side by a rounding error.
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16, cnn_width=8)
@@ -177,13 +175,6 @@ def test_processes_and_rounds_share_the_photos_of_a_step():
         seen.append(numbers)
         numbers = following(numbers, replace(run_, accumulate=2), Process(1, 2))
     assert seen == [share(step, k, replace(run_, accumulate=2), Process(1, 2)) for step, k in ((3, 1), (4, 0), (4, 1))]
-
-
-def test_a_part_of_the_crops_is_the_same_crops():
-    images = load_pixels("train")[:2]
-    whole, part = RandomCrops(images, 32, 6, seed=3), RandomCrops(images, 32, 6, seed=3, part=slice(2, 4))
-    for _ in range(2):
-        assert torch.equal(part.batch(), whole.batch()[2:4])
 
 
 def test_seeds_of_steps_do_not_meet():

@@ -31,7 +31,7 @@ def spoiled(tmp_path, monkeypatch):
     from vartutor.paths import assets
 
     shutil.copytree(assets(), tmp_path / "assets")
-    for module in ("vartutor.paths", "vartutor.data.photos", "vartutor.checkpoints", "vartutor.doctor"):
+    for module in ("vartutor.paths", "vartutor.data.photos", "vartutor.weights.files", "vartutor.doctor"):
         monkeypatch.setattr(f"{module}.assets", lambda: tmp_path / "assets")
     return tmp_path / "assets"
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import chi2
-from vartutor.train.baseline import train_baseline
 
 from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
@@ -35,9 +34,11 @@ from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
-from vartutor.train.transformer import train_transformer
+from vartutor.train.kinds import train
+from vartutor.train.settings import BaselineSettings, TransformerSettings
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights import load_cnn
 
 SMOKE = get_profile("smoke")
 
@@ -348,26 +349,34 @@ def test_clean_features_are_decoded_as_they_are(resolver, tokenizer, photos):
 # --- models and the command ------------------------------------------------------------------------
 
 
-def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, config, photos, raises_user_error):
-    trainer = train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
-    net = train_baseline(SMOKE, tmp_path / "c", config=CnnConfig(8, 1), steps=1)
+def train_transformer(out, tokenizer):
+    return train("transformer", TransformerSettings.of(SMOKE, steps=1), out, device="cpu", tokenizer=tokenizer)
+
+
+def train_cnn(out, heads=(1, 2, 4)):
+    return train("baseline", BaselineSettings.of(SMOKE, steps=1, net=CnnConfig(8, 1, heads)), out, device="cpu")
+
+
+def test_models_are_found_by_the_folder_of_their_run(tmp_path, tokenizer, photos, raises_user_error):
+    trainer, net = train_transformer(tmp_path / "t", tokenizer), train_cnn(tmp_path / "c")
     model = find_model(str(tmp_path / "t"))
-    ours, theirs = model.model.state_dict(), trainer.averaged.state_dict()
+    ours, theirs = model.model.state_dict(), trainer.averages.values
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-2) for name in theirs)
     image = load_cnn(str(tmp_path / "c")).restore(photos[0].lr)[4]
-    assert torch.allclose(image, net.averaged.restore(photos[0].lr)[4], atol=1e-2)
-    with raises_user_error(tmp_path / "t", "no convolutional"):
+    with net.averages.in_use() as averaged:
+        assert torch.allclose(image, averaged.restore(photos[0].lr)[4], atol=1e-2)
+    with raises_user_error(tmp_path / "t", "holds a transformer, not a cnn"):
         load_cnn(str(tmp_path / "t"))
-    with raises_user_error(tmp_path / "c", "holds a cnn"):
+    with raises_user_error(tmp_path / "c", "holds a baseline, not a transformer"):
         find_model(str(tmp_path / "c"))
     with raises_user_error(tmp_path, "no saved state"):
         load_cnn(str(tmp_path))
 
 
-def test_restorers_by_their_words(tmp_path, tokenizer, config, photos):
+def test_restorers_by_their_words(tmp_path, tokenizer, photos):
     for name, heads in (("one", (1, 2, 4)), ("a", (1,)), ("b", (2, 4))):
-        train_baseline(SMOKE, tmp_path / name, config=CnnConfig(8, 1, heads), steps=1)
-    train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
+        train_cnn(tmp_path / name, heads)
+    train_transformer(tmp_path / "t", tokenizer)
     words = [f"cnn:{tmp_path / 'one'}", f"cnn:{tmp_path / 'a'},{tmp_path / 'b'}", f"model:{tmp_path / 't'}"]
     one, separate, *ways = find_restorers(words, temperatures=(0, 0.5), expected=True)
     assert [one.name, separate.name] == words[:2]
@@ -433,8 +442,8 @@ def test_the_command_evaluates_own_photos(tmp_path, lemur, config, tokenizer, ca
     (tmp_path / "in").mkdir()
     for i, size in enumerate(((64, 72), (80, 64))):
         write_image(tmp_path / "in" / f"{i}.png", lemur[0, :, : size[0], 100 * i : 100 * i + size[1]])
-    train_transformer(SMOKE, tokenizer, tmp_path / "t", config=config, steps=1)
-    train_baseline(SMOKE, tmp_path / "c", config=CnnConfig(8, 1), steps=1)
+    train_transformer(tmp_path / "t", tokenizer)
+    train_cnn(tmp_path / "c")
     cnn = f"cnn:{tmp_path / 'c'}"
     call = ["evaluate", "--photos", str(tmp_path / "in"), "--model", str(tmp_path / "t")]
     ways = [

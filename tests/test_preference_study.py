@@ -6,17 +6,15 @@ import torch
 from vartutor.cli import main
 from vartutor.profiles import get_profile
 from vartutor.tables import load_study
-from vartutor.train.transformer import Objective
 from vartutor.weights import load_start
-from vartutor.workshop.preference_study import RUNS, run_preference_study
+from vartutor.workshop.preference_study import PREFERENCE_RUNS, run_preference_study
 
 SMOKE = get_profile("smoke")
 
 
 @pytest.fixture(scope="module")
 def start(tiny_runs):
-    model, tokenizer, objective = load_start(str(tiny_runs / "transformer"))
-    return model, tokenizer, Objective(**objective)
+    return load_start(tiny_runs / "transformer")
 
 
 def compare(image, clean, scale):
@@ -45,7 +43,7 @@ def test_an_interrupted_run_goes_on(start, tmp_path, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vartutor.workshop.preference_study.measure", fail)
+    monkeypatch.setattr("vartutor.workshop.preference_study.measure_preference", fail)
     with pytest.raises(KeyboardInterrupt):
         run_preference_study(["ce"], SMOKE, *start, tmp_path, **options)
     monkeypatch.undo()
@@ -64,15 +62,17 @@ def test_starts_are_not_mixed(start, tmp_path, raises_user_error):
 
 
 def test_the_sweep_is_what_chapter_08_says():
-    sweep = [w.beta * (437 if w.total else 1) for name, w in RUNS.items() if name not in ("start", "ce", "reference")]
+    runs = [w for name, w in PREFERENCE_RUNS.items() if name not in ("start", "ce", "reference")]
+    sweep = [w.beta * (437 if w.total else 1) for w in runs]
     assert sorted(round(beta, 2) for beta in sweep) == [0.02, 0.2, 2, 4.37, 20, 87.4]
 
 
 def test_the_command_takes_a_start_without_a_prior(tiny_runs, tmp_path, capsys):
     run = str(tmp_path / "bare")
-    call = ["--profile", "smoke", "--steps", "1"]
-    assert main(["train", "transformer", *call, "--tokenizer", str(tiny_runs / "hit"), "--no-prior", "--out", run]) == 0
-    command = ["study", "--of", "preference", *call, "--out", str(tmp_path / "study")]
+    keys = [f"tokenizer={tiny_runs / 'hit'}", "prior=false", "loop.steps=1"]
+    call = ["--profile", "smoke", "--device", "cpu", "--no-report", *(word for key in keys for word in ("--set", key))]
+    assert main(["train", "transformer", *call, "--out", run]) == 0
+    command = ["study", "--of", "preference", "--profile", "smoke", "--steps", "1", "--out", str(tmp_path / "study")]
     assert main([*command, "start", "--start", run]) == 0
     path = tmp_path / "study" / "study.csv"
     assert capsys.readouterr().out.splitlines()[-1] == str(path)

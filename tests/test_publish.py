@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from vartutor.train.baseline import train_baseline
-from vartutor.transformer.pretrained import build_transformer, load_pretrained_fidelity, load_pretrained_transformer
 
 from vartutor.addons.refiner import Refined, load_refiner
 from vartutor.baselines.cnn import CnnConfig
@@ -19,7 +17,9 @@ from vartutor.metrics import psnr
 from vartutor.paths import assets, sha256_of
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.transformer.photo import PhotoTransformer
+from vartutor.train.kinds import train
+from vartutor.train.settings import BaselineSettings
+from vartutor.transformer.photo import PhotoTransformer, build_transformer
 from vartutor.weights import files, load_cnn, load_restorer, load_tokenizer
 from vartutor.weights.files import load_checkpoint, manifest
 from vartutor.workshop.publish import KEPT, publish
@@ -47,12 +47,12 @@ def test_what_is_published_is_what_was_trained(tiny_runs, shelf):
         entry = publish(tiny_runs / run, SMOKE, shelf)
         assert entry["steps"] == 2
         assert entry["command"].startswith("vartutor train ")
-    files = ["fidelity_course.safetensors", "tokenizer_hit.safetensors", "transformer_course.safetensors"]
-    for file in files:
+    names = ["fidelity_course.safetensors", "tokenizer_hit.safetensors", "transformer_course.safetensors"]
+    for file in names:
         assert manifest()[file]["sha256"] == sha256_of(shelf / file)
-    assert manifest()[files[2]]["tokenizer"] == manifest()[files[1]]["sha256"]
-    for file in (files[0], "refiner_course.safetensors"):
-        assert manifest()[file]["transformer"] == manifest()[files[2]]["sha256"]
+    assert manifest()[names[2]]["tokenizer"] == manifest()[names[1]]["sha256"]
+    for file in (names[0], "refiner_course.safetensors"):
+        assert manifest()[file]["transformer"] == manifest()[names[2]]["sha256"]
     shipped = load_restorer("course")
     trained = load_restorer(str(tiny_runs / "fidelity"))
     assert all(same(a, b) for a, b in zip(shipped, trained, strict=True))
@@ -76,14 +76,16 @@ def test_the_record_of_a_transformer(tiny_runs, shelf):
     for way in ("sampled", "expected"):
         assert set(entry["metrics"][way]) == {"psnr_rgb", "perceptual"}
         assert set(entry["metrics"][way]["psnr_rgb"]) == {"1", "2", "4"}
-    assert load_pretrained_fidelity("small") is None
-    assert load_pretrained_transformer("small")[0].config.width == SMOKE.transformer.width
+    small = load_restorer("small")
+    assert small.fidelity is None
+    assert small.model.config.width == SMOKE.transformer.width
 
 
 def test_convolutional_nets_are_published_by_their_heads(tmp_path, shelf):
     for name, heads in (("all", (1, 2, 4)), ("four", (4,))):
         config = CnnConfig(4, 1, heads)
-        train_baseline(SMOKE, tmp_path / name, config=config, steps=2, perceptual=0.1, origin={"command": "c"})
+        run = BaselineSettings.of(SMOKE, steps=2, net=config, perceptual=0.1)
+        train("baseline", run, tmp_path / name, device="cpu", origin={"command": "c"})
         entry = publish(tmp_path / name, SMOKE, shelf)
         assert (entry["command"], entry["steps"], entry["perceptual"]) == ("c", 2, 0.1)
         own, trained = "course" if name == "all" else "course_x4", load_cnn(str(tmp_path / name))
@@ -137,11 +139,11 @@ def test_a_new_tokenizer_makes_a_shipped_transformer_useless_and_says_so(tiny_ru
     listed = json.loads((shelf / "manifest.json").read_text())
     listed["fidelity_course.safetensors"]["transformer"] = "0" * 64
     (shelf / "manifest.json").write_text(json.dumps(listed))
-    assert load_pretrained_fidelity() is None  # it belongs to other weights
+    assert load_restorer().fidelity is None  # it belongs to other weights
     listed["transformer_course.safetensors"]["tokenizer"] = "0" * 64
     (shelf / "manifest.json").write_text(json.dumps(listed))
     with raises_user_error("another tokenizer"):
-        load_pretrained_transformer()
+        load_restorer()
 
 
 def test_a_full_disk_keeps_the_old_files(tiny_runs, shelf, monkeypatch, raises_user_error):

@@ -8,7 +8,7 @@ import torch
 from vartutor.cli import main
 from vartutor.profiles import get_profile
 from vartutor.tables import load_study
-from vartutor.train.transformer import Objective, make_transformer
+from vartutor.train.transformer import make_transformer
 from vartutor.weights import load_tokenizer
 from vartutor.workshop.scaling_study import SIZES, entropies, name_runs, resized, run_scaling_study
 
@@ -37,7 +37,7 @@ def test_twelve_runs():
 
 
 def test_a_model_that_knows_nothing_needs_the_log_of_the_codebook(tokenizer):
-    model = make_transformer(resized(SMOKE, 64), tokenizer, Objective(), prior=False).eval()
+    model = make_transformer(resized(SMOKE, 64), tokenizer, prior=False).eval()
     model.body.head.weight.data.zero_()
     found = entropies(model, tokenizer, SMOKE)
     assert len(found) == 12
@@ -51,7 +51,7 @@ def test_a_study_measures_every_photo_and_does_nothing_twice(tokenizer, tmp_path
     for steps in (1, 2):
         run = f"width 64, {steps} steps"
         assert len(study[run, "ce"][3]) == 12
-        assert study[run, "images"][3][""] == steps * SMOKE.transformer.batch
+        assert study[run, "images"][3][""] == steps * SMOKE.batch_of("transformer")
         assert study[run, "parameters"][3][""] > 18 * 64**2 * 2  # what the matrices of the blocks hold
     assert study["width 64, 1 steps", "ce"][3] != study["width 64, 2 steps", "ce"][3]
     (tmp_path / "width64,1steps_3" / "state.pt").unlink()

@@ -23,8 +23,8 @@ from vartutor.train.settings import TokenizerSettings
 from vartutor.train.state import BEST, save_state
 from vartutor.train.tokenizer import Losses
 from vartutor.train.trainer import Trainer
+from vartutor.weights import load_tokenizer
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.load import load_tokenizer
 from vartutor.workshop.scores import score_tokenizer
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)

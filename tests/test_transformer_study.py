@@ -7,21 +7,22 @@ import pytest
 import torch
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
-from vartutor.data.presets import COURSE
 from vartutor.evaluate.measures import MEASURES
 from vartutor.evaluate.table import compare, markdown, study_rows, summarise
 from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
 from vartutor.tables import load_study
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.transformer import FeatureCache, Objective, TransformerLoss, make_config
-from vartutor.transformer.photo import PhotoTransformer, pair_features
+from vartutor.train.jobs import transformer_job
+from vartutor.train.processes import Process
+from vartutor.train.settings import TransformerSettings
+from vartutor.train.source import Feed, make_source
+from vartutor.train.transformer import Objective, TransformerLoss, make_config
+from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer
 from vartutor.weights.files import load_state
 from vartutor.workshop.scores import course_pairs, restore_pairs
-from vartutor.workshop.transformer_study import RUNS, forced_rows, run_transformer_study, tokenizer_for
+from vartutor.workshop.transformer_study import TRANSFORMER_RUNS, forced_rows, run_transformer_study, tokenizer_for
 
 SMOKE = get_profile("smoke")
 
@@ -43,7 +44,7 @@ def study(names, tokenizers, out, **options):
 
 def test_every_run_is_trained_and_measured(tokenizers, tmp_path):
     found = load_study(study([], tokenizers, tmp_path))
-    for name, run in RUNS.items():
+    for name, run in TRANSFORMER_RUNS.items():
         scales = [run.only] if run.only else [1, 2, 4]
         for s in scales:
             assert set(found[name, f"size {s} sampled"][3].values()) == {16 * s}
@@ -55,10 +56,12 @@ def test_every_run_is_trained_and_measured(tokenizers, tmp_path):
         )
         assert len(found[name, "ce"][3]) == 20
         assert found[name, "tokens"][3][""] == {1: 53, 2: 181}.get(run.only, 437)
-    sizes = {name: found[name, "parameters"][3][""] for name in RUNS}
+    sizes = {name: found[name, "parameters"][3][""] for name in TRANSFORMER_RUNS}
     assert sizes["narrow"] < sizes["shallow"] < sizes["course"] < sizes["deep"]
     assert sizes["added"] == sizes["course"] > sizes["no prior"]
-    infos = {name: load_state(tmp_path / f"{name.replace(' ', '')}_3" / "state.pt")["info"] for name in RUNS}
+    infos = {
+        name: load_state(tmp_path / f"{name.replace(' ', '')}_3" / "state.pt")["info"] for name in TRANSFORMER_RUNS
+    }
     assert not infos["no prefix"]["prefix"]
     assert infos["added"]["added"]
     assert not infos["no prior"]["prior"]
@@ -91,13 +94,14 @@ def test_an_interrupted_run_goes_on(tokenizers, tmp_path, interrupted):
 def test_all_runs_of_a_seed_see_the_same_photos(tokenizers):
     photos, ends = [], {1: 1, 2: 2, None: 3}
     for only in (None, 1, 2, 4):
-        own = tokenizer_for(replace(RUNS["course"], only=only), *tokenizers)
-        cache = FeatureCache(own, RandomCrops(load_pixels("train"), 64, 2, seed=1), COURSE, seed=5)
-        photos.append(cache.batch())
+        own = tokenizer_for(replace(TRANSFORMER_RUNS["course"], only=only), *tokenizers)
+        run = TransformerSettings.of(SMOKE, seed=5, batch=2)
+        job = transformer_job(run, Process(), tokenizer=own)
+        photos.append(Feed(make_source(run, Process()), run, Process(), job.prepare, job.keep)(0))
         if only in ends:  # of the hierarchical tokenizer: the same features too
-            assert len(photos[-1][1]) == ends[only]
-            assert all(torch.equal(a, b) for a, b in zip(photos[-1][1], photos[0][1], strict=False))
-    assert all(torch.equal(batch[0], photos[0][0]) for batch in photos)
+            assert len(photos[-1].clean) == ends[only]
+            assert all(torch.equal(a, b) for a, b in zip(photos[-1].clean, photos[0].clean, strict=False))
+    assert all(torch.equal(seen.photo, photos[0].photo) for seen in photos)
 
 
 def test_teacher_forced_numbers_are_those_of_the_training_loss(tokenizers):
@@ -105,10 +109,10 @@ def test_teacher_forced_numbers_are_those_of_the_training_loss(tokenizers):
     torch.manual_seed(1)
     model = PhotoTransformer(make_config(SMOKE, tokenizer), tokenizer.quantizer.codes).eval()
     rows = forced_rows(model, tokenizer, pairs, 1, batch=7)
-    cache = FeatureCache(tokenizer, RandomCrops(load_pixels("train"), 64, 2), COURSE)
-    cache.batch = lambda: (pairs.lr, *pair_features(tokenizer, pairs.lr, pairs.hr[4]))
+    loss = TransformerLoss(model, tokenizer, Objective())
     with torch.no_grad():
-        _, numbers = TransformerLoss(model, cache, Objective())(0)
+        _, numbers = loss(loss.features(pairs.lr, pairs.hr[4]))
+    numbers = {name: float(value) for name, value in numbers.items()}
     by = {(name, item): value for name, item, value in rows}
     assert sum(by["ce", file] for file in pairs.files) / 20 == pytest.approx(numbers["ce"], rel=1e-4)
     for k in range(8):

@@ -18,7 +18,7 @@ from vartutor.tiling import Canvas, Region, Tile, cut, padded, ramp, regions
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.photo import PhotoTransformer, Writer, restore_latents, write_maps
-from vartutor.weights.load import load_restorer
+from vartutor.weights import load_restorer
 
 MAX_SIDE = 4096  # its results at ×1, ×2 and ×4 are 1.4 GB: Pillow keeps 4 bytes per pixel
 

@@ -5,12 +5,12 @@ import resource
 import pytest
 import torch
 
-from vartutor.data.crops import RandomCrops
-from vartutor.data.photos import load_pixels
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
-from vartutor.train.loop import LoopConfig, Trainer
-from vartutor.train.tokenizer import Losses, TokenizerLoss
+from vartutor.train.jobs import tokenizer_job
+from vartutor.train.processes import Process
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,9 @@ def test_decode_at_the_published_size(benchmark, published):
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_training_step_of_the_course(benchmark, tmp_path, bf16):
-    profile = get_profile("cpu")
-    model = build_tokenizer(TokenizerConfig.of(profile, "hit")).train()
-    crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size)
-    loss = TokenizerLoss(model, crops, Losses(), 1000, bf16)
-    trainer = Trainer(model, loss, LoopConfig(steps=1000), tmp_path, [crops.generator])
-    numbers = benchmark.pedantic(trainer._step, rounds=20, warmup_rounds=3)
+    run = TokenizerSettings.of(get_profile("cpu"), steps=1000, bf16=bf16)
+    trainer = Trainer(tokenizer_job(run, Process()), run, tmp_path, Process())
+    trainer.model.train()
+    numbers = benchmark.pedantic(lambda: trainer._step(trainer._moment()), rounds=20, warmup_rounds=3)
     assert numbers["loss"] > 0
     assert benchmark.stats.stats.median < 0.35

@@ -19,7 +19,7 @@ from vartutor.errors import UserError
 from vartutor.transformer.generate import Step
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, Writer, write_maps
-from vartutor.weights.load import load_addition
+from vartutor.weights import load_addition
 
 REACH = 3.0  # standard deviations of the residual that are drawn, in both directions; VARSR's bound is 0.6, for its own
 

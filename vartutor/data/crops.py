@@ -29,7 +29,6 @@ class RandomCrops:
         jitter: largest window, in crops; limited by each photo's short side.
         augment: also turn crops by :func:`vary`, which makes more of few photos.
         seed: seeds ``self.generator``, whose state is all there is to save for a resumed run.
-        part: which crops of a batch to make, where several processes share it; all draw the same random numbers.
 
     Raises:
         UserError: no image is at least ``size`` pixels on its short side.
@@ -44,22 +43,21 @@ class RandomCrops:
         jitter: float = 2.0,
         augment: bool = False,
         seed: int = 0,
-        part: slice = slice(None),
     ):
         self.images = [image for image in images if min(image.shape[-2:]) >= size]
         if not self.images:
             raise UserError(f"no image of at least {size} x {size} pixels among the {len(images)} given")
-        self.size, self.batch_size, self.jitter, self.augment, self.part = size, batch_size, jitter, augment, part
+        self.size, self.batch_size, self.jitter, self.augment = size, batch_size, jitter, augment
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self):
         return (self.batch() for _ in count())
 
     def batch(self) -> Tensor:
-        """The next (batch_size, 3, size, size) in [-1, 1], or this process's part of it."""
+        """The next (batch_size, 3, size, size) in [-1, 1]."""
         # One call for all random numbers: photo, window, row, column, flip.
         draws = torch.rand(self.batch_size, 8 if self.augment else 5, generator=self.generator).tolist()
-        return torch.cat([self._crop(*draw) for draw in draws[self.part]])
+        return torch.cat([self._crop(*draw) for draw in draws])
 
     def _crop(self, photo: float, scale: float, row: float, column: float, flip: float, *more: float) -> Tensor:
         image = self.images[int(photo * len(self.images))]

@@ -16,7 +16,7 @@ from vartutor.data.draws import BatchDice, constant, normal_at, uniform_at
 from vartutor.data.images import from_uint8, to_uint8
 from vartutor.data.jpeg import jpeg_each
 from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
-from vartutor.data.resample import MODES, Size, resize_each
+from vartutor.data.resample import MODES, Sizes, resize_each
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def _cut(kernels: Tensor, size: Tensor) -> Tensor:
     return kernels / kernels.sum((-2, -1), keepdim=True)
 
 
-def blur_each(x: Tensor, size: Size, kernels: Tensor, lengths: Tensor) -> Tensor:
+def blur_each(x: Tensor, size: Sizes, kernels: Tensor, lengths: Tensor) -> Tensor:
     """Filter images of ``size`` on (B, 3, H, W) with a kernel (B, 1, k, k) each, as ``degradation.blur`` does.
 
     Borders are mirrored, or repeated where an image is too small for its kernel's side (B, 1, 1, 1) in ``lengths``.
@@ -129,7 +129,7 @@ def blur_each(x: Tensor, size: Size, kernels: Tensor, lengths: Tensor) -> Tensor
 # --- size ------------------------------------------------------------------------------------------
 
 
-def draw_sizes(spec: Resize, base: tuple[int, int], dice: BatchDice) -> tuple[Size, tuple[int, int]]:
+def draw_sizes(spec: Resize, base: tuple[int, int], dice: BatchDice) -> tuple[Sizes, tuple[int, int]]:
     """Sizes as ``spec`` says, counted from ``base``, and that of a canvas for them all."""
     low, high = spec.range
     kind = dice.choice((1, -1, 0), (spec.up, spec.down, spec.keep))
@@ -147,7 +147,7 @@ def _draw_mode(modes: tuple[str, ...], dice: BatchDice) -> Tensor:
 # --- noise -----------------------------------------------------------------------------------------
 
 
-def noise_each(x: Tensor, size: Size, spec: Noise, dice: BatchDice, seeds: Tensor, stream: int) -> Tensor:
+def noise_each(x: Tensor, size: Sizes, spec: Noise, dice: BatchDice, seeds: Tensor, stream: int) -> Tensor:
     """Add the noise that ``spec`` and the dice decide on to images of ``size`` on (B, 3, H, W)."""
     add, gray = dice.chance(spec.probability), dice.chance(spec.gray)
     # Numbers belong to pixels. Beyond an image its border goes on with the same, as JPEG wants it.
@@ -183,7 +183,7 @@ def _shot_noise(x: Tensor, gray: Tensor, z: Tensor) -> Tensor:
 
 
 def poisson(mean: Tensor, z: Tensor) -> Tensor:
-    """Poisson numbers made of standard normal ones ``z``; at most one in 40 is off by one.
+    """Poisson numbers (B, 3, H, W) made of standard normal ones ``z``; at most one in 40 is off by one.
 
     By the inverse of the distribution function: from a mean of ½ on Giles' expansion of it (2016, algorithm 955, to the
     order of the mean's inverse root), below it the function itself, up to 3.

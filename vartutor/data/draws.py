@@ -37,7 +37,7 @@ def uniform_at(seeds: Tensor, places: Tensor, stream: int) -> Tensor:
 
 
 def normal_at(seeds: Tensor, places: Tensor, stream: int) -> Tensor:
-    """As :func:`uniform_at`, but normal, by the transform of Box and Muller (1958): ±5.8 at most."""
+    """As :func:`uniform_at`, (B, ...), but normal, by the transform of Box and Muller (1958): ±5.8 at most."""
     z = _scramble(seeds, places, -1 - stream)
     radius = _fraction(z >> 40).neg_().add_(1).log_().mul_(-2).sqrt_()
     return _fraction(z.bitwise_right_shift_(16)).mul_(2 * math.pi).cos_().mul_(radius)
@@ -75,13 +75,15 @@ class BatchDice:
         self.numbers = iter(uniform(seeds, 64, stream)[..., None, None, None].unbind(1))
 
     def uniform(self, bounds: tuple[float, float]) -> Tensor:
+        """Numbers (B, 1, 1, 1) between two bounds."""
         return bounds[0] + (bounds[1] - bounds[0]) * next(self.numbers)
 
     def chance(self, probability: float) -> Tensor:
+        """Whether it happens, (B, 1, 1, 1) bool."""
         return next(self.numbers) < probability
 
     def choice(self, items: Sequence, weights: Sequence[float] | None = None) -> Tensor:
-        """Some of ``items``, which are numbers."""
+        """Some of ``items``, which are numbers: (B, 1, 1, 1)."""
         weights = weights or [1.0] * len(items)
         number = next(self.numbers) * sum(weights)
         ends = constant(tuple(itertools.accumulate(weights))[:-1], number.device)
@@ -92,7 +94,7 @@ _constants: dict[tuple, Tensor] = {}
 
 
 def constant(values: tuple, device: torch.device) -> Tensor:
-    """A small table on a device, copied there once, as every copy makes the host wait for the device."""
+    """A small table of any shape on a device, copied there once, as every copy makes the host wait for the device."""
     key = (values, *map(type, values), device)  # as True == 1 == 1.0
     if key in _constants:
         return _constants[key]

@@ -7,7 +7,7 @@ and column go on. So one product serves all, and what becomes of an image does n
 import torch
 from torch import Tensor
 
-Size = tuple[Tensor, Tensor]  # rows and columns of every image, (B,) int64 each
+Sizes = tuple[Tensor, Tensor]  # rows and columns of every image, (B,) int64 each
 MODES = ("area", "bilinear", "bicubic")
 
 
@@ -37,7 +37,7 @@ def resize_weights(source: Tensor, target: Tensor, columns: int, i: Tensor, mode
     return weights / weights.sum(-1, keepdim=True)
 
 
-def resize_each(x: Tensor, size: Size, new: Size, canvas: tuple[int, int], mode: Tensor | None = None) -> Tensor:
+def resize_each(x: Tensor, size: Sizes, new: Sizes, canvas: tuple[int, int], mode: Tensor | None = None) -> Tensor:
     """Resample images of ``size`` on (B, 3, H, W) to ``new`` on (B, 3, *canvas); what changes size is clamped."""
     down, across = (
         resize_weights(n, m, columns, torch.minimum(torch.arange(rows, device=x.device), m[:, None] - 1), mode)

@@ -11,7 +11,7 @@ from torch.library import _scoped_library
 
 # Of CUDA's lists (ATen/autocast_mode.h), what networks call and the CPU's lists lack. These are cast to float32 first:
 CAST = ("exp", "log", "log1p", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "reciprocal", "rsqrt", "softplus",
-        "layer_norm", "group_norm", "rms_norm", "cosine_similarity", "softmax.int", "log_softmax.int", "logsumexp",
+        "layer_norm", "group_norm", "cosine_similarity", "softmax.int", "log_softmax.int", "logsumexp",
         "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")  # fmt: skip
 SUMS = ("sum", "sum.dim_IntList", "cumsum", "linalg_vector_norm")  # and these read 16 bits and add in 32
 KEY = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)

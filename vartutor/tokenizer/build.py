@@ -92,18 +92,3 @@ def one_group(model: MultiScaleTokenizer, scale: int) -> HierarchicalTokenizer:
     hit = build_tokenizer(config)
     hit.load_state_dict(model.state_dict())
     return hit.train(model.training).requires_grad_(False)
-
-
-def parse_groups(text: str) -> Groups:
-    """``"1,2,4 | 8 | 16"`` -> ((1, 2, 4), (8,), (16,)).
-
-    Raises:
-        UserError: anything but whole numbers from 1 on, commas and bars.
-    """
-    try:
-        groups = tuple(tuple(int(side) for side in group.split(",")) for group in text.split("|"))
-    except ValueError:
-        groups = ()
-    if not groups or min(side for group in groups for side in group) < 1:
-        raise UserError(f"ladder {text!r}: write it like '1,2,4 | 8 | 16'")
-    return groups

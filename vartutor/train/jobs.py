@@ -33,8 +33,8 @@ from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_
 from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
+from vartutor.weights import load_hierarchical, load_restorer, load_start
 from vartutor.weights.files import checksum
-from vartutor.weights.load import load_hierarchical, load_restorer, load_start
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
 KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)

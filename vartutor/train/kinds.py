@@ -23,8 +23,8 @@ from vartutor.train.settings import (
 )
 from vartutor.train.source import name_sets
 from vartutor.train.trainer import Trainer
+from vartutor.weights import kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.weights.files import STATE, load_state
-from vartutor.weights.load import kind_of, parts_of, tokenizer_of, transformer_of
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
     return replace(settings, **changes)
 
 
-def build(kind: type, entry: Any, where: str) -> Any:
+def from_plain(kind: type, entry: Any, where: str) -> Any:
     """A dataclass out of plain values.
 
     Raises:
@@ -105,7 +105,7 @@ def build(kind: type, entry: Any, where: str) -> Any:
     if lacking or set(entry) - known.keys():
         raise UserError(f"{where}: {', '.join([*lacking, *(set(entry) - known.keys())])}: of another version")
     values = {
-        name: build(kinds[name], value, where) if is_dataclass(kinds[name]) else _fit(value, kinds[name], where)
+        name: from_plain(kinds[name], value, where) if is_dataclass(kinds[name]) else _fit(value, kinds[name], where)
         for name, value in entry.items()
     }
     return kind(**values)

@@ -9,7 +9,7 @@ from vartutor.data.presets import get_preset
 from vartutor.errors import UserError
 from vartutor.profiles import Profile, toy
 from vartutor.train.loop import LoopConfig
-from vartutor.train.options import build
+from vartutor.train.options import from_plain
 from vartutor.train.pairs import FidelityObjective
 from vartutor.train.preference import Preference
 from vartutor.train.refiner import RefinerObjective
@@ -98,7 +98,7 @@ class Settings:
         Raises:
             UserError: of another version of the program.
         """
-        return build(cls, entry, "the saved settings")
+        return from_plain(cls, entry, "the saved settings")
 
 
 def with_changes(settings: Settings, changes: dict[str, Any]) -> Settings:

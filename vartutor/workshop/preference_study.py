@@ -14,8 +14,8 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.preference import Preference, judge_preference
 from vartutor.train.settings import PreferenceSettings
 from vartutor.transformer.photo import PhotoTransformer
+from vartutor.weights import Restorer, load_restorer
 from vartutor.weights.files import checksum
-from vartutor.weights.load import Restorer, load_restorer
 from vartutor.workshop.scores import course_pairs
 from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
 

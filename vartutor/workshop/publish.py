@@ -14,8 +14,8 @@ from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
+from vartutor.weights import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.weights.files import STATE, checkpoint_name, load_state, packed
-from vartutor.weights.load import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.workshop.card import write_card
 from vartutor.workshop.scores import (
     DECODES,

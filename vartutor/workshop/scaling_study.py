@@ -15,7 +15,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.settings import TransformerSettings
 from vartutor.train.transformer import Objective
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.weights.load import load_restorer
+from vartutor.weights import load_restorer
 from vartutor.workshop.studies import Measured, choose, collect, trained
 from vartutor.workshop.transformer_study import forced_rows
 

@@ -13,7 +13,7 @@ from vartutor.tokenizer.fidelity import BALANCED, decode_faithfully
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.tokenizer import reconstruct_scales
 from vartutor.transformer.photo import restore_latents
-from vartutor.weights.load import Restorer
+from vartutor.weights import Restorer
 
 DECODES = {"sampled": {}, "expected": {"expected": True}}  # the two ways a transformer is judged
 LOOKS = {f"fidelity {w:g}": {"w": w} for w in (0, BALANCED, 1)}  # those of a fidelity module

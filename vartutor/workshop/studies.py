@@ -13,8 +13,8 @@ from vartutor.tables import write_table
 from vartutor.train.kinds import train
 from vartutor.train.settings import Settings
 from vartutor.train.trainer import Trainer
+from vartutor.weights import Restorer
 from vartutor.weights.files import STATE
-from vartutor.weights.load import Restorer
 from vartutor.workshop.scores import DECODES, restore_pairs
 
 FIELDS = ("run", "seed", "measure", "item", "value")

@@ -14,14 +14,15 @@ import torch
 from vartutor.data.crops import RandomCrops, eval_crops
 from vartutor.data.pairs import pyramid
 from vartutor.data.photos import load_pixels
+from vartutor.errors import UserError
 from vartutor.metrics import psnr
 from vartutor.profiles import Profile
-from vartutor.tokenizer.build import parse_groups
+from vartutor.tokenizer.build import Groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
 from vartutor.train.settings import TokenizerSettings
 from vartutor.train.tokenizer import Losses
-from vartutor.weights.load import load_tokenizer
+from vartutor.weights import load_tokenizer
 from vartutor.workshop.studies import Measured, choose, collect, trained
 
 
@@ -92,6 +93,21 @@ def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> I
         last = sum(map(len, groups[:-1]))
         for k, side in enumerate(groups[0]):
             yield "agreement", f"{k}: {side}", (seen[k] == seen[last + k]).float().mean().item()
+
+
+def parse_groups(text: str) -> Groups:
+    """``"1,2,4 | 8 | 16"`` -> ((1, 2, 4), (8,), (16,)).
+
+    Raises:
+        UserError: anything but whole numbers from 1 on, commas and bars.
+    """
+    try:
+        groups = tuple(tuple(int(side) for side in group.split(",")) for group in text.split("|"))
+    except ValueError:
+        groups = ()
+    if not groups or min(side for group in groups for side in group) < 1:
+        raise UserError(f"ladder {text!r}: write it like '1,2,4 | 8 | 16'")
+    return groups
 
 
 def run_tokenizer_study(names: Sequence[str], profile: Profile, out: Path, *, steps: int, seeds: Sequence[int]) -> Path:

@@ -20,8 +20,8 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.settings import TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
+from vartutor.weights import load_restorer
 from vartutor.weights.files import checksum
-from vartutor.weights.load import load_restorer
 from vartutor.workshop.scores import course_pairs
 from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
 
