@@ -504,6 +504,7 @@ def by_hand(q, k, v, mask):
     return scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v
 
 
+# %%
 q, k, v = torch.randn(3, 2, 6, 501, 32)
 dense = F.scaled_dot_product_attention(q, k, v, attn_mask=masks["course"])
 assert torch.allclose(by_map(q, k, v, ladders["course"]), dense, atol=1e-5)
