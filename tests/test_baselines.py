@@ -14,12 +14,12 @@ from vartutor.data.presets import COURSE
 from vartutor.metrics import psnr
 from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
-from vartutor.train.settings import BaselineSettings
 from vartutor.train.jobs import baseline_job
 from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
 from vartutor.train.pairs import PairLoss
 from vartutor.train.processes import Process
+from vartutor.train.settings import BaselineSettings
 from vartutor.train.source import make_source
 from vartutor.weights import load_cnn
 from vartutor.weights.files import STATE, load_state

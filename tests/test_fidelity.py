@@ -12,14 +12,13 @@ from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
-from vartutor.train import fidelity as fidelity_runs
-from vartutor.train.fidelity import KEEP
-from vartutor.train.pairs import FidelityObjective
-from vartutor.train.settings import FidelitySettings
-from vartutor.train.jobs import fidelity_job
+from vartutor.train import jobs
+from vartutor.train.jobs import KEEP_WRITTEN, fidelity_job
 from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
+from vartutor.train.pairs import FidelityObjective
 from vartutor.train.processes import Process
+from vartutor.train.settings import FidelitySettings
 from vartutor.train.source import Feed, make_source
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
@@ -155,7 +154,7 @@ def test_a_batch_is_written_once_and_used_again(job):
     assert seen[4].photo.shape == (2, 3, 16, 16)
     assert {s: tuple(f.shape) for s, f in seen[4].f_hats.items()} == {s: (2, 16, 4 * s, 4 * s) for s in (1, 2, 4)}
     assert {s: tuple(x.shape) for s, x in seen[4].hr.items()} == {s: (2, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
-    assert job.keep == KEEP
+    assert job.keep == KEEP_WRITTEN
 
 
 def test_what_is_kept_can_be_entered_anywhere(job):
@@ -198,7 +197,7 @@ def test_training_brings_the_decode_nearer_to_the_clean_photo(job, tokenizer):
 
 
 def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, resumed):
-    monkeypatch.setattr(fidelity_runs, "KEEP", (2, 2))
+    monkeypatch.setattr(jobs, "KEEP_WRITTEN", (2, 2))
 
     def fit(out, resume=False):
         run = FidelitySettings.of(SMOKE, steps=6, log_every=1, validate_every=0)
