@@ -250,7 +250,7 @@ def test_another_state_is_one_line(tmp_path, tiny_runs, raises_user_error):
     train_baseline(tmp_path, steps=1)
     with raises_user_error("of another model"):
         train_baseline(tmp_path, True, net=CnnConfig(8, 3))
-    with raises_user_error("holds a tokenizer; needed: baseline"):
+    with raises_user_error("holds a tokenizer, not a cnn"):
         load_cnn(tiny_runs / "hit")
     with raises_user_error("holds a tokenizer", "vartutor train tokenizer"):
         train_baseline(tiny_runs / "hit", True)
