@@ -8,17 +8,21 @@ import torch
 from vartutor.baselines.classical import METHODS, Denoiser, noise_level
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver, separate
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops
 from vartutor.data.degradation import gaussian_noise
-from vartutor.data.pairs import eval_pairs, make_pairs, upscale_bicubic
-from vartutor.data.photos import load_pixels
+from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
 from vartutor.metrics import psnr
 from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
-from vartutor.train.baseline import BaselineLoss, train_baseline, trained_cnn
+from vartutor.train.jobs import baseline_job
+from vartutor.train.kinds import train
+from vartutor.train.loop import Moment
+from vartutor.train.pairs import PairLoss
+from vartutor.train.processes import Process
+from vartutor.train.settings import BaselineSettings
+from vartutor.train.source import make_source
 from vartutor.weights import load_cnn
-from vartutor.weights.files import load_state
+from vartutor.weights.files import STATE, load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 TINY = CnnConfig(8, 2)
@@ -137,97 +141,172 @@ def test_wrong_nets_are_one_line(raises_user_error):
         CnnConfig(heads=(3,))
     with raises_user_error("0 blocks of 8 channels"):
         CnnConfig(8, 0)
-    with raises_user_error("no CNN 'huge'"):
+    with raises_user_error("huge: neither a shipped cnn (course"):
         load_cnn("huge")
 
 
 # --- its training ----------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_is_bit_for_bit_the_same(resumed):
-    def train(out, resume=False):
-        return train_baseline(SMOKE, out, config=TINY, steps=None if resume else 6, resume=resume)
+def train_baseline(out, resume=False, profile=SMOKE, **changes):
+    run = BaselineSettings.of(profile, **{"net": TINY, "validate_every": 0} | changes)
+    return train("baseline", run, out, device="cpu", resume=resume)
 
-    assert resumed(train).step == 6  # kept with the state
+
+def test_a_resumed_run_is_bit_for_bit_the_same(resumed):
+    def fit(out, resume=False):
+        return train_baseline(out, resume, steps=6, log_every=1, augment=True)
+
+    assert resumed(fit).step == 6
 
 
 def test_training_beats_bicubic_on_other_photos(tmp_path, pairs):
-    net = trained_cnn(train_state(tmp_path, steps=80))
-    images, plain = net.restore(pairs.lr), upscale_bicubic(pairs.lr)
+    train_baseline(tmp_path, profile=replace(SMOKE, batch_size=8), net=CnnConfig(16, 2), lr=3e-3, steps=80)
+    images, plain = load_cnn(tmp_path).restore(pairs.lr), upscale_bicubic(pairs.lr)
     for s in (1, 2, 4):
         assert psnr(images[s], pairs.hr[s]).mean() > psnr(plain[s], pairs.hr[s]).mean()
 
 
-def train_state(folder, **options):
-    profile = replace(SMOKE, batch_size=8)
-    train_baseline(profile, folder, config=CnnConfig(16, 2), lr=3e-3, **options)
-    return load_state(folder / "state.pt")
+@pytest.fixture(scope="module")
+def batch():
+    return make_source(BaselineSettings.of(SMOKE, seed=1), Process()).batch(range(2))
 
 
-def test_the_perceptual_distance_joins_the_loss(tmp_path, monkeypatch, raises_user_error):
+def test_the_perceptual_distance_joins_the_loss(batch, raises_user_error):
     net = random_net()
-    losses = [
-        BaselineLoss(net, RandomCrops(load_pixels("val"), batch_size=2), COURSE, perceptual=weight)(0)[0]
-        for weight in (0.0, 1.0, 2.0)
-    ]
-    pairs = make_pairs(RandomCrops(load_pixels("val"), batch_size=2).batch(), COURSE, torch.Generator().manual_seed(0))
-    distances = [perceptual_distance(image, pairs.hr[s]).mean() for s, image in net(pairs.lr).items()]
-    assert losses[1] - losses[0] == pytest.approx(sum(distances).item() / 3, rel=1e-4)
-    assert losses[2] - losses[0] == pytest.approx(2 * sum(distances).item() / 3, rel=1e-4)
+    losses = [PairLoss(lambda seen: net(seen.lr), weight)(batch, Moment())[0] for weight in (0.0, 1.0, 2.0)]
+    images = net(batch.lr)
+    errors = [(image - batch.hr[s]).abs().mean() for s, image in images.items()]
+    distances = [perceptual_distance(image, batch.hr[s]).mean() for s, image in images.items()]
+    assert losses[0].item() == pytest.approx(sum(errors).item() / 3, rel=1e-5)
+    assert (losses[1] - losses[0]).item() == pytest.approx(sum(distances).item() / 3, rel=1e-4)
+    assert (losses[2] - losses[0]).item() == pytest.approx(2 * sum(distances).item() / 3, rel=1e-4)
     with raises_user_error("perceptual -1"):
-        train_baseline(SMOKE, tmp_path, config=TINY, steps=1, perceptual=-1.0)
+        baseline_job(BaselineSettings.of(SMOKE, perceptual=-1.0), Process())
 
 
-def test_a_budget_of_seconds_becomes_a_number_of_steps(tmp_path, monkeypatch, raises_user_error):
-    ticks = iter(range(0, 1000, 3))
-    monkeypatch.setattr("vartutor.train.baseline.time.perf_counter", lambda: next(ticks))
-    trainer = train_baseline(SMOKE, tmp_path, config=TINY, seconds=13.0)
-    assert trainer.step == 4
-    assert load_state(tmp_path / "state.pt")["info"]["steps"] == 4
-    by_steps = train_baseline(SMOKE, tmp_path / "again", config=TINY, steps=4)
-    theirs = by_steps.model.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in trainer.model.state_dict().items())
-    with raises_user_error("1.0 seconds", "a single step takes"):
-        train_baseline(SMOKE, tmp_path, config=TINY, seconds=1.0)
-    with raises_user_error("0 seconds"):
-        train_baseline(SMOKE, tmp_path, config=TINY, seconds=0)
-    with raises_user_error("--steps and --seconds"):
-        train_baseline(SMOKE, tmp_path, config=TINY, seconds=1.0, steps=3)
+def test_a_loss_says_the_psnr_of_every_scale_where_it_is_logged(batch):
+    net = random_net()
+    loss = PairLoss(lambda seen: net(seen.lr), 0.0)
+    numbers = loss(batch, Moment())[1]
+    for s, image in net(batch.lr).items():
+        assert numbers[f"psnr{s}"].item() == pytest.approx(psnr(image, batch.hr[s], color="rgb").mean().item())
+    assert loss(batch, Moment(logged=False))[1] == {}
 
 
-def test_another_state_is_one_line(tmp_path, raises_user_error):
-    train_baseline(SMOKE, tmp_path, config=TINY, steps=1)
+def test_a_run_may_be_given_a_time(tmp_path, interrupted):
+    """As many steps as fit, and a learning rate that follows the time: the line to beat gets the seconds of others."""
+    trainer = train_baseline(tmp_path / "whole", seconds=2.0, log_every=1)
+    assert trainer.step > 3
+    assert 2.0 <= trainer.seconds < 4.0
+    assert [row["step"] for row in trainer.rows] == list(range(1, trainer.step + 1))
+    assert trainer.optimizer.param_groups[0]["lr"] < 0.1 * trainer.run.loop.lr  # annealed
+    assert load_state(tmp_path / "whole" / STATE)["step"] == trainer.step
+    # What is over is over, whatever the number of steps.
+    assert train_baseline(tmp_path / "whole", True, seconds=2.0).step == trainer.step
+    with interrupted(2), pytest.raises(KeyboardInterrupt):
+        train_baseline(tmp_path / "part", seconds=3.0)
+    done = load_state(tmp_path / "part" / STATE)["seconds"]
+    again = train_baseline(tmp_path / "part", True, seconds=3.0)
+    assert 3.0 <= again.seconds < 5.0  # the seconds before count
+    assert done < again.seconds
+    assert again.step > 3
+
+
+TIMED = """
+import os, torch
+from pathlib import Path
+from vartutor.profiles import get_profile
+from vartutor.train.settings import BaselineSettings
+from vartutor.train.kinds import train
+from vartutor.train.processes import this_process
+with this_process("cpu") as process:
+    run = BaselineSettings.of(get_profile("smoke"), seconds=3.0, save_every=3, validate_every=0)
+    out = Path(os.environ["OUT"])
+    part = train("baseline", run, out / "run", device="cpu", max_hours=1e-9)
+    whole = train("baseline", run, out / "run", device="cpu", resume=True)
+    torch.save((part.step, whole.step, whole.rows), out / f"{process.rank}.pt")
+"""
+
+
+def test_processes_agree_when_the_time_is_over(two_processes, tmp_path):
+    (part, whole, rows), (theirs, same, _) = two_processes(TIMED)
+    assert part == theirs == 3  # they ask one another every ten steps, and where a state is due
+    assert whole == same
+    assert whole % 10 == 0
+    assert rows[-1]["step"] == whole
+    assert load_state(tmp_path / "run" / STATE)["seconds"] > 3.0
+
+
+def test_even_too_little_time_is_a_step(tmp_path, raises_user_error):
+    trainer = train_baseline(tmp_path, seconds=1e-9)
+    assert trainer.step == trainer.rows[-1]["step"] == 1
+    assert load_cnn(tmp_path).config == TINY
+    with raises_user_error("loop.seconds -1"):
+        train_baseline(tmp_path / "none", seconds=-1.0)
+
+
+def test_another_state_is_one_line(tmp_path, tiny_runs, raises_user_error):
+    train_baseline(tmp_path, steps=1)
     with raises_user_error("of another model"):
-        train_baseline(SMOKE, tmp_path, config=CnnConfig(8, 3), resume=True)
-    with raises_user_error("no convolutional super-resolver"):
-        trained_cnn({"info": {"config": {}}})
+        train_baseline(tmp_path, True, net=CnnConfig(8, 3))
+    with raises_user_error("holds a tokenizer, not a cnn"):
+        load_cnn(tiny_runs / "hit")
+    with raises_user_error("holds a tokenizer", "vartutor train tokenizer"):
+        train_baseline(tiny_runs / "hit", True)
+
+
+def command(out, *words, **settings):
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return main(["train", "baseline", "--profile", "smoke", "--device", "cpu", "--out", str(out), *words, *sets])
 
 
 def test_the_command_trains_and_reports(tmp_path, capsys):
-    call = ["train", "baseline", "--profile", "smoke", "--heads", "4", "--bf16", "--seed", "3", "--out", str(tmp_path)]
-    assert main(call) == 0
-    assert "3 steps in" in capsys.readouterr().out
-    info = load_state(tmp_path / "state.pt")["info"]
+    assert command(tmp_path, **{"net.heads": "[4]", "bf16": "true", "seed": 3}) == 0
+    device, report, where = capsys.readouterr().out.splitlines()
+    assert device.startswith("trains on cpu (")
+    assert report.startswith("validation photos: ×4 ")  # the one head that there is
+    assert "×1" not in report
+    assert str(tmp_path) in where
+    state = load_state(tmp_path / STATE)
+    assert state["step"] == SMOKE.baseline_steps
+    info = state["info"]
     assert info["config"] == {"width": 8, "blocks": 2, "heads": [4], "residual_scale": 1.0}
-    assert (info["kind"], info["preset"], info["seed"]) == ("cnn", "course", 3)
+    assert (info["kind"], info["run"]["degradation"], info["seed"]) == ("baseline", "course", 3)
     assert info["command"].startswith("vartutor train baseline --profile smoke")
     assert info["perceptual"] == 0
-    assert main(["train", "baseline", "--steps", "0"]) == 2
-    assert main(["train", "baseline", "--heads", "3"]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    for settings, line in (
+        ({"loop.steps": 0}, "loop.steps 0"),
+        ({"net.heads": "[3]"}, "heads (3,)"),
+        ({"net.heads": "4"}, "heads is 4, not a list"),
+        ({"perceptual": -1}, "perceptual -1"),
+    ):
+        assert command(tmp_path / "none", **settings) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert line in said
 
 
 def test_a_run_goes_on_with_nothing_but_its_folder(tmp_path, interrupted):
-    call = ["train", "baseline", "--profile", "smoke"]
-    settings = ["--heads", "2", "--width", "4", "--blocks", "1", "--lr", "0.002", "--perceptual", "0.1", "--seed", "3"]
-    settings.append("--augment")
-    whole, part = ([*call, "--out", str(tmp_path / name)] for name in ("whole", "part"))
-    assert main([*whole, *settings]) == 0
+    told = {"net.heads": "[2]", "net.width": 4, "net.blocks": 1, "loop.lr": 0.002, "perceptual": 0.1, "seed": 3}
+    told["augment"] = "true"
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert command(whole, **told) == 0
     with interrupted(1):
-        assert main([*part, *settings]) == 130
-    assert main([*part, "--resume"]) == 0
-    a, b = (load_state(tmp_path / name / "state.pt") for name in ("whole", "part"))
+        assert command(part, **told) == 130
+    assert command(part, "--resume") == 0
+    a, b = (load_state(folder / STATE) for folder in (whole, part))
     assert all(torch.equal(value, b["averaged"][name]) for name, value in a["averaged"].items())
     assert b["info"] == a["info"] | {"command": b["info"]["command"]}
-    assert (b["info"]["perceptual"], b["info"]["lr"], b["info"]["augment"]) == (0.1, 0.002, True)
-    assert "--heads 2" in b["info"]["command"]
+    kept = b["info"]["settings"]
+    assert (b["info"]["perceptual"], kept["loop"]["lr"], kept["augment"]) == (0.1, 0.002, True)
+    assert "--set 'net.heads=[2]'" in b["info"]["command"]
+
+
+def test_turned_and_recoloured_crops_are_other_crops():
+    for augment, same in ((False, True), (True, False)):
+        run = BaselineSettings.of(SMOKE, augment=augment)
+        x = make_source(run, Process()).batch(range(16)).x
+        plain = make_source(replace(run, augment=False), Process()).batch(range(16)).x
+        assert torch.equal(x, plain) == same
+        assert x.shape == (16, 3, 64, 64)

@@ -494,7 +494,7 @@ def test_wrong_calls_are_one_line(tmp_path, capsys):
     for words, expected in (
         (["--restorers", "model:huge"], "huge"),
         (["--restorers", "bicubic", "--model", "huge", "--budget"], "huge"),
-        (["--restorers", "cnn:huge"], "no CNN 'huge'"),
+        (["--restorers", "cnn:huge"], "huge: neither a shipped cnn"),
         (["--restorers", "sharpen"], "unknown restorer 'sharpen'"),
         (["--restorers", "bicubic", "--photos", str(tmp_path / "none")], "no such folder"),
         (["--restorers", "bicubic", "--degradation", "rain"], "unknown degradation 'rain'"),

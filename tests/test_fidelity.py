@@ -1,25 +1,29 @@
 """The controllable skip: nothing at w = 0, the whole of it at w = 1, learned with the tokens frozen."""
 
 from dataclasses import asdict, replace
-from functools import partial
 
 import pytest
 import torch
-from vartutor.train.fidelity import FidelityLoss, LatentCache, train_fidelity
 
 from vartutor.cli import main
-from vartutor.data.crops import RandomCrops, eval_crops
+from vartutor.data.crops import eval_crops
 from vartutor.data.pairs import make_pairs, pyramid, upscale_bicubic
-from vartutor.data.photos import load_pixels
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
+from vartutor.train import jobs
+from vartutor.train.jobs import KEEP_WRITTEN, fidelity_job
+from vartutor.train.kinds import train
+from vartutor.train.loop import Moment
 from vartutor.train.pairs import FidelityObjective
+from vartutor.train.processes import Process
+from vartutor.train.settings import FidelitySettings
+from vartutor.train.source import Feed, make_source
 from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer
-from vartutor.weights.files import load_state
+from vartutor.weights.files import STATE, load_state
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
 
@@ -126,43 +130,60 @@ def test_the_photos_own_pixels_can_pass(tokenizer):
 # --- training ----------------------------------------------------------------------------------------------
 
 
-def make_cache(transformer, tokenizer, **options):
-    crops = RandomCrops(load_pixels("train"), 64, 2, seed=1)
-    return LatentCache(transformer, tokenizer, crops, COURSE, FidelityObjective(), **options)
+@pytest.fixture
+def job(transformer, tokenizer):
+    run = FidelitySettings.of(SMOKE, seed=1, objective=FidelityObjective(hidden=24))
+    torch.manual_seed(0)
+    return fidelity_job(run, Process(), over=(transformer, tokenizer))
 
 
-def test_a_batch_is_written_once_and_used_again(transformer, tokenizer, monkeypatch):
-    cache = make_cache(transformer, tokenizer, batches=2, epochs=2)
+def make_feed(job, keep, prepare=None):
+    run = FidelitySettings.of(SMOKE, seed=1)
+    return Feed(make_source(run, Process()), run, Process(), prepare or job.prepare, keep)
+
+
+def test_a_batch_is_written_once_and_used_again(job):
     written = []
-    monkeypatch.setattr(cache, "draw", lambda: written.append(cache._draw()) or written[-1])
-    seen = [cache.batch() for _ in range(5)]
+    feed = make_feed(job, (2, 2), lambda batch: written.append(job.prepare(batch)) or written[-1])
+    seen = [feed(step) for step in range(5)]
     assert len(written) == 3
     assert seen[0] is seen[2]
     assert seen[1] is seen[3]
-    photo, f_hats, clean = seen[4]
-    assert photo.shape == (2, 3, 16, 16)
-    assert {s: tuple(f.shape) for s, f in f_hats.items()} == {s: (2, 16, 4 * s, 4 * s) for s in (1, 2, 4)}
-    assert {s: tuple(x.shape) for s, x in clean.items()} == {s: (2, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
+    assert not torch.equal(seen[0].photo, seen[1].photo)
+    assert not torch.equal(seen[0].photo, seen[4].photo)
+    assert seen[4].photo.shape == (2, 3, 16, 16)
+    assert {s: tuple(f.shape) for s, f in seen[4].f_hats.items()} == {s: (2, 16, 4 * s, 4 * s) for s in (1, 2, 4)}
+    assert {s: tuple(x.shape) for s, x in seen[4].hr.items()} == {s: (2, 3, 16 * s, 16 * s) for s in (1, 2, 4)}
+    assert job.keep == KEEP_WRITTEN
 
 
-def test_a_cache_goes_on_where_it_stood(transformer, tokenizer):
-    cache, other = (make_cache(transformer, tokenizer, batches=2, epochs=2) for _ in range(2))
-    for _ in range(5):
-        cache.batch()
-    other.load_state_dict(cache.state_dict())
-    for _ in range(4):
-        (photo, f_hats, _), (again, f_again, _) = cache.batch(), other.batch()
-        assert torch.equal(photo, again)
-        assert all(torch.equal(f_hats[s], f_again[s]) for s in f_hats)
+def test_what_is_kept_can_be_entered_anywhere(job):
+    feed = make_feed(job, (2, 2))
+    seen = [feed(step) for step in range(9)]
+    for start in (3, 5, 6):
+        other = make_feed(job, (2, 2))
+        for step in range(start, 9):
+            again = other(step)
+            assert torch.equal(again.photo, seen[step].photo)
+            assert all(torch.equal(again.f_hats[s], f_hat) for s, f_hat in seen[step].f_hats.items())
+        assert len(other.kept) <= 2  # no more is held than comes again
 
 
-def test_training_brings_the_decode_nearer_to_the_clean_photo(transformer, tokenizer):
-    torch.manual_seed(0)
-    fidelity = Fidelity.of(tokenizer, hidden=24)
-    loss = FidelityLoss(fidelity, make_cache(transformer, tokenizer, batches=2, epochs=99), FidelityObjective())
+def test_tokens_are_drawn_from_the_photos_own_seeds(transformer, tokenizer, job):
+    batch = make_source(FidelitySettings.of(SMOKE, seed=1), Process()).batch(range(2))
+    whole = job.prepare(batch).f_hats
+    alone = job.prepare(make_source(FidelitySettings.of(SMOKE, seed=1), Process()).batch(range(1, 2))).f_hats
+    assert all(torch.allclose(alone[s][0], whole[s][1], atol=1e-4) for s in whole)
+    sure = FidelitySettings.of(SMOKE, seed=1, objective=FidelityObjective(expected=True))
+    expected = fidelity_job(sure, Process(), over=(transformer, tokenizer)).prepare(batch).f_hats
+    assert not torch.allclose(expected[4], whole[4], atol=1e-2)
+
+
+def test_training_brings_the_decode_nearer_to_the_clean_photo(job, tokenizer):
+    fidelity, feed = job.model, make_feed(job, (2, 99))
     optimizer = torch.optim.AdamW(fidelity.parameters(), lr=3e-3)
     for step in range(60):
-        value, _ = loss(step)
+        value, _ = job.loss(feed(step), Moment())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -176,35 +197,44 @@ def test_training_brings_the_decode_nearer_to_the_clean_photo(transformer, token
 
 
 def test_a_resumed_run_is_bit_for_bit_the_same_and_whole(transformer, tokenizer, tmp_path, monkeypatch, resumed):
-    monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "batches", 2)
-    monkeypatch.setitem(LatentCache.__init__.__kwdefaults__, "epochs", 2)
-    again = resumed(partial(train_fidelity, SMOKE, transformer, tokenizer, steps=6))
-    model, own, fidelity, _ = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
+    monkeypatch.setattr(jobs, "KEEP_WRITTEN", (2, 2))
+
+    def fit(out, resume=False):
+        run = FidelitySettings.of(SMOKE, steps=6, log_every=1, validate_every=0)
+        return train("fidelity", run, out, device="cpu", resume=resume, over=(transformer, tokenizer))
+
+    again = resumed(fit)
+    model, own, fidelity = load_restorer(str(tmp_path / "part"))  # nothing but the folder is needed
     assert torch.allclose(own.quantizer.codes, tokenizer.quantizer.codes, atol=1e-2)
     assert torch.allclose(model.body.head.weight, transformer.body.head.weight, atol=1e-3)
-    assert torch.allclose(fidelity.pixels.weight, again.averaged.pixels.weight, atol=1e-3)
+    with again.averages.in_use() as averaged:
+        assert torch.allclose(fidelity.pixels.weight, averaged.pixels.weight, atol=1e-3)
 
 
 def test_the_command_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, interrupted):
-    call = ["train", "fidelity", "--profile", "smoke", "--out", str(tmp_path)]
-    new = ["--model", str(tiny_runs / "transformer"), "--expected", "--perceptual", "0", "--steps", "3"]
-    new += ["--augment", "--hidden", "8", "--depth", "1"]
+    call = ["train", "fidelity", "--profile", "smoke", "--device", "cpu", "--out", str(tmp_path)]
+    told = {"model": tiny_runs / "transformer", "objective.expected": "true", "objective.perceptual": 0}
+    told |= {"loop.steps": 3, "augment": "true", "objective.hidden": 8, "objective.depth": 1}
+    new = [word for key, value in told.items() for word in ("--set", f"{key}={value}")]
     with interrupted(1):
         assert main([*call, *new]) == 130
     assert main([*call, *new]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert main([*call, "--resume"]) == 0
-    plain, balanced, faithful, where = capsys.readouterr().out.splitlines()
-    assert plain.startswith("validation, fidelity 0: ×1 ")
-    assert balanced.startswith("validation, fidelity 0.6: ×1 ")
-    assert faithful.startswith("validation, fidelity 1: ×1 ")
+    device, report, where = capsys.readouterr().out.splitlines()
+    assert device.startswith("trains on cpu (")
+    assert report.startswith("validation photos: ×1 ")
+    assert report.count(" dB (perceptual ") == 3
     assert str(tmp_path) in where
-    state = load_state(tmp_path / "state.pt")
+    state = load_state(tmp_path / STATE)
     assert state["step"] == 3
-    objective = FidelityObjective(perceptual=0.0, expected=True, augment=True, hidden=8, depth=1)
+    objective = FidelityObjective(perceptual=0.0, expected=True, hidden=8, depth=1)
     assert state["info"]["objective"] == asdict(objective)
+    assert state["info"]["settings"]["augment"]
+    assert state["info"]["config"]["hidden"] == 8
+    assert load_restorer(tmp_path).fidelity.settings == state["info"]["config"]
     assert main(["train", "fidelity", "--out", str(tiny_runs / "transformer"), "--resume"]) == 2
-    assert "holds a transformer; needed: fidelity" in capsys.readouterr().err
+    assert "holds a transformer; go on with vartutor train transformer" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_one_line(raises_user_error):
