@@ -59,7 +59,9 @@ def batch():
 @pytest.fixture(scope="module")
 def seen(tokenizer, batch):
     """What a loss gets to see of two photos."""
-    return Features(batch.lr, *pair_features(tokenizer, batch.lr, batch.x), batch.seeds)
+    return Features(
+        batch.lr, *pair_features(tokenizer, batch.lr, batch.x), batch.uniform(2 + 2 * tokenizer.quantizer.tokens, 110)
+    )
 
 
 @pytest.mark.parametrize("side", [16, 48], ids=["short", "long"])
@@ -90,7 +92,7 @@ def test_a_batch_is_shown_as_the_latents_of_both_photos(tokenizer, start, batch,
     """Whether there is a prior or not: the degraded photo's tokens are needed in any case."""
     shown = PreferenceLoss(start, start, tokenizer, Objective()).prepare(batch)
     assert torch.equal(shown.photo, batch.lr)
-    assert torch.equal(shown.seeds, batch.seeds)
+    assert torch.equal(shown.draws, seen.draws)
     for ours, theirs in ((shown.clean, seen.clean), (shown.degraded, photo_features(tokenizer, batch.lr))):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -320,7 +322,7 @@ def test_a_run_goes_on_with_nothing_but_its_folder(tiny_runs, tmp_path, capsys, 
     ("words", "line"),
     [
         (["--set", "model=none"], "none: neither a shipped transformer"),
-        (["--set", "model=HIT"], "holds a tokenizer; needed: transformer or preference"),
+        (["--set", "model=HIT"], "holds a tokenizer, not a transformer"),
         (["--set", "preference.beta=0"], "beta 0"),
         (["--set", "preference.lam=-1"], "lambda -1"),
         (["--set", "loop.steps=0"], "loop.steps 0"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vartutor.cli import main
-from vartutor.data.draws import photo_seeds
+from vartutor.data.draws import photo_seeds, uniform
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import train
@@ -51,7 +51,7 @@ def train_transformer(tokenizer, out, resume=False, **changes):
 
 
 def equal(a, b):
-    pairs = zip((a.photo, a.seeds, *a.clean, *a.degraded), (b.photo, b.seeds, *b.clean, *b.degraded), strict=True)
+    pairs = zip((a.photo, a.draws, *a.clean, *a.degraded), (b.photo, b.draws, *b.clean, *b.degraded), strict=True)
     return all(torch.equal(p, q) for p, q in pairs)
 
 
@@ -141,7 +141,8 @@ def test_photos_are_dropped_at_the_given_rate(tokenizer, config, tmp_path, monke
     loss = TransformerLoss(model, tokenizer, Objective(drop=0.3))
     seen = make_feed(loss)(0)
     for step in range(60):
-        loss(replace(seen, seeds=photo_seeds(0, torch.arange(2 * step, 2 * step + 2))), Moment())
+        seeds = photo_seeds(0, torch.arange(2 * step, 2 * step + 2))
+        loss(replace(seen, draws=uniform(seeds, seen.draws.shape[1], 110)), Moment())
     assert 0.15 < torch.cat(shown).float().mean() < 0.45
     assert set(torch.cat(shown).tolist()) == {0, 1}
     model.eval()
@@ -161,7 +162,7 @@ def test_slips_are_the_photos_own_and_for_training_alone(tokenizer, config):
         return loss(replace(seen, **changes), Moment())[0].item()
 
     assert value(slipping) == value(slipping) != value(plain)
-    assert value(slipping, seeds=seen.seeds + 1) != value(slipping)
+    assert value(slipping, draws=seen.draws.flip(0)) != value(slipping)
     model.eval()
     assert value(slipping) == value(plain)
 
