@@ -31,23 +31,32 @@ def test_the_adaptive_weight_makes_both_gradients_equally_long():
     assert not weight.requires_grad
 
 
-def test_nothing_happens_before_the_start():
+def test_the_critic_moves_only_when_a_step_is_finished():
     layer = nn.Parameter(torch.ones(1, 3, 8, 8))
-    adversary = Adversary(layer, start=2)
-    before = {name: value.clone() for name, value in adversary.critic.state_dict().items()}
+    adversary = Adversary(layer)
+    before = {name: p.detach().clone() for name, p in adversary.critic.named_parameters()}
     image = torch.ones(1, 3, 8, 8) * layer
-    assert adversary.learn(1, [image.detach()], [image]) == 1.0
-    assert adversary.term(1, image.mean(), [image]).item() == 0.0
-    assert all(torch.equal(value, before[name]) for name, value in adversary.critic.state_dict().items())
-    assert adversary.term(2, image.mean(), [image]).requires_grad
+    adversary.finish()  # nothing was learnt
+    adversary.learn([torch.rand(1, 3, 8, 8)], [image])
+    term = adversary.term(image.mean(), [image])
+    term.backward()
+    assert layer.grad is not None
+    own = [p.grad.clone() for p in adversary.critic.parameters()]
+    assert all(torch.equal(p, before[name]) for name, p in adversary.critic.named_parameters())
+    adversary.learn([torch.rand(1, 3, 8, 8)], [image])  # a second round adds to the first
+    assert not all(torch.equal(p.grad, g) for p, g in zip(adversary.critic.parameters(), own, strict=True))
+    adversary.finish()
+    assert not all(torch.equal(p, before[name]) for name, p in adversary.critic.named_parameters())
+    assert all(p.grad is None for p in adversary.critic.parameters())
 
 
 def test_the_critic_learns_to_tell_two_kinds_of_patches_apart():
     torch.manual_seed(0)
-    adversary = Adversary(nn.Parameter(torch.ones(1)), start=0, lr=2e-3)
+    adversary = Adversary(nn.Parameter(torch.ones(1)), lr=2e-3)
     losses = []
-    for step in range(60):
+    for _ in range(60):
         real, fake = torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16) - 1
-        losses.append(adversary.learn(step, [real], [fake]))
+        losses.append(adversary.learn([real], [fake]).item())
+        adversary.finish()
     assert losses[0] == pytest.approx(1.0, abs=0.2)
     assert losses[-1] < 0.3
