@@ -30,7 +30,7 @@ def test_a_study_measures_every_photo_and_does_nothing_twice(start, tmp_path):
             assert len(study[run, measure][3]) == 20
         assert set(study[run, "size 2 sampled"][3].values()) == {16}
         assert list(study[run, "margin by scale"][3]) == [str(k) for k in range(8)]
-    assert max(map(abs, study["start", "drift"][3].values())) < 1e-6 < max(study["mean", "drift"][3].values())
+    assert max(map(abs, study["start", "drift"][3].values())) < 1e-8 < max(study["mean", "drift"][3].values())
     assert study["mean", "steps"][3][""] == 1
     assert study["start", "error 4 sampled"][3] != study["start", "error 4 expected"][3]
     (tmp_path / "mean_3" / "state.pt").unlink()
