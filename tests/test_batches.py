@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vartutor.data.crops import eval_crops, random_crop, vary
+from vartutor.data.crops import eval_crops, random_crop
 from vartutor.data.damage import blur_each, damage, draw_kernels, draw_sizes, noise_each, poisson
 from vartutor.data.degradation import Blur, Degradation, Dice, Noise, Resize, Stage, blur, degrade, draw_kernel, jpeg
 from vartutor.data.draws import BatchDice, constant, normal, photo_seeds, uniform
@@ -18,7 +18,7 @@ from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import BICUBIC, COURSE, PRESETS, UNSEEN, VARSR
 from vartutor.data.resample import MODES, resize_each, resize_weights
-from vartutor.data.store import PhotoStore
+from vartutor.data.store import COLOR_ORDERS, PhotoStore
 from vartutor.metrics import psnr, ssim
 
 
@@ -152,6 +152,16 @@ def test_sizes_follow_the_weights():
 # --- crops -----------------------------------------------------------------------------------------
 
 
+def varied(crop, draws):
+    """Upside down, mirrored at the diagonal, with the colours in another order: each half the time."""
+    upside_down, diagonal, color = draws
+    if upside_down < 0.5:
+        crop = crop.flip(-2)
+    if diagonal < 0.5:
+        crop = crop.mT
+    return crop[:, COLOR_ORDERS[int(2 * color * len(COLOR_ORDERS))]] if color < 0.5 else crop
+
+
 @pytest.mark.parametrize("augment", [False, True])
 @pytest.mark.parametrize(("size", "jitter"), [(64, 2.0), (48, 1.0), (33, 3.3), (500, 2.0)])
 def test_crops_are_those_of_single_photos(pixels, store, augment, size, jitter):
@@ -160,10 +170,23 @@ def test_crops_are_those_of_single_photos(pixels, store, augment, size, jitter):
     assert x.shape == (12, 3, size, size)
     for crop, (photo, *draws) in zip(x, uniform(seeds, 8).double().tolist(), strict=True):
         expected = random_crop(pixels[int(photo * len(pixels))], size, jitter, draws[:4])
-        expected = vary(expected, draws[4:]) if augment else expected
+        expected = varied(expected, draws[4:]) if augment else expected
         assert torch.allclose(crop, expected[0], atol=1e-4 if size == 500 else 1e-5)
         if jitter == 1:
             assert torch.equal(crop, expected[0])
+
+
+def test_augmented_crops_are_all_symmetries_and_color_orders_alike():
+    levels = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)  # of four flat quarters
+    image = levels.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    x = to_uint8(PhotoStore([image]).crops(seeds_of(4000), 32, augment=True))
+    quarters = x[:, :, ::16, ::16]
+    seen, counts = quarters.flatten(1).unique(dim=0, return_counts=True)
+    assert len(seen) == 8 * 6
+    assert counts.min() > 4000 / 96 / 2  # of those with another order of colours: half the time one of six
+    assert torch.equal(quarters.flatten(2).sort(2).values // 4 * 4, quarters.flatten(2).amin(2, True).expand(-1, -1, 4))
+    kept = (quarters[:, :, 0, 0] // 4 == torch.arange(3)).all(1)  # the other half, and one in six of the first
+    assert 0.54 < kept.float().mean() < 0.63
 
 
 def test_crops_do_not_depend_on_their_batch(store):

@@ -146,7 +146,7 @@ class StepEmbedding(nn.Module):
 
 
 class DiffusionBlock(nn.Module):
-    """x + γ f(LN(x) (1 + scale) + shift), all three from the condition."""
+    """x + γ f(LN(x) (1 + scale) + shift), all three from the condition: (N, width) and (N, width) -> (N, width)."""
 
     def __init__(self, width: int):
         super().__init__()

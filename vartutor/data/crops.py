@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Sequence
-from itertools import count, permutations
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -11,8 +11,6 @@ from torch import Tensor
 from vartutor.data.images import from_uint8, resize
 from vartutor.data.photos import load_pixels, photos
 from vartutor.errors import UserError
-
-COLOR_ORDERS = list(permutations(range(3)))
 
 
 class RandomCrops:
@@ -27,7 +25,6 @@ class RandomCrops:
         size: side of a crop in pixels.
         batch_size: crops per batch.
         jitter: largest window, in crops; limited by each photo's short side.
-        augment: also turn crops by :func:`vary`, which makes more of few photos.
         seed: seeds ``self.generator``, whose state is all there is to save for a resumed run.
 
     Raises:
@@ -35,19 +32,12 @@ class RandomCrops:
     """
 
     def __init__(
-        self,
-        images: Sequence[Tensor],
-        size: int = 64,
-        batch_size: int = 16,
-        *,
-        jitter: float = 2.0,
-        augment: bool = False,
-        seed: int = 0,
+        self, images: Sequence[Tensor], size: int = 64, batch_size: int = 16, *, jitter: float = 2.0, seed: int = 0
     ):
         self.images = [image for image in images if min(image.shape[-2:]) >= size]
         if not self.images:
             raise UserError(f"no image of at least {size} x {size} pixels among the {len(images)} given")
-        self.size, self.batch_size, self.jitter, self.augment = size, batch_size, jitter, augment
+        self.size, self.batch_size, self.jitter = size, batch_size, jitter
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self):
@@ -56,13 +46,9 @@ class RandomCrops:
     def batch(self) -> Tensor:
         """The next (batch_size, 3, size, size) in [-1, 1]."""
         # One call for all random numbers: photo, window, row, column, flip.
-        draws = torch.rand(self.batch_size, 8 if self.augment else 5, generator=self.generator).tolist()
-        return torch.cat([self._crop(*draw) for draw in draws])
-
-    def _crop(self, photo: float, scale: float, row: float, column: float, flip: float, *more: float) -> Tensor:
-        image = self.images[int(photo * len(self.images))]
-        crop = random_crop(image, self.size, self.jitter, (scale, row, column, flip))
-        return vary(crop, more) if more else crop
+        draws = torch.rand(self.batch_size, 5, generator=self.generator).tolist()
+        chosen = ((self.images[int(photo * len(self.images))], draw) for photo, *draw in draws)
+        return torch.cat([random_crop(image, self.size, self.jitter, draw) for image, draw in chosen])
 
 
 def random_crop(image: Tensor, size: int, jitter: float, draws: Sequence[float]) -> Tensor:
@@ -79,23 +65,6 @@ def random_crop(image: Tensor, size: int, jitter: float, draws: Sequence[float])
     if side != size:
         crop = resize(crop, (size, size)).clamp_(-1, 1)
     return crop.flip(-1) if flip < 0.5 else crop
-
-
-def vary(crop: Tensor, draws: Sequence[float]) -> Tensor:
-    """Upside down, mirrored at the diagonal, with the colours in another order: each half the time.
-
-    With the flip of :func:`random_crop`, all eight symmetries of the square are equally likely.
-
-    Args:
-        crop: (..., 3, size, size).
-        draws: three numbers in 0..1.
-    """
-    upside_down, diagonal, color = draws
-    if upside_down < 0.5:
-        crop = crop.flip(-2)
-    if diagonal < 0.5:
-        crop = crop.mT
-    return crop[..., COLOR_ORDERS[int(2 * color * len(COLOR_ORDERS))], :, :] if color < 0.5 else crop
 
 
 def eval_crops(split: str = "test", size: int = 64, per_photo: int = 3) -> tuple[Tensor, list[str]]:

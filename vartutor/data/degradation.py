@@ -95,13 +95,13 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def gaussian_noise(x: Tensor, sigma: float, *, gray: bool = False, generator: Generator | None = None) -> Tensor:
-    """Add noise of standard deviation ``sigma`` gray levels (of 255), one for all colours if ``gray``."""
+    """Add noise of ``sigma`` gray levels (of 255) to (B, 3, H, W), the same to all colours if ``gray``."""
     shape = (x.shape[0], 1 if gray else x.shape[1], *x.shape[2:])
     return x + torch.randn(shape, generator=generator).to(x) * (sigma / 127.5)
 
 
 def poisson_noise(x: Tensor, scale: float, *, gray: bool = False, generator: Generator | None = None) -> Tensor:
-    """Add shot noise, which grows with brightness; ``scale`` multiplies it.
+    """Add shot noise, which grows with brightness, to (B, 3, H, W); ``scale`` multiplies it.
 
     As in Real-ESRGAN, the photon count of white is the number of distinct levels, rounded up to a power of two.
     """
@@ -118,18 +118,18 @@ def poisson_noise(x: Tensor, scale: float, *, gray: bool = False, generator: Gen
 
 
 def impulse_noise(x: Tensor, share: float, *, generator: Generator | None = None) -> Tensor:
-    """Salt and pepper: a ``share`` of the pixels turns black or white, equally often."""
+    """Salt and pepper: a ``share`` of the pixels of (B, 3, H, W) turns black or white, equally often."""
     draws = torch.rand((x.shape[0], 1, *x.shape[2:]), generator=generator).to(x.device)
     return torch.where(draws < share, (draws < share / 2).to(x) * 2 - 1, x)
 
 
 def speckle_noise(x: Tensor, sigma: float, *, generator: Generator | None = None) -> Tensor:
-    """Multiply the light of every pixel and colour by 1 + a normal number of standard deviation ``sigma``."""
+    """Multiply every number of light in (B, 3, H, W) by 1 + a normal one of standard deviation ``sigma``."""
     return (x + 1) * (1 + sigma * torch.randn(x.shape, generator=generator).to(x)) - 1
 
 
 def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Compress and decompress each image (baseline JPEG, 4:2:0 chroma) at ``quality`` in 1..100."""
+    """Compress and decompress images (B, 3, H, W), as baseline JPEG with 4:2:0 chroma, at ``quality`` in 1..100."""
     decoded = []
     for pixels in to_uint8(x).permute(0, 2, 3, 1).cpu().numpy():
         buffer = io.BytesIO()
@@ -179,7 +179,7 @@ def draw_kernel(spec: Blur, dice: Dice) -> Tensor:
 
 
 def draw_noise(x: Tensor, spec: Noise, dice: Dice) -> Tensor:
-    """Add the noise that ``spec`` and the dice decide on."""
+    """Add the noise that ``spec`` and the dice decide on to (1, 3, H, W)."""
     if not dice.chance(spec.probability):
         return x
     if spec.kind:

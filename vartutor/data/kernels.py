@@ -38,7 +38,7 @@ def _normalized(kernel: Tensor) -> Tensor:
 def gaussian_kernel(
     size: int, sigma_x: Number, sigma_y: Number | None = None, theta: Number = 0.0, beta: Number = 1.0
 ) -> Tensor:
-    """Generalized Gaussian, exp(-½ (d²)^β): β = 1 is the Gaussian, small β has a sharp peak and long tails.
+    """Generalized Gaussian (k, k), exp(-½ (d²)^β): β = 1 is the Gaussian, small β has a sharp peak and long tails.
 
     Args:
         size: side in pixels, odd.
@@ -54,14 +54,14 @@ def gaussian_kernel(
 def plateau_kernel(
     size: int, sigma_x: Number, sigma_y: Number | None = None, theta: Number = 0.0, beta: Number = 1.0
 ) -> Tensor:
-    """Plateau-shaped kernel, 1 / (1 + (d²)^β): large β is flat inside and falls off like a lens out of focus."""
+    """Plateau (k, k), 1 / (1 + (d²)^β): large β is flat inside and falls off like a lens out of focus."""
     d2 = _mahalanobis(size, sigma_x, sigma_x if sigma_y is None else sigma_y, theta)
     kernel = 1 / (1 + d2**beta)
     return _normalized(kernel)
 
 
 def sinc_kernel(size: int, cutoff: Number) -> Tensor:
-    """Circular low-pass, ω J₁(ω r) / (2π r): what sharpening and compression leave as ringing.
+    """Circular low-pass (k, k), ω J₁(ω r) / (2π r): what sharpening and compression leave as ringing.
 
     Args:
         size: side in pixels, odd.
@@ -76,7 +76,7 @@ def sinc_kernel(size: int, cutoff: Number) -> Tensor:
 
 
 def motion_kernel(size: int, length: Number, theta: Number = 0.0) -> Tensor:
-    """A camera that moves evenly while the shutter is open: a straight line, one pixel wide.
+    """A camera that moves evenly while the shutter is open: a straight line in (k, k), one pixel wide.
 
     Args:
         size: side in pixels, odd.

@@ -30,19 +30,19 @@ class PatchCritic(nn.Module):
 
 
 def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
-    """½ (mean max(0, 1 - real) + mean max(0, 1 + fake)) of the critic's outputs; 1 for a critic that knows nothing."""
+    """½ (mean max(0, 1 - real) + mean max(0, 1 + fake)), a scalar, of the critic's outputs; 1 if it knows nothing."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
-    """-mean of the critic's output."""
+    """-mean of the critic's output, a scalar."""
     return -fake.mean()
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor, largest: float = 1e4) -> Tensor:
     """‖∂ reconstruction / ∂ layer‖ / ‖∂ adversarial / ∂ layer‖, at most ``largest`` (Esser et al., 2021, equation 7).
 
-    So both losses pull equally hard at ``layer``, the decoder's last weights.
+    So both losses, scalars, pull equally hard at ``layer``, the decoder's last weights of any shape.
     """
     (a,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
     (b,) = torch.autograd.grad(adversarial, layer, retain_graph=True)
@@ -53,7 +53,7 @@ class Adversary:
     """The critic with its optimiser.
 
     Args:
-        layer: weights by which the two losses are balanced.
+        layer: weights of any shape, by which the two losses are balanced.
         lr: of the critic.
     """
 

@@ -60,7 +60,7 @@ def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) ->
 def restoring(
     model: PhotoTransformer, tokenizer: HierarchicalTokenizer, **options
 ) -> Callable[[Batch], dict[int, Tensor]]:
-    """How a transformer restores a batch while it trains: from mean codes, at all scales; options of `iterate`."""
+    """How a transformer restores a batch in training, {s: (B, 3, H_s, W_s)}: from mean codes; options of `iterate`."""
 
     def restore(batch: Batch) -> dict[int, Tensor]:
         f_hats = restore_latents(model, tokenizer, batch.lr, **{"expected": True} | options)
