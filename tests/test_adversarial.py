@@ -1,10 +1,21 @@
 """The critic, its losses and the balance between them."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.train.adversarial import Adversary, PatchCritic, adaptive_weight, hinge_critic, hinge_generator
+from vartutor.train.loop import Moment
+from vartutor.train.processes import Process
+from vartutor.train.settings import TokenizerSettings
+from vartutor.train.source import make_source
+from vartutor.train.tokenizer import Losses, TokenizerLoss, make_tokenizer
+
+SMOKE = get_profile("smoke")
 
 
 def test_the_critic_judges_patches_of_every_image_scale():
@@ -29,6 +40,88 @@ def test_the_adaptive_weight_makes_both_gradients_equally_long():
     assert gb.norm().item() == pytest.approx(ga.norm().item(), rel=1e-3)
     assert adaptive_weight(a, 1e-12 * b, layer).item() == 1e4
     assert not weight.requires_grad
+
+
+def weights_of(critic):
+    return {name: value.detach().clone() for name, value in critic.named_parameters()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in b)
+
+
+@pytest.fixture
+def loss():
+    """A tokenizer's, whose critic begins in the middle of the run."""
+    torch.manual_seed(0)
+    losses = Losses(adversarial=0.5, adversarial_start=0.5, bypass=0.0)
+    return TokenizerLoss(make_tokenizer(TokenizerConfig.of(SMOKE), losses).train(), losses)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return make_source(TokenizerSettings.of(SMOKE, batch=2), Process()).batch(range(2))
+
+
+def test_nothing_happens_before_the_start(loss, batch):
+    critic = loss.adversary.critic
+    before = weights_of(critic)
+    numbers = loss(batch, Moment(progress=0.49))[1]
+    loss.finish(Moment(progress=0.49))
+    assert "critic" not in numbers
+    assert same(weights_of(critic), before)
+    value, numbers = loss(batch, Moment(progress=0.5))
+    value.backward()
+    assert numbers["critic"].item() == pytest.approx(1.0, abs=0.2)
+    assert same(weights_of(critic), before)  # once per step, when all rounds are over
+    loss.finish(Moment(progress=0.5))
+    assert not any(torch.equal(value, before[name]) for name, value in weights_of(critic).items())
+
+
+def test_what_is_only_looked_at_teaches_no_critic(loss, batch):
+    loss.model.eval()
+    before = weights_of(loss.adversary.critic)
+    with torch.no_grad():
+        value, numbers = loss(batch, Moment(progress=1.0))
+    loss.adversary.finish()
+    assert value.isfinite()
+    assert "critic" not in numbers
+    assert same(weights_of(loss.adversary.critic), before)
+
+
+def test_one_step_by_the_mean_of_all_rounds():
+    """Two rounds of half a batch move the critic as one round of the whole one, and once."""
+    torch.manual_seed(0)
+    real, fake = torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16) - 1
+    first = Adversary(nn.Parameter(torch.ones(1)), lr=1e-3)
+    second = copy.deepcopy(first)
+    for adversary in (first, second):  # no power iteration of the spectral norms: both see the same critic
+        adversary.critic.eval()
+    whole = first.learn([real], [fake])
+    halves = [second.learn([a], [b]) for a, b in zip(real.split(4), fake.split(4), strict=True)]
+    assert whole.item() == pytest.approx(sum(halves).item() / 2, rel=1e-5)
+    for adversary in (first, second):
+        adversary.finish()
+        assert {int(state["step"]) for state in adversary.optimizer.state.values()} == {1}
+    for a, b in zip(first.critic.parameters(), second.critic.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_critic_goes_on_from_its_state():
+    torch.manual_seed(0)
+    pairs = [(torch.rand(4, 3, 16, 16), torch.rand(4, 3, 16, 16) - 1) for _ in range(6)]
+
+    def learn(adversary, some):
+        found = []
+        for real, fake in some:
+            found.append(adversary.learn([real], [fake]).item())
+            adversary.finish()
+        return found
+
+    first, second = (Adversary(nn.Parameter(torch.ones(1))) for _ in range(2))
+    learn(first, pairs[:3])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert learn(second, pairs[3:]) == learn(first, pairs[3:])
 
 
 def test_the_critic_moves_only_when_a_step_is_finished():

@@ -16,14 +16,19 @@ import torch
 import webdataset
 
 from vartutor.cli import main
+from vartutor.data.crops import vary
+from vartutor.data.damage import damage
+from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.images import from_uint8, read_image, to_pil, write_image
 from vartutor.data.order import shuffled
+from vartutor.data.presets import VARSR
 from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import train
 from vartutor.train.processes import Process
 from vartutor.train.settings import TokenizerSettings
 from vartutor.train.source import ShardSource, share
+from vartutor.train.tokenizer import Losses
 from vartutor.workshop import download as downloads
 from vartutor.workshop import sets
 from vartutor.workshop.download import download
@@ -258,15 +263,49 @@ def test_crops_of_a_stream_are_bytes_that_depend_on_number_and_seed(folder):
     assert not torch.equal(first, CropStream(ShardedPhotos(folder), 32, seed=2)[5])
 
 
+def test_crops_of_a_stream_are_turned_and_recoloured_where_that_is_asked_for(folder):
+    photos, moved = ShardedPhotos(folder), 0
+    for number in range(24):
+        plain, varied = (CropStream(photos, 32, seed=1, augment=augment)[number] for augment in (False, True))
+        draws = uniform(photo_seeds(1, torch.tensor([number])), 7)[0, 4:].tolist()
+        assert torch.equal(varied, vary(plain, draws))
+        moved += not torch.equal(varied, plain)
+    assert 12 < moved < 24
+    for augment in (False, True):
+        run = TokenizerSettings.of(SMOKE, batch=4, data=str(folder), workers=0, augment=augment)
+        expected = [CropStream(photos, 32, run.seed, augment=augment)[number] for number in range(4)]
+        assert torch.equal(ShardSource(folder, run, Process()).batch(range(4)).x, from_uint8(torch.stack(expected)))
+
+
+def test_photos_of_a_stream_are_damaged_by_their_own_seeds(folder):
+    run = TokenizerSettings.of(SMOKE, seed=3, batch=4, data=str(folder), workers=0, degradation="varsr")
+    batch = ShardSource(folder, run, Process()).batch(range(8, 12))
+    assert torch.equal(batch.seeds, photo_seeds(3, torch.arange(8, 12)))
+    assert torch.equal(batch.lr, damage(batch.x, VARSR, batch.seeds))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_reading_draws_nothing_from_the_runs_own_numbers(folder, workers):
+    """A loader begins anew where a run goes on; what is drawn in that step must not be other numbers for it."""
+    run = TokenizerSettings.of(SMOKE, batch=4, data=str(folder), workers=workers)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    ShardSource(folder, run, Process()).batch(range(4))
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_run_on_shards_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
-    options = {"data": str(folder), "workers": 0, "steps": 5, "log_every": 1, "save_every": 1}
-    run, losses = TokenizerSettings.of(SMOKE, **options), {}
+    losses = Losses(revive_every=2, revive_until=1.0)  # the first step that goes on revives
+    options = {"data": str(folder), "workers": 0, "steps": 5, "log_every": 1, "save_every": 1, "losses": losses}
+    run, found = TokenizerSettings.of(SMOKE, **options), {}
     for name, hours in (("whole", 0.0), ("cut", 1e-9), ("cut", 0.0)):
         resume = (tmp_path / name).is_dir()
         trainer = train("tokenizer", run, tmp_path / name, device="cpu", max_hours=hours, resume=resume)
-        losses[name] = [row["loss"] for row in trainer.rows]
-    assert len(losses["whole"]) == 5
-    assert losses["cut"] == losses["whole"]
+        found[name] = [row["loss"] for row in trainer.rows], trainer.model.state_dict()
+    assert len(found["whole"][0]) == 5
+    assert found["cut"][0] == found["whole"][0]
+    assert all(torch.equal(found["cut"][1][name], value) for name, value in found["whole"][1].items())
     assert trainer.job.info["run"]["data"] == ["s"]
 
 

@@ -39,7 +39,7 @@ def test_a_file_and_single_settings_over_the_profile(tmp_path):
         ("batch=many", "batch is 'many', not a whole number"),
         ("batch=1.5", "batch is 1.5, not a whole number"),
         ("bf16=1", "bf16 is 1, not true or false"),
-        ("loop.lr=true", "lr is True, not a number"),
+        ("loop.lr=true", "loop.lr is True, not a number"),
         ("strategy=3", "strategy is 3, not a word"),
         ("profile.groups=5", "groups is 5, not a list"),
         ("profile.study_size=[1, 2]", "study_size is [1, 2], not a list of 3"),
@@ -51,6 +51,16 @@ def test_a_file_and_single_settings_over_the_profile(tmp_path):
 def test_wrong_settings_get_one_line(word, words, raises_user_error):
     with raises_user_error("--set", words):
         read_settings(TokenizerSettings.of(SMOKE), None, [word])
+
+
+def test_words_are_laid_over_together():
+    """Half of them may not fit each other: without any weight there is no objective."""
+    run = TransformerSettings.of(get_profile("gpu"))
+    for words in (["objective.hard=0", "objective.soft=1"], ["objective.soft=1", "objective.hard=0"]):
+        objective = read_settings(run, None, words).objective
+        assert (objective.hard, objective.soft) == (0.0, 1.0)
+    found = read_settings(run, None, ["loop={lr: 0.5, steps: 3}", "loop.steps=4", "batch=8", "batch=24"])
+    assert (found.loop.lr, found.loop.steps, found.batch) == (0.5, 4, 24)  # the last word rules
 
 
 def test_wrong_files_get_one_line(tmp_path, raises_user_error):
@@ -76,6 +86,10 @@ def test_settings_that_do_not_fit_each_other(raises_user_error):
         ({"strategy": "fsdp", "losses": Losses(codes="loss")}, 2, ("codes=ema",)),
         ({"loop": replace(run.loop, steps=0)}, 1, ("loop.steps 0",)),
         ({"loop": replace(run.loop, lr=0.0)}, 1, ("loop.lr 0",)),
+        ({"loop": replace(run.loop, clip=0.0)}, 1, ("loop.clip 0",)),
+        ({"loop": replace(run.loop, seconds=-1.0)}, 1, ("loop.seconds -1",)),
+        ({"loop": replace(run.loop, warmup=1.0)}, 1, ("loop.warmup 1", "below 1")),
+        ({"loop": replace(run.loop, weight_decay=-0.1)}, 1, ("loop.weight_decay -0.1",)),
     ):
         with raises_user_error(*words):
             replace(run, **changes).check(processes)

@@ -1,6 +1,7 @@
 """Seconds of the tokenizers on a quiet machine: python -m pytest tests/benchmarks/bench_tokenizer.py -s"""
 
 import resource
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def published():
     """VAR's tokenizer at its published size, with random weights, and a photo of 256 px."""
     torch.manual_seed(0)
     groups = ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)
-    config = TokenizerConfig.of(get_profile("gpu"), "var", groups)
+    config = TokenizerConfig.of(replace(get_profile("gpu"), groups=groups), "var")
     return build_tokenizer(config).eval().requires_grad_(False), torch.rand(1, 3, 256, 256) * 2 - 1
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vartutor.data.crops import random_crop
+from vartutor.data.crops import random_crop, vary
 from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.images import read_image, to_pil, to_uint8
 from vartutor.data.order import shuffled
@@ -149,13 +149,15 @@ class CropStream(Dataset):
     Args:
         photos: where pieces come from.
         size: side of a crop.
+        augment: also turn and recolour crops, see :func:`vartutor.data.crops.vary`.
     """
 
-    def __init__(self, photos: ShardedPhotos, size: int, seed: int, jitter: float = 2.0):
-        self.photos, self.size, self.seed, self.jitter = photos, size, seed, jitter
+    def __init__(self, photos: ShardedPhotos, size: int, seed: int, jitter: float = 2.0, augment: bool = False):
+        self.photos, self.size, self.seed, self.jitter, self.augment = photos, size, seed, jitter, augment
 
     def __getitem__(self, number: int) -> Tensor:
         """(3, size, size) uint8."""
         image = self.photos[shuffled(number, len(self.photos), self.seed)]
-        draws = uniform(photo_seeds(self.seed, torch.tensor([number])), 4)[0].tolist()
-        return to_uint8(random_crop(image, self.size, self.jitter, draws)[0])
+        draws = uniform(photo_seeds(self.seed, torch.tensor([number])), 7)[0].tolist()
+        crop = random_crop(image, self.size, self.jitter, draws[:4])[0]
+        return to_uint8(vary(crop, draws[4:]) if self.augment else crop)

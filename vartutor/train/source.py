@@ -86,7 +86,7 @@ class ShardSource:
     """
 
     def __init__(self, folder: Path, run: Settings, process: Process):
-        self.stream = CropStream(ShardedPhotos(folder), run.profile.image_size, run.seed)
+        self.stream = CropStream(ShardedPhotos(folder), run.profile.image_size, run.seed, augment=run.augment)
         self.run, self.process, self.preset = run, process, get_preset(run.degradation)
         self.next, self.batches = range(0), iter(())
 
@@ -95,6 +95,7 @@ class ShardSource:
         device = self.process.device
         if numbers != self.next:
             ahead = {"prefetch_factor": 4} if self.run.workers else {}
+            ahead["generator"] = torch.Generator()  # else a loader draws from the run's own numbers
             pinned = device.type == "cuda"
             plan = Numbers(numbers, self.run, self.process)
             loader = DataLoader(

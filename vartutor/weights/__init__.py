@@ -38,7 +38,8 @@ def kind_of(state: dict, path: Path) -> str:
     Raises:
         UserError: it does not say.
     """
-    kind = state.get("info", {}).get("kind")
+    info = state.get("info") if isinstance(state, dict) else None
+    kind = info.get("kind") if isinstance(info, dict) else None
     if kind not in KINDS:
         raise UserError(f"{path}: does not say which model it holds; train it again")
     return kind
