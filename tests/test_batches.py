@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vartutor.data.crops import eval_crops, random_crop
+from vartutor.data.crops import eval_crops, random_crop, vary
 from vartutor.data.damage import blur_each, damage, draw_kernels, draw_sizes, noise_each, poisson
 from vartutor.data.degradation import Blur, Degradation, Dice, Noise, Resize, Stage, blur, degrade, draw_kernel, jpeg
 from vartutor.data.draws import BatchDice, constant, normal, photo_seeds, uniform
@@ -18,7 +18,7 @@ from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import BICUBIC, COURSE, PRESETS, UNSEEN, VARSR
 from vartutor.data.resample import MODES, resize_each, resize_weights
-from vartutor.data.store import COLOR_ORDERS, PhotoStore
+from vartutor.data.store import PhotoStore
 from vartutor.metrics import psnr, ssim
 
 
@@ -152,16 +152,6 @@ def test_sizes_follow_the_weights():
 # --- crops -----------------------------------------------------------------------------------------
 
 
-def varied(crop, draws):
-    """Upside down, mirrored at the diagonal, with the colours in another order: each half the time."""
-    upside_down, diagonal, color = draws
-    if upside_down < 0.5:
-        crop = crop.flip(-2)
-    if diagonal < 0.5:
-        crop = crop.mT
-    return crop[:, COLOR_ORDERS[int(2 * color * len(COLOR_ORDERS))]] if color < 0.5 else crop
-
-
 @pytest.mark.parametrize("augment", [False, True])
 @pytest.mark.parametrize(("size", "jitter"), [(64, 2.0), (48, 1.0), (33, 3.3), (500, 2.0)])
 def test_crops_are_those_of_single_photos(pixels, store, augment, size, jitter):
@@ -170,7 +160,7 @@ def test_crops_are_those_of_single_photos(pixels, store, augment, size, jitter):
     assert x.shape == (12, 3, size, size)
     for crop, (photo, *draws) in zip(x, uniform(seeds, 8).double().tolist(), strict=True):
         expected = random_crop(pixels[int(photo * len(pixels))], size, jitter, draws[:4])
-        expected = varied(expected, draws[4:]) if augment else expected
+        expected = vary(expected, draws[4:]) if augment else expected
         assert torch.allclose(crop, expected[0], atol=1e-4 if size == 500 else 1e-5)
         if jitter == 1:
             assert torch.equal(crop, expected[0])

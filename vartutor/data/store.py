@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vartutor.data.crops import COLOR_ORDERS
 from vartutor.data.draws import constant, uniform
 from vartutor.data.resample import resize_weights
 from vartutor.errors import UserError
-
-COLOR_ORDERS = list(itertools.permutations(range(3)))
 
 
 class PhotoStore:
