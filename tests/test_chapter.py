@@ -27,7 +27,7 @@ def test_bad_seeds(seed, raises_user_error):
 
 
 def test_unknown_profile_and_device(raises_user_error):
-    with raises_user_error("'cpuu'", "smoke, cpu, gpu"):
+    with raises_user_error("'cpuu'", "smoke, cpu, overnight, speedrun, gpu"):
         get_profile("cpuu")
     with raises_user_error("'tpu'", "cpu, cuda, mps, auto"):
         find_device("tpu")

@@ -288,7 +288,10 @@ def test_memory_of_children_is_seen():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["run", "--profile", "cpuu"], "vartutor run: unknown profile 'cpuu': choose one of smoke, cpu, gpu"),
+        (
+            ["run", "--profile", "cpuu"],
+            "vartutor run: unknown profile 'cpuu': choose one of smoke, cpu, overnight, speedrun, gpu",
+        ),
         (["run", "07"], "vartutor run: unknown chapter '07': choose from 00_bad, 01_good"),
         (["check", "no"], "vartutor check: unknown chapter 'no': choose from 00_bad, 01_good"),
         (["run", "--seed", "-4"], "vartutor run: seed -4: give a whole number from 0 to 9999"),

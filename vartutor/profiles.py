@@ -1,4 +1,8 @@
-"""Every size and step count of the course, in one place: ``smoke``, ``cpu`` and ``gpu``."""
+"""Every size and step count of the course, in one place.
+
+``smoke``, ``cpu`` and ``gpu`` run the chapters; ``overnight`` and ``speedrun`` are models that are trained as a whole,
+by the recipes of the same names.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -50,6 +54,8 @@ class Profile:
     cnn_steps: int = 1000  # chapter 01: a small convolutional network
     autoencoder: str = "small"  # small: f = 4; var: VAR's, f = 16
     width: int = 128  # of the autoencoder
+    factor: int = 4  # pixels along a position of the small autoencoder; VAR's has 16
+    blocks: int = 2  # residual blocks of its halves
     codes: int = 1024
     channels: int = 16  # of a code
     groups: tuple[tuple[int, ...], ...] = ((1, 2, 4, 4, 4), (8, 8), (16,))
@@ -114,6 +120,29 @@ PROFILES = {
         ),
         Profile("cpu"),
         Profile(
+            "overnight",  # tiles of four times the area, for as many tokens
+            image_size=128,
+            factor=8,
+            width=192,
+            codes=2048,
+            cnn_width=96,
+            transformer=Recipe(width=224, heads=7, patch=4, batch=16),
+            degradation="wide",
+        ),
+        Profile(
+            "speedrun",
+            image_size=128,
+            batch_size=256,
+            factor=8,
+            width=256,
+            blocks=3,
+            codes=4096,
+            tokenizer_lr=1e-3,
+            cnn_blocks=16,
+            transformer=Recipe(width=384, depth=8, heads=6, batch=256),
+            degradation="wide",
+        ),
+        Profile(
             "gpu",
             image_size=512,
             batch_size=32,
@@ -170,7 +199,7 @@ def get_profile(name: str) -> Profile:
 
 def toy(profile: Profile) -> Profile:
     """The profile with all its parts, at sizes that train in seconds: for dry runs."""
-    side = 64 // (16 if profile.autoencoder == "var" else 4)
+    side = 64 // (16 if profile.autoencoder == "var" else profile.factor)
     groups = (side // 4,), (side // 2,), (side,)
     recipe = replace(profile.transformer, width=64, depth=2, heads=2)
     sizes = {"image_size": 64, "eval_crops": 1, "width": 32, "codes": 64, "channels": 8, "bridge": 8}

@@ -15,7 +15,7 @@ from vartutor.data.images import from_pil, pixels_of, read_pixels, to_pil
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tiling import Canvas, Region, Tile, cut, padded, ramp, regions
-from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
+from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.photo import PhotoTransformer, Writer, restore_latents, write_maps
 from vartutor.weights import load_restorer
@@ -109,7 +109,7 @@ class SuperResolver:
             image: a path, a Pillow image, a (H, W, 3) uint8 array, or a (3, H, W) tensor in [-1, 1].
             scales: of 1, 2 and 4.
             fidelity: w of :func:`vartutor.tokenizer.fidelity.decode_faithfully`, 0 (the tokens alone) to 1 (faithful);
-                if left out, 0.6 where the model has such a module.
+                if left out, the module's own ``balanced``, where the model has one.
             color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
             seed: decides every draw, tile by tile, whatever the batch.
             write: writes the tokens of tiles, see :func:`vartutor.transformer.photo.write_maps`; or an add-on does.
@@ -125,7 +125,8 @@ class SuperResolver:
             UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, an unreadable image,
                 or one of more than 4096 pixels a side.
         """
-        fidelity = BALANCED * (self.fidelity is not None) if fidelity is None else fidelity
+        if fidelity is None:
+            fidelity = 0.0 if self.fidelity is None else self.fidelity.balanced
         self.check(scales, fidelity, color_fix)
         fixes = {s: find_fix(color_fix)(s) for s in scales}
         photo = _read(image)
@@ -173,7 +174,7 @@ class SuperResolver:
         draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
         crops, options = crops.to(self.device), options | {"uniform": draws.to(self.device), "generators": generators}
         f_hats = restore_latents(self.model, self.tokenizer, crops, scales, **options)
-        seen = upscale_bicubic(crops, scales)
+        seen = self.model.first(crops, tuple(scales))
         return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
 
 

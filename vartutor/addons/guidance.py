@@ -49,7 +49,7 @@ class Guided:
     def __call__(self, model, tokenizer, photo: Tensor, *, generators=(), **options) -> Iterator[Step]:
         """For photos (B, 3, h, w); all as of ``write_maps``."""
         self.check(model)
-        features = photo_features(tokenizer, photo)
+        features = photo_features(tokenizer, photo, model.first)
         condition, null = model.condition(photo, features), self.away(model, tokenizer, photo, features)
         return iterate(model.body, tokenizer, condition, null=null, guidance=self.guidance, **options)
 
@@ -59,7 +59,7 @@ class Guided:
             labels = torch.full((len(photo),), model.config.classes - 1, device=photo.device)
             return model.condition(photo, features, labels)
         worse = worsen(photo)
-        return model.condition(worse, photo_features(tokenizer, worse))
+        return model.condition(worse, photo_features(tokenizer, worse, model.first))
 
 
 def worsen(photo: Tensor, sigma: float = 1.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Settings of the degradation pipeline: plain bicubic, the course's mild one, VARSR's published one; and unseen damage.
+"""Settings of the degradation pipeline: plain bicubic, the course's mild one, VARSR's, a wide one; and unseen damage.
 
 Nothing trains on the unseen ones. Each is the course's with one part replaced by what that never draws.
 """
@@ -55,7 +55,28 @@ VARSR = Degradation(
     final_sinc=0.8,
 )
 
-PRESETS = {preset.name: preset for preset in (BICUBIC, COURSE, VARSR)}
+# From the course's damage to beyond VARSR's, for a model that shall meet photos of any origin: what is nearly clean, a
+# phone's noise at night, messengers that shrink and compress twice.
+WIDE = Degradation(
+    "wide",
+    stages=(
+        Stage(
+            blur=Blur(probability=0.8, kinds=_VARSR_KINDS, sinc=0.05, sigma=(0.2, 2.0)),
+            resize=Resize(up=0.1, down=0.4, keep=0.5, range=(0.5, 1.3)),
+            noise=Noise(probability=0.8, gaussian=0.6, sigma=(1, 25), poisson=(0.05, 2.0), gray=0.2),
+            jpeg=(30, 95),
+        ),
+        Stage(
+            blur=Blur(probability=0.3, kinds=_VARSR_KINDS, sinc=0.05, sigma=(0.2, 1.0)),
+            resize=Resize(up=0.2, down=0.2, keep=0.6, range=(0.7, 1.2)),
+            noise=Noise(probability=0.3, gaussian=0.6, sigma=(1, 12), poisson=(0.05, 0.8), gray=0.2),
+            jpeg=(50, 98),
+        ),
+    ),
+    final_sinc=0.3,
+)
+
+PRESETS = {preset.name: preset for preset in (BICUBIC, COURSE, VARSR, WIDE)}
 
 
 def _course_but(name: str, **parts) -> Degradation:

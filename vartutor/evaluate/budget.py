@@ -58,7 +58,7 @@ class ErrorBudget:
     def _still(self, photo: Sample) -> Iterator[Row]:
         """What needs no generation."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
-        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])
+        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)], self.model.first)
         features = {s: tokenizer.decode(f) for s, f in zip(tokenizer.scales, clean, strict=True)}
         yield from judge(photo, "clean features", features)
         for part, f in (("true tokens", clean), ("photo's own tokens", degraded)):
@@ -74,7 +74,7 @@ class ErrorBudget:
     def _drawn(self, photo: Sample, seed: int) -> Iterator[Row]:
         """What the model generates, alone and after true tokens."""
         tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
-        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)])
+        clean, degraded = pair_features(tokenizer, photo.lr, photo.hr[max(photo.hr)], self.model.first)
         true, condition = quantizer.tokenize(clean), self.model.condition(photo.lr, degraded)
         for g, end in enumerate((0, *quantizer.ends[:-1])):
             draws = Generator().manual_seed(zlib.crc32(photo.name.encode(), seed))

@@ -1,4 +1,4 @@
-"""Two autoencoders: VAR's, where 16 pixels a side become one position, and the course's small one, with 4.
+"""Two autoencoders: VAR's, where 16 pixels a side become one position, and the course's small one, with 4 or more.
 
 The blocks are those of latent diffusion's f = 16 model (Rombach et al., 2022). Attribute names of VAR's are those
 of the official checkpoint, so that its weights load as they are.
@@ -162,33 +162,34 @@ class Decoder(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """The course's: (B, 3, H, W) in [-1, 1] -> (B, z, H / 4, W / 4); sides are multiples of 4.
+    """The course's: (B, 3, H, W) in [-1, 1] -> (B, z, H / factor, W / factor); sides are multiples of the factor.
 
     Space-to-depth first, so that every convolution works at the small size, where two cores can afford it. There is
-    no norm or nonlinearity on the path from the pixels to the features: 16 numbers hold a patch of 48 rather well
-    already by a linear map, and the blocks only have to add to it.
+    no norm or nonlinearity on the path from the pixels to the features: with factor 4, 16 numbers hold a patch of 48
+    rather well already by a linear map, and the blocks only have to add to it.
     """
 
-    factor = 4
-
-    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
+    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2, factor: int = 4):
         super().__init__()
-        self.conv_in = nn.Conv2d(3 * 16, width, 3, padding=1)
+        self.factor = factor  # pixels along a latent
+        self.conv_in = nn.Conv2d(3 * factor * factor, width, 3, padding=1)
         self.block = nn.Sequential(*(ResnetBlock(width, width, ChannelNorm) for _ in range(blocks)))
         self.conv_out = nn.Conv2d(width, z, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.block(self.conv_in(F.pixel_unshuffle(x, 4))))  # from (B, 3 * 16, H / 4, W / 4) on
+        h = self.conv_in(F.pixel_unshuffle(x, self.factor))  # (B, width, H / factor, W / factor)
+        return self.conv_out(self.block(h))
 
 
 class SmallDecoder(nn.Module):
-    """The course's: (B, z, h, w) -> (B, 3, 4 h, 4 w), not clamped."""
+    """The course's: (B, z, h, w) -> (B, 3, factor h, factor w), not clamped."""
 
-    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2):
+    def __init__(self, width: int = 128, z: int = 16, blocks: int = 2, factor: int = 4):
         super().__init__()
+        self.factor = factor
         self.conv_in = nn.Conv2d(z, width, 3, padding=1)
         self.block = nn.Sequential(*(ResnetBlock(width, width, ChannelNorm) for _ in range(blocks)))
-        self.conv_out = nn.Conv2d(width, 3 * 16, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, 3 * factor * factor, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv_out(self.block(self.conv_in(z))), 4)
+        return F.pixel_shuffle(self.conv_out(self.block(self.conv_in(z))), self.factor)

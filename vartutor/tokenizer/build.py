@@ -36,6 +36,8 @@ class TokenizerConfig:
     overlap: bool = True
     bridge: int = 0
     kept: int | None = None
+    factor: int = 4  # pixels along a position, and residual blocks, of the small autoencoder; VAR's has 16, and its own
+    blocks: int = 2
 
     @classmethod
     def of(cls, profile: Profile, ladder: str = "hit", overlap: bool = True) -> "TokenizerConfig":
@@ -48,7 +50,8 @@ class TokenizerConfig:
             raise UserError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
         groups = ((profile.groups[-1][-1],),) if ladder == "vq" else profile.groups
         sizes = profile.codes, profile.channels, profile.width, profile.autoencoder, profile.scales
-        return cls(ladder, groups, *sizes, overlap, profile.bridge if ladder == "hit" and overlap else 0)
+        bridge = profile.bridge if ladder == "hit" and overlap else 0
+        return cls(ladder, groups, *sizes, overlap, bridge, factor=profile.factor, blocks=profile.blocks)
 
     @classmethod
     def from_json(cls, entry: dict):
@@ -63,7 +66,8 @@ class TokenizerConfig:
 
 def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
     """An untrained tokenizer; its ``config`` says what it was built from."""
-    encoder, decoder = (part(config.width, config.channels) for part in AUTOENCODERS[config.autoencoder])
+    own = (config.blocks, config.factor) if config.autoencoder == "small" else ()
+    encoder, decoder = (part(config.width, config.channels, *own) for part in AUTOENCODERS[config.autoencoder])
     if config.ladder == "hit":
         options = {"overlap": config.overlap, "bridge": config.bridge}
         quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, **options)

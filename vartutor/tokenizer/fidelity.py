@@ -28,30 +28,40 @@ class Fidelity(nn.Module):
     then gathered on the decoder's. The last layers start at zero: untrained, the module changes nothing.
 
     Args:
-        width, blocks: of the decoder.
+        width, blocks, factor: of the decoder.
         hidden: channels of the photo's features.
         depth: residual blocks that make these features.
-        scales: factors of the images that are decoded, each a divisor of 4.
+        scales: factors of the images that are decoded, each a divisor of the decoder's factor.
+        base: what the module adds to: the picture of the ``decoder``, or the ``photo``, for a photo that was restored
+            before, so that it starts at its quality. The decoder then speaks through its features alone.
     """
 
     def __init__(
-        self, width: int = 128, blocks: int = 2, hidden: int = 64, depth: int = 6, scales: tuple[int, ...] = SCALES
+        self,
+        width: int = 128,
+        blocks: int = 2,
+        hidden: int = 64,
+        depth: int = 6,
+        scales: tuple[int, ...] = SCALES,
+        factor: int = 4,
+        base: str = "decoder",
     ):
         super().__init__()
-        self.scales = tuple(scales)
+        self.scales, self.factor, self.base = tuple(scales), factor, base
         self.stems = nn.ModuleList(nn.Conv2d(3 * s * s, hidden, 3, padding=1) for s in scales)
         self.block = nn.Sequential(*(ResnetBlock(hidden, hidden, ChannelNorm) for _ in range(depth)))
         self.heads = nn.ModuleList(nn.Conv2d(hidden, 3 * s * s, 3, padding=1) for s in scales)
-        self.gather = nn.ModuleList(nn.Conv2d(hidden * (4 // s) ** 2, hidden, 1) for s in scales)
+        self.gather = nn.ModuleList(nn.Conv2d(hidden * (factor // s) ** 2, hidden, 1) for s in scales)
         self.mix = nn.ModuleList(_mix(width, hidden) for _ in range(1 + blocks))
-        self.pixels = nn.Conv2d(width + hidden + 3 * 16, 3 * 16, 3, padding=1)
+        patch = 3 * factor * factor
+        self.pixels = nn.Conv2d(width + hidden + patch, patch, 3, padding=1)
         for last in (*self.heads, *(mix[-1] for mix in self.mix), self.pixels):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6) -> "Fidelity":
+    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6, base: str = "decoder") -> "Fidelity":
         """An untrained one for a tokenizer's decoder.
 
         Raises:
@@ -59,34 +69,40 @@ class Fidelity(nn.Module):
         """
         decoder = tokenizer.decoder
         if not isinstance(decoder, SmallDecoder):
-            raise UserError("fidelity is for tokenizers with the small autoencoder, whose positions are 4 × 4 pixels")
-        return cls(decoder.conv_in.out_channels, len(decoder.block), hidden, depth, getattr(tokenizer, "scales", (1,)))
+            raise UserError("fidelity is for tokenizers with the small autoencoder, which has no norm over a photo")
+        shape, scales = (decoder.conv_in.out_channels, len(decoder.block)), getattr(tokenizer, "scales", (1,))
+        return cls(*shape, hidden, depth, scales, decoder.factor, base)
+
+    @property
+    def balanced(self) -> float:
+        """The w that is taken where none is asked for."""
+        return BALANCED if self.base == "decoder" else 1.0
 
     @property
     def settings(self) -> dict:
         """The arguments that make another one of the same shape, in words that JSON can hold."""
         hidden, width = self.stems[0].out_channels, self.mix[0][-1].out_channels // 2
         shape = {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "depth": len(self.block)}
-        return shape | {"scales": list(self.scales)}
+        return shape | {"scales": list(self.scales), "factor": self.factor, "base": self.base}
 
     def forward(self, decoder: SmallDecoder, z: Tensor, photo: Tensor, s: int) -> Tensor:
         """Decode with an eye on the photo.
 
         Args:
             z: (B, C, h, w), what the decoder is given.
-            photo: (B, 3, 4 h, 4 w) in [-1, 1], the degraded photo enlarged to the output's size.
+            photo: (B, 3, f h, f w) in [-1, 1], f the decoder's factor: the degraded photo at the output's size.
             s: the scale that is decoded.
 
         Returns:
-            (B, 3, 4 h, 4 w), not clamped.
+            (B, 3, f h, f w), not clamped.
         """
         fine, seen = self.look(photo, s)
         h = self._steer(decoder.conv_in(z), seen, 0)  # (B, width, h, w)
         for k, block in enumerate(decoder.block, 1):
             h = self._steer(block(h), seen, k)
-        coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, 4)], 1))  # (B, 3 * 16, h, w)
-        added = F.pixel_shuffle(coarse, 4) + F.pixel_shuffle(self.heads[self.scales.index(s)](fine), s)
-        return F.pixel_shuffle(decoder.conv_out(h), 4) + added
+        coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, self.factor)], 1))  # (B, 3 * f * f, h, w)
+        added = F.pixel_shuffle(coarse, self.factor) + F.pixel_shuffle(self.heads[self.scales.index(s)](fine), s)
+        return (photo if self.base == "photo" else F.pixel_shuffle(decoder.conv_out(h), self.factor)) + added
 
     def look(self, photo: Tensor, s: int) -> tuple[Tensor, Tensor]:
         """The enlarged photo's features, for every degraded pixel and for every position of the decoder.
@@ -95,11 +111,11 @@ class Fidelity(nn.Module):
             photo, s: as for :meth:`forward`.
 
         Returns:
-            (B, hidden, 4 h / s, 4 w / s) and (B, hidden, h, w).
+            (B, hidden, f h / s, f w / s) and (B, hidden, h, w).
         """
         i = self.scales.index(s)
         fine = self.block(self.stems[i](F.pixel_unshuffle(photo, s)))
-        return fine, self.gather[i](F.pixel_unshuffle(fine, 4 // s))
+        return fine, self.gather[i](F.pixel_unshuffle(fine, self.factor // s))
 
     def _steer(self, h: Tensor, seen: Tensor, i: int) -> Tensor:
         alpha, beta = self.mix[i](torch.cat([h, seen], 1)).chunk(2, dim=1)  # (B, width, h, w) each

@@ -1,4 +1,4 @@
-"""An adversarial loss for tokenizers: a critic of patches, hinge losses, an adaptive weight, a late start.
+"""An adversarial loss for pictures: a critic of patches, hinge losses, an adaptive weight, a late start.
 
 As in VQGAN (Esser et al., 2021, section 3.1), whose decoder it taught to invent texture where squared error
 would blur. The critic judges every image scale with the same weights.
@@ -64,7 +64,7 @@ class Adversary:
         self.rounds = 0
 
     def term(self, reconstruction: Tensor, images: list[Tensor]) -> Tensor:
-        """What to add to the tokenizer's loss, a scalar, weighed against its reconstruction loss.
+        """What to add to a model's loss, a scalar, weighed against its reconstruction loss.
 
         Args:
             images: (B, 3, H_s, W_s) of every scale.

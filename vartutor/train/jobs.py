@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vartutor.baselines.cnn import CnnSuperResolver
 from vartutor.data.draws import normal, uniform
-from vartutor.data.pairs import Pairs, upscale_bicubic
+from vartutor.data.pairs import Pairs
+from vartutor.errors import UserError
 from vartutor.tokenizer.build import TokenizerConfig
-from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
+from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.job import Job
 from vartutor.train.loop import Moment, Numbers
@@ -33,8 +34,8 @@ from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_
 from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups, describe, make_transformer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
-from vartutor.weights import load_hierarchical, load_restorer, load_start
-from vartutor.weights.files import checksum
+from vartutor.weights import is_official, load_cnn, load_hierarchical, load_restorer, load_start
+from vartutor.weights.files import checksum, load_strictly
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
 KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)
@@ -74,28 +75,50 @@ def transformer_job(
     process: Process,
     new: bool = True,
     tokenizer: HierarchicalTokenizer | None = None,
+    restorer: CnnSuperResolver | None = None,
 ) -> Job:
-    """A transformer from nothing, or from official weights.
+    """A transformer from nothing, or from the weights of another.
 
     Args:
         new: False for a run that goes on, whose weights come from its state.
-        tokenizer: instead of the one that the settings name.
+        tokenizer, restorer: instead of those that the settings name.
     """
     tokenizer = (tokenizer or load_hierarchical(run.tokenizer)).to(process.device)
+    if run.restorer and restorer is None:
+        restorer = load_cnn(run.restorer)
     shape = {"prefix": run.prefix, "prior": run.prior, "added": run.added, "drop": run.objective.drop}
-    model = make_transformer(run.profile, tokenizer, **shape).to(process.device)
+    model = make_transformer(run.profile, tokenizer, **shape, restorer=restorer).to(process.device)
     loss, notes = TransformerLoss(model, tokenizer, run.objective, run.bf16), []
     if new and run.init:
-        from vartutor.weights.official_transformer import init_from_var
-
-        notes.append(str(init_from_var(model, run.init)))
-    if new and run.prior:
+        notes.append(start_from(run.init, model))
+    if new and run.prior and (not run.init or is_official(run.init)):
         alone = replace(run, batch=16, accumulate=1)  # the same photos in every process, and none that a step uses
         source = make_source(alone, Process(device=process.device))
         calibrate(model, tokenizer, loss.prepare(source.batch(range(2**40, 2**40 + 16))))
     return over_tokenizer(
         Job(model, loss, describe("transformer", model, tokenizer, run.objective), notes=notes), loss, run
     )
+
+
+def start_from(source: str, model: PhotoTransformer) -> str:
+    """Give a new transformer the weights of another, VAR's official ones or our own; says what was taken.
+
+    Raises:
+        UserError: weights of another shape, or learnt over another codebook.
+    """
+    if is_official(source):
+        from vartutor.weights.official_transformer import init_from_var
+
+        return str(init_from_var(model, source))
+    first_pictures = [name for name in model.state_dict() if name.startswith("restorer.")]
+    codes = None if model.body.prior is None else model.body.prior.codes.clone()
+    theirs = load_restorer(source).model.state_dict()
+    load_strictly(model, {n: v for n, v in theirs.items() if not n.startswith("restorer.")}, optional=first_pictures)
+    if codes is not None:
+        if not torch.allclose(codes, model.body.prior.codes, rtol=1e-2, atol=1e-3):  # saved ones are rounded
+            raise UserError(f"init {source}: was trained over another tokenizer")
+        model.body.prior.codes.copy_(codes)
+    return f"starts from the weights of {source}"
 
 
 def over_tokenizer(job: Job, loss: TransformerLoss, run: Settings) -> Job:
@@ -145,39 +168,46 @@ def fidelity_job(
     """
     model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
     asked = run.objective
-    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth).to(process.device)
+    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, asked.base).to(process.device)
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()
     def prepare(batch: Batch) -> Written:
         draws = batch.uniform(model.config.tokens, TOKENS)
-        return Written(batch.lr, restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode), batch.hr)
+        f_hats = restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode)
+        return Written(model.first(batch.lr), f_hats, batch.hr)
 
     def look(seen: Written) -> dict[int, Tensor]:
-        photos = upscale_bicubic(seen.photo)
         z = {s: tokenizer.post_quant_conv(f_hat) for s, f_hat in seen.f_hats.items()}
-        return {s: fidelity(tokenizer.decoder, z[s], photos[s], s) for s in z}
+        return {s: fidelity(tokenizer.decoder, z[s], seen.first[s], s) for s in z}
 
     def restore(batch: Batch) -> dict[int, Tensor]:
-        seen, photos = prepare(batch), upscale_bicubic(batch.lr)
-        return {s: decode_faithfully(tokenizer, fidelity, f, photos[s], s, BALANCED) for s, f in seen.f_hats.items()}
+        seen = prepare(batch)
+        return {
+            s: decode_faithfully(tokenizer, fidelity, f_hat, seen.first[s], s, fidelity.balanced)
+            for s, f_hat in seen.f_hats.items()
+        }
 
     info = {"kind": "fidelity", "tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
     info |= {"config": fidelity.settings, "objective": asdict(asked)}
-    loss = PairLoss(look, asked.perceptual, run.bf16, process.device)
-    parts = {"tokenizer": tokenizer, "transformer": model}
-    compiles = {"fidelity": [fidelity.block]}
-    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts, restore=restore, compiles=compiles)
+    weights = asked.perceptual, asked.adversarial, asked.adversarial_start
+    loss = PairLoss(look, fidelity, fidelity.pixels.weight, *weights, run.bf16)
+    parts = {"tokenizer": tokenizer, "transformer": model, **loss.parts}
+    compiles, more = {"fidelity": [fidelity.block]}, {"finish": loss.finish, "restore": restore}
+    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts, compiles=compiles, **more)
 
 
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
     """A net from nothing."""
     net = CnnSuperResolver(run.net).to(process.device)
-    loss = PairLoss(lambda pairs: net(pairs.lr), run.perceptual, run.bf16, process.device)
+    last = net.heads[str(max(run.net.heads))].weight
+    weights = run.perceptual, run.adversarial, run.adversarial_start
+    loss = PairLoss(lambda pairs: net(pairs.lr), net, last, *weights, run.bf16)
     info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
     prepare = lambda batch: Pairs(batch.lr, batch.hr)  # noqa: E731 (the loss would damage photos in bfloat16)
     restore = lambda batch: net.restore(batch.lr)  # noqa: E731
-    return Job(net, loss, info, prepare, restore=restore, compiles={"net": [net.blocks]})
+    more = {"parts": loss.parts, "finish": loss.finish, "restore": restore}
+    return Job(net, loss, info, prepare, compiles={"net": [net.blocks]}, **more)
 
 
 def refiner_job(
@@ -199,7 +229,7 @@ def refiner_job(
 
     @torch.no_grad()
     def prepare(batch: Batch) -> Unsaid:
-        clean, degraded = pair_features(tokenizer, batch.lr, batch.x)
+        clean, degraded = pair_features(tokenizer, batch.lr, batch.x, model.first)
         given = tokenizer.quantizer.tokenize(clean) if asked.forced else ()
         draws = batch.uniform(model.config.tokens, TOKENS)
         options = {"uniform": draws, "temperature": asked.temperature, "expected": asked.expected}

@@ -23,7 +23,7 @@ from vartutor.train.settings import (
 )
 from vartutor.train.source import name_sets
 from vartutor.train.trainer import Trainer
-from vartutor.weights import kind_of, parts_of, tokenizer_of, transformer_of
+from vartutor.weights import kind_of, parts_of, transformer_of
 from vartutor.weights.files import STATE, load_state
 
 
@@ -36,8 +36,9 @@ class Kind:
     given: Callable[[dict], dict[str, Any]] = lambda state: {}
 
 
-def _tokenizer(state: dict) -> dict[str, Any]:
-    return {"tokenizer": tokenizer_of(parts_of(state))}
+def _beneath(state: dict) -> dict[str, Any]:
+    model, tokenizer = transformer_of(parts_of(state))
+    return {"tokenizer": tokenizer, "restorer": model.restorer}
 
 
 def _start(state: dict) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def _over(state: dict) -> dict[str, Any]:
 
 KINDS = {
     "tokenizer": Kind(TokenizerSettings, jobs.tokenizer_job),
-    "transformer": Kind(TransformerSettings, jobs.transformer_job, _tokenizer),
+    "transformer": Kind(TransformerSettings, jobs.transformer_job, _beneath),
     "preference": Kind(PreferenceSettings, jobs.preference_job, _start),
     "fidelity": Kind(FidelitySettings, jobs.fidelity_job, _over),
     "baseline": Kind(BaselineSettings, jobs.baseline_job),
@@ -65,6 +66,13 @@ def saved_settings(kind: str, out: Path) -> Settings:
         UserError: no state, or one of another kind.
     """
     return KINDS[kind].settings.from_json(_saved(kind, out)["info"]["settings"])
+
+
+def is_finished(out: Path) -> bool:
+    """Whether the run in a folder trained as long as it was told to."""
+    state = load_state(out / STATE)
+    loop = state["info"]["settings"]["loop"]
+    return state["seconds"] >= loop["seconds"] if loop["seconds"] else state["step"] >= loop["steps"]
 
 
 def _saved(kind: str, out: Path) -> dict:

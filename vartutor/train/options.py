@@ -29,7 +29,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file}: not readable as YAML ({first_line(error)})") from None
-        settings = _lay_over(settings, found or {}, str(file))
+        settings = lay_over(settings, found or {}, str(file))
     told: dict[str, Any] = {}
     for word in sets or []:
         key, equals, value = word.partition("=")
@@ -42,7 +42,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
         for part in reversed(key.split(".")):
             parsed = {part: parsed}
         told = _joined(told, parsed)
-    return _lay_over(settings, told, "--set")  # all at once: half of them may not fit each other
+    return lay_over(settings, told, "--set")  # all at once: half of them may not fit each other
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
@@ -75,7 +75,12 @@ def _joined(first: dict, second: dict) -> dict:
     return first | second | {key: _joined(first[key], second[key]) for key in both}
 
 
-def _lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
+def lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
+    """Settings with the values of a dictionary, those of inner settings in inner dictionaries.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong kind; ``where`` begins the line.
+    """
     if not isinstance(found, dict):
         raise UserError(f"{where}: {found!r} stands where keys are expected")
     kinds, names = get_type_hints(type(settings)), [f.name for f in fields(settings)]
@@ -87,7 +92,7 @@ def _lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
             raise UserError(f"{where}: unknown key {key!r}{hint}")
         old = getattr(settings, key)
         if is_dataclass(old):
-            changes[key] = _lay_over(old, value, where, f"{path}{key}.")
+            changes[key] = lay_over(old, value, where, f"{path}{key}.")
         else:
             changes[key] = _fit(value, kinds[key], f"{where}: {path}{key}")
     return replace(settings, **changes)

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vartutor.errors import UserError
 from vartutor.metrics import psnr
 from vartutor.perceptual import PerceptualDistance
+from vartutor.train.adversarial import Adversary
 from vartutor.train.loop import NOW, Moment, Numbers
+
+BASES = ("decoder", "photo")
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class FidelityObjective:
     """What is learned, by how large a module, and on what decode."""
 
     perceptual: float = 0.05  # weight of the perceptual distance beside the mean absolute error
+    adversarial: float = 0.0  # of the critic's opinion, balanced against both
+    adversarial_start: float = 0.3  # share of the run before the critic begins
+    base: str = "decoder"  # what the module adds to: the decoder's picture, or the first one (photo)
     temperature: float = 1.0  # of the tokens that the decoder sees in training
     expected: bool = False  # mean codes instead of sampled ones
     hidden: int = 64  # the module's channels
@@ -27,6 +33,8 @@ class FidelityObjective:
     def __post_init__(self):
         if self.perceptual < 0 or self.temperature <= 0:
             raise UserError(f"perceptual {self.perceptual:g}, temperature {self.temperature:g}: from 0 on, and above 0")
+        if self.base not in BASES:
+            raise UserError(f"base {self.base!r}: choose one of {', '.join(BASES)}")
         if self.hidden < 1 or self.depth < 0:
             raise UserError(f"hidden {self.hidden}, depth {self.depth}: at least 1, and from 0 on")
 
@@ -35,10 +43,11 @@ class FidelityObjective:
 class Written:
     """Photos for which the transformer wrote its tokens.
 
-    ``photo`` (B, 3, h, w) degraded, ``f_hats`` {s: (B, C, h_s, w_s)}, ``hr`` {s: (B, 3, H_s, W_s)} clean.
+    ``first`` {s: (B, 3, H_s, W_s)} pictures that the tokens begin at, ``f_hats`` {s: (B, C, h_s, w_s)},
+    ``hr`` {s: (B, 3, H_s, W_s)} clean.
     """
 
-    photo: Tensor
+    first: dict[int, Tensor]
     f_hats: dict[int, Tensor]
     hr: dict[int, Tensor]
 
@@ -47,11 +56,15 @@ class PairLoss:
     """Restores a batch, and measures the error; the mean over scales.
 
     By the mean absolute error alone it is the fair line for PSNR; with some weight on the perceptual distance it is the
-    fair one for that.
+    fair one for that; and with a critic's opinion, for texture.
 
     Args:
         restore: what was prepared of a batch -> images {s: (B, 3, H_s, W_s)}, not clamped.
+        model: what learns.
+        last: its last weights, of any shape, by which the critic's opinion is balanced.
         perceptual: weight of the perceptual distance beside the mean absolute error.
+        adversarial: weight of the critic's opinion.
+        start: share of the run before the critic begins.
 
     Raises:
         UserError: a negative weight.
@@ -60,24 +73,44 @@ class PairLoss:
     def __init__(
         self,
         restore: Callable[[Any], dict[int, Tensor]],
-        perceptual: float,
+        model: nn.Module,
+        last: Tensor,
+        perceptual: float = 0.0,
+        adversarial: float = 0.0,
+        start: float = 0.3,
         bf16: bool = False,
-        device: torch.device | str = "cpu",
     ):
-        if perceptual < 0:
-            raise UserError(f"perceptual {perceptual:g}: give a weight from 0 on")
-        self.restore, self.weight, self.bf16 = restore, perceptual, bf16
-        self.device = torch.device(device)
-        self.perceptual = PerceptualDistance().to(device) if perceptual else None
+        if min(perceptual, adversarial) < 0:
+            raise UserError(f"perceptual {perceptual:g}, adversarial {adversarial:g}: give weights from 0 on")
+        self.restore, self.model, self.bf16, self.device = restore, model, bf16, last.device
+        self.weight, self.opinion, self.start = perceptual, adversarial, start
+        self.perceptual = PerceptualDistance().to(self.device) if perceptual else None
+        self.adversary = Adversary(last) if adversarial else None
 
     def __call__(self, seen: Any, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, its RGB-PSNR in dB per scale. ``seen.hr`` are clean photos."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = {s: image.float() for s, image in self.restore(seen).items()}
+        numbers = {}
         loss = sum(self._error(image, seen.hr[s]) for s, image in images.items()) / len(images)
-        if not moment.logged:
-            return loss, {}
-        return loss, {f"psnr{s}": psnr(x.detach(), seen.hr[s], color="rgb").mean() for s, x in images.items()}
+        if self.adversary is not None and self.model.training and moment.progress >= self.start:
+            fake = list(images.values())
+            loss = loss + self.opinion * self.adversary.term(loss, fake)
+            numbers["critic"] = self.adversary.learn([seen.hr[s] for s in images], fake)
+        if moment.logged:
+            numbers |= {f"psnr{s}": psnr(x.detach(), seen.hr[s], color="rgb").mean() for s, x in images.items()}
+        return loss, numbers
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What learns beside the model."""
+        return {"adversary": self.adversary} if self.adversary else {}
+
+    def finish(self, moment: Moment) -> Numbers:
+        """Move the critic."""
+        if self.adversary is not None:
+            self.adversary.finish()
+        return {}
 
     def _error(self, image: Tensor, clean: Tensor) -> Tensor:
         error = F.l1_loss(image, clean)

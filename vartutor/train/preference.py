@@ -193,7 +193,7 @@ def judge_preference(
     """What a transformer thinks of pairs that it was not trained on: :meth:`Sides.numbers` and ``drift``, (N,) each."""
     parts = []
     for photo, hr in zip(pairs.lr.split(batch), pairs.hr[max(pairs.hr)].split(batch), strict=True):
-        clean, degraded = pair_features(tokenizer, photo, hr)
+        clean, degraded = pair_features(tokenizer, photo, hr, model.first)
         seen = [force(tokenizer, features, degraded) for features in (clean, degraded)]
         before, now = (show_sides(each, photo, degraded, seen, None) for each in (start, model))
         parts.append(now.numbers() | {"drift": drift(before, now)})

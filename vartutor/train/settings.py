@@ -134,7 +134,8 @@ class TransformerSettings(Settings):
     """Of a transformer's run."""
 
     tokenizer: str = "hit"  # the shipped one, or a run
-    init: str = ""  # weights of an official VAR transformer to start from, .pth
+    init: str = ""  # a transformer to start from: a shipped one, a run, or official weights of VAR, .pth
+    restorer: str = ""  # a net whose picture the tokens begin at, a shipped one or a run; if left out, bicubic
     prefix: bool = True  # the photo stands before the first map as tokens
     added: bool = False  # these are added to the inputs of every map instead
     prior: bool = True  # the photo's own latents pull the tokens
@@ -184,6 +185,8 @@ class BaselineSettings(Settings):
 
     net: CnnConfig
     perceptual: float = 0.0  # weight of the perceptual distance beside the mean absolute error
+    adversarial: float = 0.0  # of the critic's opinion, balanced against both
+    adversarial_start: float = 0.3  # share of the run before the critic begins
 
     @classmethod
     def _own(cls, profile: Profile) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
 
 if TYPE_CHECKING:
+    from vartutor.baselines.cnn import CnnSuperResolver
     from vartutor.train.source import Batch
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
@@ -80,7 +81,7 @@ class TransformerLoss:
     def features(self, photo: Tensor, clean: Tensor, draws: Tensor | None = None) -> Features:
         """Of degraded photos (B, 3, h, w) and the clean ones (B, 3, H, W); draws of torch's generator if left out."""
         latents = tuple(self.tokenizer.encode(clean))
-        degraded = photo_features(self.tokenizer, photo) if self.reads_degraded else latents
+        degraded = photo_features(self.tokenizer, photo, self.model.first) if self.reads_degraded else latents
         if draws is None:
             draws = torch.rand(len(photo), 2 + 2 * self.model.config.tokens, device=photo.device)
         return Features(photo, latents, degraded, draws)
@@ -141,6 +142,8 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """VAR's rule: matrices and the class table decay; vectors, biases and tables of positions do not."""
     decayed, bare = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         stay = parameter.ndim <= 1 or name.endswith("bias") or name.endswith(BARE)
         (bare if stay else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": bare, "weight_decay": 0.0}]
@@ -161,11 +164,12 @@ def make_transformer(
     prior: bool = True,
     added: bool = False,
     drop: float = 0.0,
+    restorer: "CnnSuperResolver | None" = None,
 ) -> PhotoTransformer:
     """An untrained transformer of the profile's size.
 
     Args:
-        prefix, prior, added: see :class:`PhotoTransformer`.
+        prefix, prior, added, restorer: see :class:`PhotoTransformer`.
         drop: share of the photos that will not be shown in training.
 
     Raises:
@@ -175,6 +179,7 @@ def make_transformer(
         raise UserError("photos can be dropped where a prefix shows them")
     config = make_config(profile, tokenizer, classes=2 if drop else 1)
     options = {"prefix": prefix, "prior": prior, "patch": profile.transformer.patch, "added": added}
+    options["restorer"] = restorer
     return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 

@@ -3,17 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
 
-from vartutor.data.pairs import upscale_bicubic
+from vartutor.data.pairs import SCALES, upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.condition import Condition, PhotoPrefix
 from vartutor.transformer.generate import Step, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
+
+if TYPE_CHECKING:
+    from vartutor.baselines.cnn import CnnSuperResolver
 
 
 class PhotoTransformer(nn.Module):
@@ -27,6 +31,7 @@ class PhotoTransformer(nn.Module):
         patch: side of the pixels that become one token of the prefix.
         added: whether these tokens are added to every map's inputs, at its size, instead of standing before the first;
             an ablation.
+        restorer: makes the first picture of a photo, see :meth:`first`; frozen, and part of this model.
 
     Raises:
         UserError: tokens are to be added, but there are none.
@@ -41,6 +46,7 @@ class PhotoTransformer(nn.Module):
         prior: bool = True,
         patch: int = 2,
         added: bool = False,
+        restorer: "CnnSuperResolver | None" = None,
     ):
         super().__init__()
         if added and not prefix:
@@ -49,6 +55,26 @@ class PhotoTransformer(nn.Module):
         self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
+        self.restorer = restorer
+        self.requires_grad_(True)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "PhotoTransformer":
+        """As for every module, but the restorer never learns."""
+        super().requires_grad_(requires_grad)
+        if self.restorer is not None:
+            self.restorer.requires_grad_(False)
+        return self
+
+    @torch.no_grad()
+    def first(self, photo: Tensor, scales: tuple[int, ...] = SCALES) -> dict[int, Tensor]:
+        """The picture that tokens begin at: (B, 3, h, w) in [-1, 1] -> {s: (B, 3, s h, s w)} in [-1, 1].
+
+        The restorer's, so that the tokens only have to say what it cannot; bicubic enlargement where there is none.
+        """
+        if self.restorer is None:
+            return upscale_bicubic(photo, scales)
+        pictures = self.restorer.restore(photo)
+        return {s: pictures[s] for s in scales}
 
     @property
     def config(self) -> TransformerConfig:
@@ -62,7 +88,8 @@ class PhotoTransformer(nn.Module):
         prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
         if self.added:
             prefix["added"] = True
-        return {"config": config, **prefix, "prior": self.body.prior is not None}
+        net = {} if self.restorer is None else {"restorer": self.restorer.config.to_json()}
+        return {"config": config, **prefix, "prior": self.body.prior is not None, **net}
 
     def condition(self, photo: Tensor, features: tuple[Tensor, ...], labels: Tensor | None = None) -> Condition:
         """What the transformer is told of a photo (B, 3, h, w) and its latents, from :func:`photo_features`.
@@ -89,19 +116,34 @@ def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTra
     """An untrained transformer over a tokenizer, as :attr:`PhotoTransformer.settings` describe it."""
     config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
     options = {name: entry[name] for name in ("prefix", "prior", "patch", "added") if name in entry}
+    if entry.get("restorer"):
+        from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver  # no chapter before the last needs it
+
+        options["restorer"] = CnnSuperResolver(CnnConfig.from_json(entry["restorer"]))
     return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
 
 
-@torch.no_grad()
-def photo_features(tokenizer: HierarchicalTokenizer, photo: Tensor) -> tuple[Tensor, ...]:
-    """Latents of the degraded photo (B, 3, h, w), enlarged bicubically: (B, C, h_s, w_s) for every scale group."""
-    return tuple(tokenizer.encode(upscale_bicubic(photo, (tokenizer.factor,))[tokenizer.factor]))
+First = Callable[[Tensor, tuple[int, ...]], dict[int, Tensor]]  # :meth:`PhotoTransformer.first`
 
 
 @torch.no_grad()
-def pair_features(tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+def photo_features(
+    tokenizer: HierarchicalTokenizer, photo: Tensor, first: First = upscale_bicubic
+) -> tuple[Tensor, ...]:
+    """Latents of the first picture of a degraded photo (B, 3, h, w): (B, C, h_s, w_s) for every scale group.
+
+    Args:
+        first: makes that picture: a model's :meth:`PhotoTransformer.first`; bicubic if left out.
+    """
+    return tuple(tokenizer.encode(first(photo, (tokenizer.factor,))[tokenizer.factor]))
+
+
+@torch.no_grad()
+def pair_features(
+    tokenizer: HierarchicalTokenizer, photo: Tensor, clean: Tensor, first: First = upscale_bicubic
+) -> tuple[tuple[Tensor, ...], ...]:
     """Latents of the clean photo (B, 3, H, W) and of the degraded one (B, 3, h, w), by scale group each."""
-    return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo)
+    return tuple(tokenizer.encode(clean)), photo_features(tokenizer, photo, first)
 
 
 Writer = Callable[..., Iterator[Step]]  # :func:`write_maps`, or an add-on in its place
@@ -122,7 +164,7 @@ def write_maps(
         generators: one per photo, for add-ons that draw more than tokens.
         **options: see :func:`vartutor.transformer.generate.iterate`.
     """
-    condition = model.condition(photo, photo_features(tokenizer, photo))
+    condition = model.condition(photo, photo_features(tokenizer, photo, model.first))
     return iterate(model.body, tokenizer, condition, **options)
 
 

@@ -29,6 +29,11 @@ class Restorer(NamedTuple):
     fidelity: Fidelity | None = None
 
 
+def is_official(source: str | Path) -> bool:
+    """Whether a name is that of a file with another project's weights."""
+    return Path(source).suffix in OFFICIAL
+
+
 # --- where weights are found ---------------------------------------------------------------------------
 
 
@@ -70,9 +75,10 @@ def shipped_parts(kind: str, name: str) -> Parts:
     entry = listed[file]
     if kind != "transformer":
         return {kind: (entry["config"], load_checkpoint(file))}
-    if entry["tokenizer"] != listed[checkpoint_name("tokenizer", "hit")]["sha256"]:
-        raise UserError(f"transformer {name!r} was trained over another tokenizer than the one that is shipped now")
-    parts = shipped_parts("tokenizer", "hit") | {kind: (entry, load_checkpoint(file))}
+    sums = {listed[checkpoint_name("tokenizer", own)]["sha256"]: own for own in shipped("tokenizer")}
+    if entry["tokenizer"] not in sums:
+        raise UserError(f"transformer {name!r} was trained over another tokenizer than those that are shipped now")
+    parts = shipped_parts("tokenizer", sums[entry["tokenizer"]]) | {kind: (entry, load_checkpoint(file))}
     for addition in ADDITIONS:
         own = checkpoint_name(addition, name)
         if own in listed and listed[own]["transformer"] == entry["sha256"]:
@@ -134,7 +140,7 @@ def load_tokenizer(source: str | Path = "hit") -> MultiScaleTokenizer:
     Raises:
         UserError: no such model, unreadable, or changed since it was published. So all functions below.
     """
-    if Path(source).suffix in OFFICIAL:
+    if is_official(source):
         from vartutor.weights.official_tokenizer import load_vqvae
 
         return load_vqvae(source)

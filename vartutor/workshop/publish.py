@@ -38,7 +38,7 @@ WHAT = {
     "baseline": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
 REFINED = {"plain": None, "refined, temperature 0": 0.0, "refined, temperature 1": 1.0}  # a refiner is judged at each
-KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior")
+KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior", "restorer")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
@@ -47,14 +47,14 @@ def publish(
 ) -> dict:
     """Write a run's averaged weights in float16, and their entry in ``manifest.json``.
 
-    The file is ``KIND_NAME.safetensors``, with the ladder for the name of a tokenizer; the name of a CNN without heads
-    for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was trained over must lie
-    in the folder already; its checksum becomes part of the entry.
+    The file is ``KIND_NAME.safetensors``, with the ladder for the name of the course's tokenizers; the name of a CNN
+    without heads for all scales goes on with ``_x`` and its scales, such as ``cnn_course_x4``. What a model was trained
+    over must lie in the folder already; its checksum becomes part of the entry.
 
     Args:
         run: folder of a finished training run.
         folder: of the checkpoints; the course's own if left out. Another one gets a model card too, ``NAME.md``.
-        name: of a transformer, its fidelity module or refiner, or a CNN.
+        name: of the model.
         licence: of the weights, as SPDX names it.
 
     Returns:
@@ -95,12 +95,13 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
         "psnr_rgb": {str(s): round(v.mean().item(), 2) for s, v in score_tokenizer(model, profile).items()},
         "codes_used": round(codes_used(model, profile), 3),
     }
-    return checkpoint_name("tokenizer", ladder), model, WHAT[ladder], {"metrics": metrics}
+    return checkpoint_name("tokenizer", ladder if name == "course" else name), model, WHAT[ladder], {"metrics": metrics}
 
 
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = transformer_of(parts_of(state))
-    needs = _same(folder, checkpoint_name("tokenizer", "hit"), tokenizer)
+    beneath = checkpoint_name("tokenizer", name)
+    needs = _same(folder, beneath if beneath in _manifest(folder) else checkpoint_name("tokenizer", "hit"), tokenizer)
     restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
     details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}

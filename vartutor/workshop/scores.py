@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from vartutor.data.crops import eval_crops
-from vartutor.data.pairs import Pairs, eval_pairs, pyramid, upscale_bicubic
+from vartutor.data.pairs import Pairs, eval_pairs, pyramid
 from vartutor.data.presets import COURSE
 from vartutor.metrics import psnr
 from vartutor.perceptual import perceptual_distance
@@ -40,7 +40,7 @@ def restore_pairs(
     generator, other = (Generator().manual_seed(seed) for _ in range(2))
     images = {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
-        seen, options["generators"] = upscale_bicubic(photo), [other] * len(photo)
+        seen, options["generators"] = model.first(photo), [other] * len(photo)
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
             images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
     return {s: torch.cat(parts) for s, parts in images.items()}

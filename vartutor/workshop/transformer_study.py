@@ -95,7 +95,7 @@ def forced_rows(
     """
     entropies, hits = [], []
     for photo, clean in zip(pairs.lr.split(batch), pairs.hr[max(pairs.hr)].split(batch), strict=True):
-        features, degraded = pair_features(tokenizer, photo, clean)
+        features, degraded = pair_features(tokenizer, photo, clean, model.first)
         targets, _, inputs, rests = force(tokenizer, features, degraded)
         logits = model.body(model.condition(photo, degraded), inputs, rests)
         entropies.append(F.cross_entropy(logits.transpose(1, 2), targets, reduction="none"))
