@@ -49,6 +49,8 @@ profile = session.profile
 print(session)
 
 # %% [markdown]
+# (Everything here is small: whatever `DEVICE` says, this chapter runs on the CPU.)
+#
 # ## Why not one large codebook?
 #
 # Chapter 02 replaced a vector by the nearest of $V$ codes. Naming the code takes $\log_2 V$ bits.

@@ -287,7 +287,7 @@ from vartutor.data.presets import COURSE
 from vartutor.superres import SuperResolver
 from vartutor.weights import load_cnn
 
-resolver, cnn = SuperResolver.from_pretrained("course"), load_cnn()
+resolver, cnn = SuperResolver.from_pretrained("course", device=session.device), load_cnn()
 test = eval_pairs(COURSE, "test", 64, 3)
 
 

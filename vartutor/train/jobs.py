@@ -152,6 +152,17 @@ def preference_job(
     return over_tokenizer(Job(model, loss, info, parts={"start": first}), loss, run)
 
 
+def _beneath(
+    run: FidelitySettings | RefinerSettings,
+    process: Process,
+    over: tuple[PhotoTransformer, HierarchicalTokenizer] | None,
+) -> tuple[PhotoTransformer, HierarchicalTokenizer, dict, dict]:
+    """The transformer and tokenizer that a module is trained over; what its job says of them, and keeps of them."""
+    model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
+    info = {"tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
+    return model, tokenizer, info, {"tokenizer": tokenizer, "transformer": model}
+
+
 def fidelity_job(
     run: FidelitySettings,
     process: Process,
@@ -166,7 +177,7 @@ def fidelity_job(
     Raises:
         UserError: a tokenizer without the small autoencoder.
     """
-    model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
+    model, tokenizer, info, parts = _beneath(run, process, over)
     asked = run.objective
     fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, asked.base).to(process.device)
     decode = {"temperature": asked.temperature, "expected": asked.expected}
@@ -188,13 +199,11 @@ def fidelity_job(
             for s, f_hat in seen.f_hats.items()
         }
 
-    info = {"kind": "fidelity", "tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
-    info |= {"config": fidelity.settings, "objective": asdict(asked)}
+    info |= {"kind": "fidelity", "config": fidelity.settings, "objective": asdict(asked)}
     weights = asked.perceptual, asked.adversarial, asked.adversarial_start
     loss = PairLoss(look, fidelity, fidelity.pixels.weight, *weights, run.bf16)
-    parts = {"tokenizer": tokenizer, "transformer": model, **loss.parts}
     compiles, more = {"fidelity": [fidelity.block]}, {"finish": loss.finish, "restore": restore}
-    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts, compiles=compiles, **more)
+    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts | loss.parts, compiles=compiles, **more)
 
 
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
@@ -223,7 +232,7 @@ def refiner_job(
     """
     from vartutor.addons.refiner import Refiner  # an add-on, which no other run needs
 
-    model, tokenizer = (part.to(process.device) for part in over or load_restorer(run.model)[:2])
+    model, tokenizer, info, parts = _beneath(run, process, over)
     asked, recipe = run.objective, run.profile.transformer
     refiner = Refiner.of(model.config, recipe.refiner_width, recipe.refiner_blocks).to(process.device)
 
@@ -246,7 +255,5 @@ def refiner_job(
 
     if new:
         refiner.calibrate(prepare(make_source(run, process).batch(range(2**40, 2**40 + run.batch))).rest)
-    info = {"kind": "refiner", "tokenizer": tokenizer.config.to_json(), "transformer": model.settings}
-    info |= {"config": refiner.settings, "objective": asdict(asked)}
-    parts = {"tokenizer": tokenizer, "transformer": model}
+    info |= {"kind": "refiner", "config": refiner.settings, "objective": asdict(asked)}
     return Job(refiner, loss, info, prepare, KEEP_UNSAID, parts)
