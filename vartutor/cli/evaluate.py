@@ -143,7 +143,8 @@ def add(commands: Commands) -> None:
         nargs="+",
         default=[],
         metavar="METRIC",
-        help="of lpips, dists, fid, niqe, musiq, maniqa, clipiqa: at the largest scale; they need packages and weights",
+        help="of vgg, at every scale; lpips, dists, fid, niqe, musiq, maniqa, clipiqa, at the largest: they need "
+        "packages and weights",
     )
     sub.add_argument(
         "--largest", type=int, default=1024, help="of larger photos, the middle of this size (default 1024)"

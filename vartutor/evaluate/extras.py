@@ -1,4 +1,7 @@
-"""The metrics of published tables beside our own, at the largest scale: values per photo, and FID of the whole set."""
+"""The metrics of published tables beside our own: values per photo, and FID of the whole set.
+
+Those of published tables look at the largest scale, the second ruler ``vgg`` at every one.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +15,7 @@ from vartutor.evaluate.table import Row
 from vartutor.metrics_extra import BUILDERS, Fid, extra_metric, make
 
 EXTRA_MEASURES = {
+    "vgg": Measure("VGG-16 distance", 3, "lower is better"),
     "lpips": Measure("LPIPS", 3, "lower is better"),
     "dists": Measure("DISTS", 3, "lower is better"),
     "fid": Measure("FID of the whole set", 2, "lower is better"),
@@ -39,13 +43,14 @@ class Extras:
 
     def __call__(self, photo: Sample, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
         """The values of what became of a photo, {s: (B, 3, s h, s w)}: means over its crops, of 8 bits as our own."""
-        s = max(photo.hr)
-        if s not in images:
-            return
-        x, clean = (from_uint8(to_uint8(image)) for image in (images[s], photo.hr[s]))
-        for title, metric in self.metrics.items():
-            yield Row(name, seed, photo.name, str(s), title, metric(x, clean).mean().item())
-        if self.make_fid:
+        largest = max(photo.hr)
+        for s, image in images.items():
+            x, clean = (from_uint8(to_uint8(own)) for own in (image, photo.hr[s]))
+            for title, metric in self.metrics.items():
+                if s == largest or title == "vgg":
+                    yield Row(name, seed, photo.name, str(s), title, metric(x, clean).mean().item())
+        if self.make_fid and (s := largest) in images:
+            x, clean = (from_uint8(to_uint8(own)) for own in (images[s], photo.hr[s]))
             if (name, seed) not in self.fids:
                 self.fids[name, seed] = self.make_fid()
             self.fids[name, seed].add(x, clean)
