@@ -47,7 +47,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import flex_attention
-from torch.utils.data import DataLoader
 
 from vartutor.chapter import setup
 from vartutor.profiles import get_profile
@@ -552,27 +551,17 @@ except (NotImplementedError, RuntimeError) as error:
 # %% [markdown]
 # ## Who feeds the model?
 #
-# Thousands of photos in thousands of files are slow to open, above all over a network. So they are packed into *shards*: tar files of a gigabyte, the form of WebDataset. `vartutor data prepare` makes them from the paper's sets; here are four photos, by hand. We add an index of where each photo begins, so that any order is possible.
+# Thousands of photos in thousands of files are slow to open, and slower to decode. So `vartutor data prepare` decodes the paper's sets once, cuts the photos into pieces, and writes the bytes of all pieces one after the other into one file, with an index of their sizes. Here are four pieces, by hand.
 
 # %%
-import io
 import json
-import tarfile
 
-from vartutor.data.images import to_pil
 from vartutor.data.photos import load_pixels
 
-with tarfile.open(work / "shard-000000.tar", "w") as tar:
-    for number, image in enumerate(load_pixels("train")[:4]):
-        buffer = io.BytesIO()
-        to_pil(image[:, :256, :256].float() / 127.5 - 1).save(buffer, "PNG")
-        entry = tarfile.TarInfo(f"{number:07d}.png")
-        entry.size = buffer.tell()
-        tar.addfile(entry, io.BytesIO(buffer.getvalue()))
-with tarfile.open(work / "shard-000000.tar") as tar:
-    pieces = [[0, member.offset_data, member.size] for member in tar]
-(work / "index.json").write_text(json.dumps({"tile": 256, "shards": ["shard-000000.tar"], "pieces": pieces}))
-print(pieces)
+pieces = [image[:, :256, :256] for image in load_pixels("train")[:4]]
+(work / "tiles.bin").write_bytes(b"".join(piece.numpy().tobytes() for piece in pieces))
+(work / "index.json").write_text(json.dumps({"tile": 256, "sizes": [list(piece.shape[1:]) for piece in pieces]}))
+print((work / "index.json").read_text(), (work / "tiles.bin").stat().st_size, "bytes")
 
 # %% [markdown]
 # Here too, photo $n$ of the run is a function of $n$ and the seed alone. So the photos of a step are a function of the step. Nothing needs to be remembered: a run can resume in mid-epoch, on another number of processes, or in more rounds, and sees what it would have seen. Who takes which?
@@ -589,29 +578,26 @@ two_rounds = [list(share(3, k, replace(eight, accumulate=2), Process())) for k i
 assert all([*first, *second] == one_gpu for first, second in (two_gpus, two_rounds))
 
 # %% [markdown]
-# Reading, decoding and cutting take processor time, so *workers* do it ahead, each in a process of its own. The damage is left to the device, a batch at a time. Is that enough? A GPU that waits for photos is the most common waste there is.
+# The file is *mapped* into memory: it looks like one large array, of which the disk reads what is looked at. A step copies the pieces that it draws to the device, as bytes; crops and damage are made there, a batch at a time. Is that enough? A GPU that waits for photos is the most common waste there is.
 
 # %% tags=["nbval-ignore-output"]
-from vartutor.data.shards import CropStream, ShardedPhotos
-from vartutor.train.source import Numbers
+from vartutor.data.tiles import load_set
 
-stream, numbers = CropStream(ShardedPhotos(work), 64, seed=SEED), Numbers(range(8), eight, Process())
-for workers in (0, 1):
-    batches = iter(DataLoader(stream, batch_sampler=numbers, num_workers=workers))
-    next(batches)  # the workers start
-    begin = time.perf_counter()
-    for _ in range(6):
-        next(batches)
-    rate = 48 / (time.perf_counter() - begin)
-    print(f"{workers} workers: {rate:.0f} crops of 64 × 64 pixels per second")
+mapped = load_set(work)
+assert all(torch.equal(piece, image) for piece, image in zip(mapped, pieces, strict=True))
+begin = time.perf_counter()
+for _ in range(50):
+    read = torch.cat([piece.flatten() for piece in mapped])
+rate = 50 * len(read) / (time.perf_counter() - begin)
+print(f"copied: {rate / 1e9:.1f} GB per second")
 
 # %% tags=["nbval-ignore-output"]
 needed = plan.setup.batch / plan.step_seconds / plan.setup.gpus
-print(f"planned for the published transformer: {needed:.0f} photos of 512 × 512 pixels per second and GPU")
-print(f"if the work goes with the pixels: {needed * 64 / rate:.0f} workers for each GPU")
+print(f"planned for the published transformer: {needed:.0f} photos per second and GPU")
+print(f"as pieces of 1,024 × 1,024 pixels: {needed * 3 * 1024**2 / 1e9:.2f} GB per second and GPU")
 
 # %% [markdown]
-# One worker is no faster than none, but the main process is free meanwhile. A photo of 512 pixels has 64 times the pixels of these crops, hence the last line. So measure your own throughput before you rent. If the workers of a machine cannot feed its GPUs, take more processors, or store the photos in a form that is quicker to decode. The course's own photos are few: they stay on the device as they are, and need no workers.
+# Eight GPUs want eight times as much. Our four pieces were still in memory; a set that is larger than the memory comes from the disk. One that hangs on the network may be ten times too slow, so measure yours before you rent. A set that fits into a quarter of a GPU's memory stays there from the first step on, as the course's own photos do.
 #
 # ## How do several GPUs train one model?
 #

@@ -113,14 +113,16 @@ for wrong in ("loop.stps=10", "batch=380"):
 #
 # The paper trains on DIV2K, DIV8K, Flickr2K, OST and 10,000 faces of FFHQ: some 25,000 photos. `vartutor data list` says what each is, and under which terms. Some cannot be fetched by a program, and most are for research only: the terms bind you, and what you do with the weights.
 #
-# `vartutor data prepare div2k flickr2k ost --yes --out data` downloads what may be downloaded, checks it, cuts it into pieces and writes them into *shards*, large files that disks like. Here, the same code on eight photos of the course:
+# `vartutor data prepare div2k flickr2k ost --yes --out data` downloads what may be downloaded, checks it, and cuts it into pieces, which lie byte for byte in one large file. Here, the same code on eight photos of the course:
 
 # %%
-from vartutor.data.shards import ShardedPhotos, write_shards
+from vartutor.data.tiles import load_set
+from vartutor.workshop.prepare import write_set
 
 photos = sorted((assets() / "photos").glob("*.jpg"))[:8]
-skipped = write_shards(((p.stem, p.read_bytes()) for p in photos), work / "data" / "eight", tile=256, least=64)
-print(f"{len(photos)} photos, {skipped} skipped, {len(ShardedPhotos(work / 'data'))} pieces in shards")
+eight = work / "data" / "eight"
+skipped = write_set((photo.read_bytes() for photo in photos), eight, tile=256, least=64)
+print(f"{len(photos)} photos, {skipped} skipped, {len(load_set(eight))} pieces")
 
 # %% [markdown]
 # ## What does it cost?
@@ -175,7 +177,7 @@ def command(processes, *words):
 _ = command(8, "--out", work / "tokenizer")
 
 # %% [markdown]
-# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, shards read by worker processes, validation, states, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest. (`--device cpu`, so that it runs anywhere, whatever `DEVICE` says. Left alone, a run takes the GPUs that are there; its first line says on what it runs.)
+# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, photos read from their file, validation, states, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest. (`--device cpu`, so that it runs anywhere, whatever `DEVICE` says. Left alone, a run takes the GPUs that are there; its first line says on what it runs.)
 #
 # We ask for many steps, since we do not mean to let it finish.
 
@@ -283,10 +285,10 @@ for s in (1, 2, 4):
 # | the loss is not a number; the run stops with the step's number | learning rate too high, or a broken image | `--resume --set loop.lr=1e-4`; the last state is intact |
 # | coarse maps use ever fewer codes | collapse | `losses.revive_every` smaller, `votes: scale`; start again |
 # | PSNR good, pictures dull | squared error alone | more `perceptual`; last of all `adversarial` |
-# | GPUs idle every few seconds | the disk, or the workers | more `workers`; shards on a local disk |
+# | GPUs idle every few seconds | the disk | the set on a local disk |
 # | all waits, nothing is printed | one process is gone, or its network | `NCCL_DEBUG=INFO`; kill all, `--resume` |
 # | each resumed run is slower | another machine with fewer cores | compare `photos/s` in `log.csv` |
-# | `mfu` far below the plan's utilisation | small rounds, the disk, or nothing is compiled | larger rounds, more `workers`, `compile` |
+# | `mfu` far below the plan's utilisation | small rounds, the disk, or nothing is compiled | larger rounds, a faster disk, `compile` |
 #
 # That a loss which is no number stops the run is tested; collapse was provoked in chapters 02 and 04. The other lines come from how these tools work in general, not from this run.
 #

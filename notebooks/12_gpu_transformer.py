@@ -244,7 +244,7 @@ show(
 # | right tokens of all maps stay at chance | tokenizer of another run | `tokenizer` is the run whose codes you want |
 # | fine in training, rubbish in generation | a mask with a hole, or positions amiss | chapter 06: ask the gradient |
 # | out of memory at the first step | the frozen encoder, in float32 | double `accumulate` |
-# | GPUs wait for photos | few workers | more `workers`; chapter 10 measures photos per worker |
+# | GPUs wait for photos | a slow disk | the set on a local disk; chapter 10 counts what a GPU wants |
 # | the margin grows, photos get worse | preference too strong | smaller `lam`, fewer steps |
 #
 # ## What breaks if the prefix has no places?

@@ -7,18 +7,17 @@ import pytest
 import torch
 from scipy import stats
 
-from vartutor.data.crops import eval_crops, random_crop, vary
+from vartutor.data.crops import eval_crops, random_crop
 from vartutor.data.damage import blur_each, damage, draw_kernels, draw_sizes, noise_each, poisson
 from vartutor.data.degradation import Blur, Degradation, Dice, Noise, Resize, Stage, blur, degrade, draw_kernel, jpeg
-from vartutor.data.draws import BatchDice, constant, normal, photo_seeds, uniform
+from vartutor.data.draws import BatchDice, constant, mix, normal, photo_seeds, uniform
 from vartutor.data.images import from_uint8, resize, to_uint8
 from vartutor.data.jpeg import jpeg_each
 from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
-from vartutor.data.order import mix
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import BICUBIC, COURSE, PRESETS, UNSEEN, VARSR
 from vartutor.data.resample import MODES, resize_each, resize_weights
-from vartutor.data.store import PhotoStore
+from vartutor.data.store import COLOR_ORDERS, PhotoStore
 from vartutor.metrics import psnr, ssim
 
 
@@ -152,6 +151,14 @@ def test_sizes_follow_the_weights():
 # --- crops -----------------------------------------------------------------------------------------
 
 
+def vary(crop, draws):
+    """Upside down, mirrored at the diagonal, with the colours in another order: each half the time."""
+    upside_down, diagonal, color = draws
+    crop = crop.flip(-2) if upside_down < 0.5 else crop
+    crop = crop.mT if diagonal < 0.5 else crop
+    return crop[:, COLOR_ORDERS[int(2 * color * len(COLOR_ORDERS))]] if color < 0.5 else crop
+
+
 @pytest.mark.parametrize("augment", [False, True])
 @pytest.mark.parametrize(("size", "jitter"), [(64, 2.0), (48, 1.0), (33, 3.3), (500, 2.0)])
 def test_crops_are_those_of_single_photos(pixels, store, augment, size, jitter):
@@ -187,6 +194,20 @@ def test_crops_do_not_depend_on_their_batch(store):
     assert torch.equal(store.crops(seeds.flip(0), 64, augment=True), x.flip(0))
     assert len({crop.numpy().tobytes() for crop in x}) == 9
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("size", [64, 500])
+def test_photos_that_stay_in_their_file_give_the_same_crops(pixels, store, size, monkeypatch):
+    monkeypatch.setattr("vartutor.data.store.ROOM", sum(map(torch.numel, pixels)) - 1)
+    beside = PhotoStore(pixels)
+    assert (beside.laid is None, store.laid is None) == (True, False)
+    for augment in (False, True):
+        expected = store.crops(seeds_of(9, size), size, augment=augment)
+        assert torch.equal(beside.crops(seeds_of(9, size), size, augment=augment), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "images", {k: image for k, image in enumerate(pixels) if k in (0, 3)})
+        beside.large_enough[size] = torch.tensor([3, 0])  # nothing else is looked at
+        assert beside.crops(seeds_of(9), size).shape == (9, 3, size, size)
 
 
 def test_all_photos_are_cropped_that_are_large_enough(raises_user_error):

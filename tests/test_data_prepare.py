@@ -1,4 +1,4 @@
-"""Photo sets: downloads that break off, checksums, full disks, shards, and streams that can be entered anywhere."""
+"""Photo sets: downloads that break off, checksums, full disks, pieces, and streams that can be entered anywhere."""
 
 import errno
 import hashlib
@@ -13,26 +13,24 @@ from pathlib import Path
 
 import pytest
 import torch
-import webdataset
 
 from vartutor.cli import main
-from vartutor.data.crops import vary
 from vartutor.data.damage import damage
-from vartutor.data.draws import photo_seeds, uniform
-from vartutor.data.images import from_uint8, read_image, to_pil, write_image
-from vartutor.data.order import shuffled
+from vartutor.data.draws import photo_seeds
+from vartutor.data.images import to_pil, to_uint8, write_image
 from vartutor.data.presets import VARSR
-from vartutor.data.shards import CropStream, ShardedPhotos, cut_photo, write_shards
+from vartutor.data.store import PhotoStore
+from vartutor.data.tiles import load_set, prepared_sets
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import train
 from vartutor.train.processes import Process
 from vartutor.train.settings import TokenizerSettings
-from vartutor.train.source import ShardSource, share
+from vartutor.train.source import make_source, name_sets, share
 from vartutor.train.tokenizer import Losses
 from vartutor.workshop import download as downloads
 from vartutor.workshop import sets
 from vartutor.workshop.download import download
-from vartutor.workshop.prepare import prepare, terms
+from vartutor.workshop.prepare import cut_photo, prepare, terms, write_set
 from vartutor.workshop.sets import PhotoSet, RemoteFile, get_set
 
 
@@ -177,7 +175,7 @@ def test_no_server(tmp_path, monkeypatch, raises_user_error):
         download("http://127.0.0.1:9/x.zip", tmp_path / "x.zip", tries=2)
 
 
-# --- shards ----------------------------------------------------------------------------------------
+# --- pieces ----------------------------------------------------------------------------------------
 
 
 def photo(height, width, seed=0):
@@ -193,60 +191,75 @@ def png(image):
 @pytest.fixture
 def folder(tmp_path):
     """Twelve prepared pieces of nine photos."""
-    photos = [(f"p{k}", png(photo(64 + 8 * (k > 5), 64 + 40 * (k > 5), k))) for k in range(9)]
-    assert (
-        write_shards([*photos, ("bad", b"no photo"), ("small", png(photo(20, 80)))], tmp_path / "s", tile=72, least=64)
-        == 2
-    )
+    photos = [png(photo(64 + 8 * (k > 5), 64 + 40 * (k > 5), k)) for k in range(9)]
+    assert write_set([*photos, b"no photo", png(photo(20, 80))], tmp_path / "s", tile=72, least=64) == 2
     return tmp_path
 
 
 def test_pieces_cover_a_photo():
-    image = from_uint8((photo(130, 70).add(1) * 127).to(torch.uint8))
-    pieces = cut_photo("a", png(image), 64, 64)
-    covered = torch.zeros(130, 70)
-    for name, content in pieces:
-        top, left = map(int, name.split("_")[1:])
-        part = read_image(io.BytesIO(content))
-        covered[top : top + part.shape[1], left : left + part.shape[2]] += 1
-        assert torch.allclose(part, image[:, top : top + 64, left : left + 64], atol=1e-6)
+    image = to_uint8(photo(130, 70))
+    pieces, covered = cut_photo(png(photo(130, 70)), 64, 64), torch.zeros(130, 70)
+    corners = [(top, left) for top in (0, 33, 66) for left in (0, 6)]
+    for (size, content), (top, left) in zip(pieces, corners, strict=True):
+        part = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(3, *size)
+        covered[top : top + size[0], left : left + size[1]] += 1
+        assert torch.equal(part, image[:, top : top + 64, left : left + 64])
     assert len(pieces) == 6
     assert covered.min() >= 1
 
 
-def test_shards_are_webdatasets_and_the_index_finds_the_same(folder):
-    photos = ShardedPhotos(folder)
-    assert len(photos) == 12
-    (shard,) = (folder / "s").glob("*.tar")
-    streamed = list(webdataset.WebDataset(str(shard), shardshuffle=False))
-    assert len(streamed) == 12
-    for i, sample in enumerate(streamed):
-        assert torch.equal(from_uint8(photos[i]), read_image(io.BytesIO(sample["png"])))
+def test_the_file_holds_the_pieces_byte_for_byte_and_the_index_finds_them(folder):
+    pieces = load_set(folder / "s")
+    assert len(pieces) == 12
+    assert [tuple(piece.shape) for piece in pieces] == 6 * [(3, 64, 64)] + 6 * [(3, 72, 72)]
+    assert all(torch.equal(pieces[k], to_uint8(photo(64, 64, k))) for k in range(6))
+    assert torch.equal(pieces[7], to_uint8(photo(72, 104, 6))[:, :, 32:])
+    assert sorted(path.name for path in (folder / "s").iterdir()) == ["index.json", "tiles.bin"]
+    assert (folder / "s" / "tiles.bin").stat().st_size == sum(piece.numel() for piece in pieces)
 
 
-def test_cutting_in_processes_gives_the_same_shards(folder, tmp_path):
-    photos = [(f"p{k}", png(photo(64, 64, k))) for k in range(7)]
+def test_cutting_in_processes_gives_the_same_file(folder, tmp_path):
+    photos = [png(photo(64, 64, k)) for k in range(7)]
     for workers in (1, 2):
-        write_shards(photos, tmp_path / f"w{workers}", tile=64, least=64, workers=workers)
-    one, two = (next((tmp_path / f"w{n}").glob("*.tar")).read_bytes() for n in (1, 2))
-    assert one == two
-
-
-def test_a_stream_gives_each_piece_once_per_epoch_in_another_order():
-    epochs = [[shuffled(12 * e + i, 12, seed=3) for i in range(12)] for e in range(3)]
-    assert all(sorted(order) == list(range(12)) for order in epochs)
-    assert epochs[0] != epochs[1] != epochs[2]
-    assert [shuffled(i, 12, seed=4) for i in range(12)] != epochs[0]
+        write_set(photos, tmp_path / f"w{workers}", tile=64, least=64, workers=workers)
+    for name in ("tiles.bin", "index.json"):
+        assert (tmp_path / "w1" / name).read_bytes() == (tmp_path / "w2" / name).read_bytes()
 
 
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_processes_and_workers_share_one_stream(folder, workers):
-    run = TokenizerSettings.of(SMOKE, seed=1, batch=4, data=str(folder), workers=workers)
-    whole = ShardSource(folder, replace(run, workers=0), Process())
-    halves = [(process, ShardSource(folder, run, process)) for process in (Process(0, 2), Process(1, 2))]
+def test_a_folder_of_several_sets_is_data_of_all_of_them(folder):
+    write_set([png(photo(64, 64, 20))], folder / "other", tile=64, least=64)
+    sets = prepared_sets(folder)
+    assert [found.name for found in sets] == name_sets(str(folder)) == ["other", "s"]
+    images = make_source(TokenizerSettings.of(SMOKE, data=str(folder)), Process()).store.images
+    assert len(images) == 13
+    assert torch.equal(images[0], to_uint8(photo(64, 64, 20)))
+    assert name_sets(str(folder / "s")) == ["s"]
+
+
+def test_a_set_that_fits_nowhere_is_read_piece_by_piece(folder, monkeypatch):
+    """What a step draws is all that is read: the file may be far larger than any memory."""
+    run = TokenizerSettings.of(SMOKE, seed=1, batch=4, data=str(folder))
+    expected = make_source(run, Process()).batch(range(8))
+    monkeypatch.setattr("vartutor.data.store.ROOM", 0)
+    source, laid = make_source(run, Process()), []
+    assert source.store.laid is None
+    lay_out = PhotoStore._lay_out
+    monkeypatch.setattr(PhotoStore, "_lay_out", lambda self, images, pin: laid.append(images) or lay_out(self, images))
+    batch = source.batch(range(8))
+    assert torch.equal(batch.x, expected.x)
+    assert torch.equal(batch.lr, expected.lr)
+    mapped = {piece.untyped_storage().data_ptr() for piece in source.store.images}
+    assert len(mapped) == 1  # one file, of which nothing was copied before
+    assert [len(images) for images in laid] == [8]
+
+
+def test_processes_share_one_stream(folder):
+    run = TokenizerSettings.of(SMOKE, seed=1, batch=4, data=str(folder))
+    whole = make_source(run, Process())
+    halves = [(process, make_source(run, process)) for process in (Process(0, 2), Process(1, 2))]
     for step in (0, 1, 2, 7, 1):  # in order, ahead, and back
         expected = whole.batch(share(step, 0, run, Process()))
         parts = [half.batch(share(step, 0, run, process)) for process, half in halves]
@@ -256,48 +269,48 @@ def test_processes_and_workers_share_one_stream(folder, workers):
         assert expected.x.min() < expected.x.max() <= 1
 
 
-def test_crops_of_a_stream_are_bytes_that_depend_on_number_and_seed(folder):
-    first, again = (CropStream(ShardedPhotos(folder), 32, seed=1)[5] for _ in range(2))
-    assert (first.dtype, first.shape) == (torch.uint8, (3, 32, 32))
+def test_crops_of_a_stream_depend_on_number_and_seed(folder):
+    run = TokenizerSettings.of(SMOKE, seed=1, data=str(folder))
+    first, again = (make_source(run, Process()).batch(range(5, 6)).x for _ in range(2))
+    assert first.shape == (1, 3, 32, 32)
     assert torch.equal(first, again)
-    assert not torch.equal(first, CropStream(ShardedPhotos(folder), 32, seed=2)[5])
+    assert not torch.equal(first, make_source(replace(run, seed=2), Process()).batch(range(5, 6)).x)
 
 
 def test_crops_of_a_stream_are_turned_and_recoloured_where_that_is_asked_for(folder):
-    photos, moved = ShardedPhotos(folder), 0
-    for number in range(24):
-        plain, varied = (CropStream(photos, 32, seed=1, augment=augment)[number] for augment in (False, True))
-        draws = uniform(photo_seeds(1, torch.tensor([number])), 7)[0, 4:].tolist()
-        assert torch.equal(varied, vary(plain, draws))
-        moved += not torch.equal(varied, plain)
-    assert 12 < moved < 24
+    store, seeds = PhotoStore(load_set(folder / "s")), photo_seeds(0, torch.arange(24))
+    moved = 0
     for augment in (False, True):
-        run = TokenizerSettings.of(SMOKE, batch=4, data=str(folder), workers=0, augment=augment)
-        expected = [CropStream(photos, 32, run.seed, augment=augment)[number] for number in range(4)]
-        assert torch.equal(ShardSource(folder, run, Process()).batch(range(4)).x, from_uint8(torch.stack(expected)))
+        run = TokenizerSettings.of(SMOKE, data=str(folder), augment=augment)
+        x = make_source(run, Process()).batch(range(24)).x
+        assert torch.equal(x, store.crops(seeds, 32, augment=augment))
+        moved += (x != store.crops(seeds, 32)).flatten(1).any(1).sum()
+    assert 12 < moved < 24
 
 
 def test_photos_of_a_stream_are_damaged_by_their_own_seeds(folder):
-    run = TokenizerSettings.of(SMOKE, seed=3, batch=4, data=str(folder), workers=0, degradation="varsr")
-    batch = ShardSource(folder, run, Process()).batch(range(8, 12))
+    run = TokenizerSettings.of(SMOKE, seed=3, batch=4, data=str(folder), degradation="varsr")
+    batch = make_source(run, Process()).batch(range(8, 12))
     assert torch.equal(batch.seeds, photo_seeds(3, torch.arange(8, 12)))
     assert torch.equal(batch.lr, damage(batch.x, VARSR, batch.seeds))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_reading_draws_nothing_from_the_runs_own_numbers(folder, workers):
-    """A loader begins anew where a run goes on; what is drawn in that step must not be other numbers for it."""
-    run = TokenizerSettings.of(SMOKE, batch=4, data=str(folder), workers=workers)
+@pytest.mark.parametrize("room", [0, 2**30])
+def test_reading_draws_nothing_from_the_runs_own_numbers(folder, room, monkeypatch):
+    """Else a run that goes on would draw other numbers."""
+    monkeypatch.setattr("vartutor.data.store.ROOM", room)
+    run = TokenizerSettings.of(SMOKE, batch=4, data=str(folder))
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    ShardSource(folder, run, Process()).batch(range(4))
+    make_source(run, Process()).batch(range(4))
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_run_on_shards_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
+def test_a_run_on_a_prepared_set_resumes_in_the_middle(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("vartutor.data.store.ROOM", 0)
     losses = Losses(revive_every=2, revive_until=1.0)  # the first step that goes on revives
-    options = {"data": str(folder), "workers": 0, "steps": 5, "log_every": 1, "save_every": 1, "losses": losses}
+    options = {"data": str(folder / "s"), "steps": 5, "log_every": 1, "save_every": 1, "losses": losses}
     run, found = TokenizerSettings.of(SMOKE, **options), {}
     for name, hours in (("whole", 0.0), ("cut", 1e-9), ("cut", 0.0)):
         resume = (tmp_path / name).is_dir()
@@ -319,26 +332,43 @@ def test_a_folder_of_photos_is_data_too(tmp_path):
 
 
 def test_wrong_folders_get_one_line(folder, tmp_path, raises_user_error):
-    with raises_user_error("no prepared photos", "vartutor data prepare"):
-        ShardedPhotos(tmp_path / "s" / "none")
-    next((folder / "s").glob("*.tar")).write_bytes(b"gone")
+    with raises_user_error("none: no such folder"):
+        make_source(TokenizerSettings.of(SMOKE, data=str(tmp_path / "none")), Process())
     with raises_user_error("prepare the set again"):
-        ShardedPhotos(folder)[0]
-    (folder / "s" / "index.json").write_text("{")
-    with raises_user_error("index.json", "prepare the set again"):
-        ShardedPhotos(folder)
+        load_set(tmp_path / "none")
+    (folder / "s" / "tiles.bin").write_bytes(b"cut off")
+    with raises_user_error("index.json", "another length", "prepare the set again"):
+        load_set(folder / "s")
+    for broken in ("{", "[]", '{"sizes": [[1]]}', '{"sizes": [["a", 2]]}'):
+        (folder / "s" / "index.json").write_text(broken)
+        with raises_user_error("index.json", "prepare the set again"):
+            make_source(TokenizerSettings.of(SMOKE, data=str(folder)), Process())
     with raises_user_error("no usable photo"):
-        write_shards([("bad", b"")], tmp_path / "t", tile=64, least=64)
+        write_set([b""], tmp_path / "t", tile=64, least=64)
+    assert list((tmp_path / "t").iterdir()) == []
 
 
-def test_a_full_disk_leaves_no_index(tmp_path, monkeypatch, raises_user_error):
+def test_a_broken_set_is_cut_again(tmp_path):
+    write_image(tmp_path / "a.png", photo(64, 64))
+    photos, options = PhotoSet("mine", 1, "", "", "here"), {"source": tmp_path, "tile": 64, "least": 64}
+    assert "1 pieces in" in prepare(photos, tmp_path / "out", **options)
+    assert "there already" in prepare(photos, tmp_path / "out", **options)
+    assert "0 files skipped" in prepare(photos, tmp_path / "out", **options | {"tile": 32})
+    (tmp_path / "out" / "mine" / "tiles.bin").write_bytes(b"")
+    assert "4 pieces in" in prepare(photos, tmp_path / "out", **options | {"tile": 32})
+
+
+def test_a_full_disk_leaves_nothing_half(folder, tmp_path, monkeypatch, raises_user_error):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(webdataset.ShardWriter, "write", full)
+    before = (folder / "s" / "tiles.bin").read_bytes()
+    monkeypatch.setattr("vartutor.workshop.prepare.cut_photo", full)
     with raises_user_error("No space left on device", "make room"):
-        write_shards([("a", png(photo(64, 64)))], tmp_path, tile=64, least=64)
-    assert not (tmp_path / "index.json").exists()
+        write_set([png(photo(64, 64))], folder / "s", tile=64, least=64)
+    assert [path.name for path in (folder / "s").iterdir()] == ["tiles.bin"]
+    assert (folder / "s" / "tiles.bin").read_bytes() == before
+    assert prepared_sets(folder) == []  # without the index, the pieces count for nothing
 
 
 # --- sets ------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from vartutor.cli import main
-from vartutor.data.order import mix
+from vartutor.data.draws import mix
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import KINDS, train
 from vartutor.train.processes import Process, this_process
-from vartutor.train.source import following, make_source, share
+from vartutor.train.source import make_source, share
 from vartutor.train.transformer import Objective, make_transformer
 from vartutor.weights import parts_of, tokenizer_of, transformer_of
 from vartutor.weights.files import STATE, load_state
@@ -170,11 +170,6 @@ def test_processes_and_rounds_share_the_photos_of_a_step():
         assert torch.equal(torch.cat([part.x for part in parts]), whole.x)
     other = make_source(run_, Process()).batch(share(8, 0, run_, Process()))
     assert not torch.equal(other.x, whole.x)
-    numbers, seen = share(3, 1, replace(run_, accumulate=2), Process(1, 2)), []
-    for _ in range(3):
-        seen.append(numbers)
-        numbers = following(numbers, replace(run_, accumulate=2), Process(1, 2))
-    assert seen == [share(step, k, replace(run_, accumulate=2), Process(1, 2)) for step, k in ((3, 1), (4, 0), (4, 1))]
 
 
 def test_seeds_of_steps_do_not_meet():

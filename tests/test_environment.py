@@ -29,7 +29,6 @@ ON_CONDA_FORGE = {
     "ipywidgets", "jupytext", "papermill", "nbclient", "nbconvert", "nbformat", "psutil", "scikit-image", "sphinx",
     "myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "sphinxcontrib-bibtex", "pytest",
     "pytest-benchmark", "scipy", "nbval", "torchmetrics", "ruff", "hatchling", "pyyaml",
-    "webdataset",
 }  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from vartutor.data.images import read_image
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import state
-from vartutor.train.job import Job
-from vartutor.train.kinds import train
+from vartutor.train.job import InForward, Job
+from vartutor.train.kinds import KINDS, train
+from vartutor.train.look import Look
 from vartutor.train.loop import LoopConfig, learning_rate
 from vartutor.train.processes import Process
 from vartutor.train.settings import TokenizerSettings
@@ -149,6 +150,15 @@ def test_validation_while_it_trains(tmp_path):
     blind = train_tokenizer(tmp_path / "blind", **options | {"validate_every": 0})
     assert same(blind.model.state_dict(), trainer.model.state_dict())
     assert not (tmp_path / "blind" / BEST).exists()
+
+
+def test_held_out_photos_stay_as_they_are_where_the_runs_own_are_turned_and_recoloured():
+    found = {}
+    for augment in (False, True):
+        run = TokenizerSettings.of(SMOKE, augment=augment)
+        job = KINDS["tokenizer"].job(run, Process(), False)
+        found[augment] = Look(job, InForward(job.model), run, Process())._batch(4).x
+    assert torch.equal(found[True], found[False])
 
 
 def test_validation_photos_are_damaged_as_the_runs_own(tmp_path):

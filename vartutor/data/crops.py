@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Sequence
-from itertools import count, permutations
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -11,8 +11,6 @@ from torch import Tensor
 from vartutor.data.images import from_uint8, resize
 from vartutor.data.photos import load_pixels, photos
 from vartutor.errors import UserError
-
-COLOR_ORDERS = list(permutations(range(3)))
 
 
 class RandomCrops:
@@ -67,23 +65,6 @@ def random_crop(image: Tensor, size: int, jitter: float, draws: Sequence[float])
     if side != size:
         crop = resize(crop, (size, size)).clamp_(-1, 1)
     return crop.flip(-1) if flip < 0.5 else crop
-
-
-def vary(crop: Tensor, draws: Sequence[float]) -> Tensor:
-    """Upside down, mirrored at the diagonal, with the colours in another order: each half the time.
-
-    With the flip of :func:`random_crop`, all eight symmetries of the square are equally likely.
-
-    Args:
-        crop: (..., 3, size, size).
-        draws: three numbers in 0..1.
-    """
-    upside_down, diagonal, color = draws
-    if upside_down < 0.5:
-        crop = crop.flip(-2)
-    if diagonal < 0.5:
-        crop = crop.mT
-    return crop[..., COLOR_ORDERS[int(2 * color * len(COLOR_ORDERS))], :, :] if color < 0.5 else crop
 
 
 def eval_crops(split: str = "test", size: int = 64, per_photo: int = 3) -> tuple[Tensor, list[str]]:

@@ -15,10 +15,19 @@ from torch import Tensor
 _A, _B, _C = (number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
+def mix(seed: int, step: int, stream: int) -> int:
+    """A seed of its own for every step and every use, by splitmix64's scrambling of their sum."""
+    mask = 2**64 - 1
+    z = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
+
+
 def photo_seeds(seed: int, numbers: Tensor) -> Tensor:
     """The seeds (B,) of the photos that a run with ``seed`` sees as its ``numbers`` (B,), both int64."""
     z = _scramble(torch.full_like(numbers, seed), numbers, 2**21)
-    return ((z ^ ((z >> 31) & (2**33 - 1))) >> 1) & (2**63 - 1)  # in full as `order.mix`
+    return ((z ^ ((z >> 31) & (2**33 - 1))) >> 1) & (2**63 - 1)  # in full as `mix`
 
 
 def uniform(seeds: Tensor, count: int, stream: int = 0) -> Tensor:
@@ -49,7 +58,7 @@ def _fraction(bits: Tensor) -> Tensor:
 
 
 def _scramble(seeds: Tensor, places: Tensor, stream: int) -> Tensor:
-    """splitmix64 as in :func:`vartutor.data.order.mix`, but for its last step: 64 bits, of which the upper 48 serve.
+    """splitmix64 as in :func:`mix`, but for its last step: 64 bits, of which the upper 48 serve.
 
     In place wherever it can be: on the CPU most of the time of large tensors goes into new memory.
     """

@@ -1,5 +1,6 @@
 """What a run looks at while it trains: validation photos, damaged as the run's own are, on the run's device."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ class Look:
 
     def __init__(self, job: Job, outer: InForward, run: Settings, process: Process):
         self.job, self.outer, self.process = job, outer, process
-        self.source = StoreSource(load_pixels("val"), run, process.device, seed=2**20)
+        plain = replace(run, augment=False)  # photos as they are
+        self.source = StoreSource(load_pixels("val"), plain, process.device, seed=2**20)
         self.ruler = PerceptualDistance().to(process.device)
 
     def _batch(self, each: int) -> Batch:

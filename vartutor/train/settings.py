@@ -39,7 +39,6 @@ class Settings:
     data: str = "photos"  # the course's; a folder of photos; or what `vartutor data prepare` made
     augment: bool = False  # turned and recoloured crops: more out of few photos
     degradation: str = "course"  # how the photos are damaged: course, varsr, bicubic
-    workers: int = 2  # processes that read prepared photos, per training process
     tensorboard: bool = False  # beside log.csv
     images_every: int = 0  # steps between sample images; 0: never
 
@@ -63,7 +62,7 @@ class Settings:
         loop = replace(self.loop, steps=DRY_STEPS, seconds=0.0, save_every=2, log_every=1, validate_every=DRY_STEPS)
         sizes = {"profile": toy(self.profile), "loop": loop, "accumulate": rounds, "images_every": DRY_STEPS // 2}
         batch = rounds * (4 if 4 % processes == 0 else processes)
-        return replace(self, **sizes, batch=batch, data="photos", workers=1, compile=(), tensorboard=False)
+        return replace(self, **sizes, batch=batch, data="photos", compile=(), tensorboard=False)
 
     def check(self, processes: int) -> None:
         """Whether the settings fit each other and the number of processes.

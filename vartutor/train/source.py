@@ -1,25 +1,24 @@
 """Batches of a run. A batch is a function of the step alone, so that a resumed run needs no memory of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vartutor.data.damage import damage
 from vartutor.data.degradation import Degradation
 from vartutor.data.draws import photo_seeds, uniform
 from vartutor.data.folders import PhotoFolder
-from vartutor.data.images import from_uint8, to_uint8
+from vartutor.data.images import to_uint8
 from vartutor.data.pairs import pyramid
 from vartutor.data.photos import load_pixels
 from vartutor.data.presets import get_preset
-from vartutor.data.shards import INDEX, CropStream, ShardedPhotos
-from vartutor.data.store import PhotoStore
+from vartutor.data.store import PhotoStore, send
+from vartutor.data.tiles import load_set, prepared_sets
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 
@@ -50,15 +49,8 @@ class Batch:
         return pyramid(self.x)
 
 
-class Source(Protocol):
-    """Where the photos of a run come from."""
-
-    def batch(self, numbers: range) -> Batch:
-        """The photos of these numbers in the run's endless stream."""
-
-
 class StoreSource:
-    """Random crops of photographs that live on the device.
+    """Random crops of photographs: those of a number are a function of it and the seed.
 
     Args:
         images: (3, H, W) uint8 each.
@@ -70,42 +62,10 @@ class StoreSource:
         self.preset = get_preset(run.degradation)
 
     def batch(self, numbers: range) -> Batch:
-        """The photos of these numbers."""
-        places = torch.arange(numbers.start, numbers.stop, device=self.device)
-        seeds = photo_seeds(self.seed, places)
+        """The photos of these numbers in the run's endless stream."""
+        seeds = photo_seeds(self.seed, torch.arange(numbers.start, numbers.stop, device=self.store.home))
         x = self.store.crops(seeds, self.run.profile.image_size, augment=self.run.augment)
-        return Batch(x, seeds, self.preset)
-
-
-class ShardSource:
-    """Crops of prepared sets, read and cut in worker processes ahead of time, damaged on the device.
-
-    Args:
-        folder: what ``vartutor data prepare`` made.
-        rounds: per step, for the workers to know what comes next.
-    """
-
-    def __init__(self, folder: Path, run: Settings, process: Process):
-        self.stream = CropStream(ShardedPhotos(folder), run.profile.image_size, run.seed, augment=run.augment)
-        self.run, self.process, self.preset = run, process, get_preset(run.degradation)
-        self.next, self.batches = range(0), iter(())
-
-    def batch(self, numbers: range) -> Batch:
-        """The photos of these numbers; those of the steps in their order are read ahead."""
-        device = self.process.device
-        if numbers != self.next:
-            ahead = {"prefetch_factor": 4} if self.run.workers else {}
-            ahead["generator"] = torch.Generator()  # else a loader draws from the run's own numbers
-            pinned = device.type == "cuda"
-            plan = Numbers(numbers, self.run, self.process)
-            loader = DataLoader(
-                self.stream, batch_sampler=plan, num_workers=self.run.workers, pin_memory=pinned, **ahead
-            )
-            self.batches = zip(plan, loader, strict=False)
-        planned, x = next(self.batches)
-        self.next = following(range(planned[0], planned[-1] + 1), self.run, self.process)
-        seeds = photo_seeds(self.run.seed, torch.tensor(planned, device=device))
-        return Batch(from_uint8(x.to(device, non_blocking=True)), seeds, self.preset)
+        return Batch(x, send(seeds, self.device), self.preset)
 
 
 def share(step: int, k: int, run: Settings, process: Process) -> range:
@@ -116,45 +76,24 @@ def share(step: int, k: int, run: Settings, process: Process) -> range:
     return range(begin + part.start, begin + part.stop)
 
 
-def following(numbers: range, run: Settings, process: Process) -> range:
-    """What :func:`share` gives after these."""
-    place = numbers.start // (run.batch // run.accumulate) + 1
-    return share(*divmod(place, run.accumulate), run, process)
-
-
-class Numbers:
-    """The photos of a process, batch by batch, from ``first`` on."""
-
-    def __init__(self, first: range, run: Settings, process: Process):
-        self.first, self.run, self.process = first, run, process
-
-    def __iter__(self) -> Iterator[list[int]]:
-        numbers = self.first
-        while True:
-            yield list(numbers)
-            numbers = following(numbers, self.run, self.process)
-
-
-def make_source(run: Settings, process: Process) -> Source:
+def make_source(run: Settings, process: Process) -> StoreSource:
     """Where the run's ``data`` says the photos are.
 
     Raises:
         UserError: no usable photo there.
     """
     if run.data == "photos":
-        return StoreSource(load_pixels("train"), run, process.device, run.seed)
-    folder = Path(run.data)
-    if any(folder.glob(INDEX)) or any(folder.glob(f"*/{INDEX}")):
-        return ShardSource(folder, run, process)
-    photos = PhotoFolder(folder, min_size=run.profile.image_size)
-    return StoreSource([to_uint8(photo) for photo in photos], run, process.device, run.seed)
+        images = load_pixels("train")
+    elif sets := prepared_sets(Path(run.data)):
+        images = [piece for folder in sets for piece in load_set(folder)]
+    else:
+        images = [to_uint8(photo) for photo in PhotoFolder(run.data, min_size=run.profile.image_size)]
+    return StoreSource(images, run, process.device, run.seed)
 
 
 def name_sets(data: str) -> list[str]:
     """Names of the photo sets that a run's ``data`` stands for."""
-    if data == "photos":
-        return [data]
-    return sorted(index.parent.name for index in (*Path(data).glob(INDEX), *Path(data).glob(f"*/{INDEX}"))) or [data]
+    return [folder.name for folder in prepared_sets(Path(data)) if data != "photos"] or [data]
 
 
 class Feed:
@@ -169,7 +108,7 @@ class Feed:
 
     def __init__(
         self,
-        source: Source,
+        source: StoreSource,
         run: Settings,
         process: Process,
         prepare: Callable[[Batch], Any] = lambda batch: batch,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from vartutor.data.order import mix
+from vartutor.data.draws import mix
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
 from vartutor.train.job import InForward, Job, shard, some_are_idle
@@ -19,7 +19,7 @@ from vartutor.train.look import Look
 from vartutor.train.loop import Interrupt, Moment, Numbers, learning_rate
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
-from vartutor.train.source import Feed, Source, make_source
+from vartutor.train.source import Feed, StoreSource, make_source
 from vartutor.train.speed import Speed
 from vartutor.train.state import BEST, Averages, fill, gathered, moments, save_state, set_moments
 from vartutor.weights.files import STATE, load_state
@@ -35,7 +35,7 @@ class Trainer:
         averages: the moving average of the weights; ``with averages.in_use():`` the model has them.
     """
 
-    def __init__(self, job: Job, run: Settings, out: Path, process: Process, source: Source | None = None):
+    def __init__(self, job: Job, run: Settings, out: Path, process: Process, source: StoreSource | None = None):
         run.check(process.size)
         self.job, self.run, self.out, self.process = job, run, out, process
         self.model, self.outer = job.model, InForward(job.model)

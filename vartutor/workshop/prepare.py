@@ -1,19 +1,24 @@
-"""From the name of a photo set, or a folder of photos, to shards."""
+"""From the name of a photo set, or a folder of photos, to pieces in one file."""
 
+import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from vartutor.data.folders import SUFFIXES
-from vartutor.data.shards import INDEX, ShardedPhotos, write_shards
+from vartutor.data.images import read_image, to_uint8
+from vartutor.data.tiles import INDEX, TILES, load_set
 from vartutor.errors import UserError, first_line
-from vartutor.paths import sha256_of
+from vartutor.paths import make_folder, sha256_of, whole
 from vartutor.workshop.download import download
 from vartutor.workshop.sets import PhotoSet
 
 CHECKSUMS = "checksums.json"
+Piece = tuple[tuple[int, int], bytes]  # height and width, and 3 · height · width bytes
 
 
 def terms(photos: PhotoSet) -> str:
@@ -26,11 +31,11 @@ def terms(photos: PhotoSet) -> str:
 def prepare(
     photos: PhotoSet, out: Path, *, source: Path | None = None, tile: int = 1024, least: int = 512, workers: int = 1
 ) -> str:
-    """Fetch a set unless its photos are at hand, and write its shards to ``out/NAME``.
+    """Fetch a set unless its photos are at hand, and write its pieces to ``out/NAME``.
 
     Args:
         source: folder or archive with the set's photos, instead of downloading.
-        tile, least: see :func:`vartutor.data.shards.cut_photo`.
+        tile, least: see :func:`cut_photo`.
         workers: processes that cut.
 
     Returns:
@@ -40,8 +45,8 @@ def prepare(
         UserError: a set that no program can fetch, no connection, no space, a wrong checksum, no usable photo.
     """
     folder = out / photos.name
-    if (folder / INDEX).is_file() and json.loads((folder / INDEX).read_text(encoding="utf-8"))["tile"] == tile:
-        return f"{photos.name}: {len(ShardedPhotos(folder))} pieces are there already"
+    if there := _count(folder, tile):
+        return f"{photos.name}: {there} pieces are there already"
     if source is not None:
         archives = [source]
     elif photos.files:
@@ -50,8 +55,83 @@ def prepare(
         raise UserError(
             f"{photos.name}: no program may fetch it: {photos.how} ({photos.home}); then add --from PATH of its photos"
         )
-    skipped = write_shards(_read(archives, photos), folder, tile=tile, least=least, workers=workers)
-    return f"{photos.name}: {len(ShardedPhotos(folder))} pieces in {folder}; {skipped} files skipped"
+    skipped = write_set(_read(archives, photos), folder, tile=tile, least=least, workers=workers)
+    return f"{photos.name}: {len(load_set(folder))} pieces in {folder}; {skipped} files skipped"
+
+
+def cut_photo(content: bytes, tile: int, least: int) -> list[Piece]:
+    """Cut an image file into pieces of at most ``tile`` pixels a side that cover it; none if it is unusable.
+
+    Args:
+        least: smallest side that a photo may have.
+    """
+    try:
+        image = to_uint8(read_image(io.BytesIO(content)))
+    except UserError:
+        return []
+    height, width = image.shape[-2:]
+    if min(height, width) < least:
+        return []
+    corners = ((top, left) for top in _starts(height, tile) for left in _starts(width, tile))
+    pieces = (image[:, top : top + tile, left : left + tile] for top, left in corners)
+    return [(tuple(piece.shape[1:]), piece.numpy().tobytes()) for piece in pieces]
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Even steps, so that the pieces overlap alike."""
+    count = -(-length // tile)
+    return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)] if length > tile else [0]
+
+
+def write_set(photos: Iterable[bytes], out: Path, *, tile: int, least: int, workers: int = 1) -> int:
+    """Cut image files and write their pieces and the index to ``out``, whole or not at all.
+
+    Returns:
+        how many photos were unusable.
+
+    Raises:
+        UserError: no usable photo, or the disk is full.
+    """
+    make_folder(out)
+    (out / INDEX).unlink(missing_ok=True)  # it belongs to other pieces
+    skipped, sizes = 0, []
+    try:
+        with whole(out / TILES) as part, open(part, "wb") as file:
+            for pieces in _cut_all(photos, tile, least, workers):
+                skipped += not pieces
+                for size, content in pieces:
+                    sizes.append(size)
+                    file.write(content)
+            if not sizes:
+                raise UserError(f"{out}: no usable photo of at least {least} pixels a side; {skipped} were looked at")
+        with whole(out / INDEX) as part:
+            part.write_text(json.dumps({"tile": tile, "sizes": sizes}), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); make room and run it again") from None
+    return skipped
+
+
+def _cut_all(photos: Iterable[bytes], tile: int, least: int, workers: int) -> Iterator[list[Piece]]:
+    if workers <= 1:
+        yield from (cut_photo(content, tile, least) for content in photos)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        waiting = deque()
+        for content in photos:  # few at a time: photos are large
+            waiting.append(pool.submit(cut_photo, content, tile, least))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _count(folder: Path, tile: int) -> int:
+    """How many pieces of a set there are; none if they are cut otherwise, or broken."""
+    try:
+        pieces = load_set(folder)
+    except UserError:
+        return 0
+    return len(pieces) if json.loads((folder / INDEX).read_text(encoding="utf-8"))["tile"] == tile else 0
 
 
 def _fetch(photos: PhotoSet, number: int, out: Path) -> Path:
@@ -66,18 +146,18 @@ def _fetch(photos: PhotoSet, number: int, out: Path) -> Path:
     return path
 
 
-def _read(archives: list[Path], photos: PhotoSet) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the photos in folders and archives, in the order of their names."""
+def _read(archives: list[Path], photos: PhotoSet) -> Iterator[bytes]:
+    """Contents of the image files in folders and archives, in the order of their names."""
     left = photos.first
     for archive in archives:
-        for name, content in _members(archive, photos.within):
+        for content in _members(archive, photos.within):
             if left == 0:
                 return
             left = None if left is None else left - 1
-            yield PurePosixPath(name).stem.replace(".", "_"), content
+            yield content
 
 
-def _members(archive: Path, within: str) -> Iterator[tuple[str, bytes]]:
+def _members(archive: Path, within: str) -> Iterator[bytes]:
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
@@ -86,15 +166,15 @@ def _members(archive: Path, within: str) -> Iterator[tuple[str, bytes]]:
     try:
         if archive.is_dir():
             files = {path.relative_to(archive).as_posix(): path for path in archive.rglob("*") if path.is_file()}
-            yield from ((name, files[name].read_bytes()) for name in sorted(filter(wanted, files)))
+            yield from (files[name].read_bytes() for name in sorted(filter(wanted, files)))
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as bag:
-                yield from ((name, bag.read(name)) for name in sorted(filter(wanted, bag.namelist())))
+                yield from map(bag.read, sorted(filter(wanted, bag.namelist())))
         elif archive.is_file() and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as bag:  # in the archive's order: seeking in a compressed one takes for ever
                 for member in bag:
                     if member.isfile() and wanted(member.name):
-                        yield member.name, bag.extractfile(member).read()
+                        yield bag.extractfile(member).read()
         else:
             raise UserError(f"{archive}: neither a folder nor a zip or tar file")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
