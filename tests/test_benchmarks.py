@@ -36,7 +36,7 @@ def test_div2k_gives_the_same_crops_every_time(tmp_path):
     first, again = (Benchmark("div2k-val", tmp_path, count=7) for _ in range(2))
     assert [len(first[i].lr) for i in range(len(first))] == [3, 2, 2]
     one, same = first[1], again[1]
-    assert one.files == ("0802", "0802")
+    assert one.name == "0802"
     assert one.lr.shape == (2, 3, 128, 128)
     assert {s: tuple(x.shape) for s, x in one.hr.items()} == {s: (2, 3, 128 * s, 128 * s) for s in (1, 2, 4)}
     assert torch.equal(one.lr, same.lr)
@@ -82,7 +82,8 @@ def test_the_middle_of_pairs(tmp_path, name, lr, hr, found):
     benchmark = Benchmark(name, tmp_path)
     assert len(benchmark) == 1
     pairs = benchmark[0]
-    assert pairs.files == (found,)
+    assert pairs.name == found
+    assert len(pairs.lr) == 1
     assert torch.allclose(pairs.hr[4][0], clean[:, 24 : 24 + 512, 64 : 64 + 512], atol=1 / 200)
     assert (pairs.lr - pairs.hr[1]).abs().mean() < 0.01  # both show the same
 

@@ -35,9 +35,15 @@ def test_the_text_has_commands():
 @pytest.mark.parametrize(("where", "call"), CALLS)
 def test_the_program_takes_every_command_of_the_text(where, call):
     args = parser().parse_args(shlex.split(call))
+    assert args.command == shlex.split(call)[0]
+    assert callable(args.action)
     if args.command == "train":
-        run = KINDS[args.what].settings.of(get_profile(args.profile or "cpu"))
-        read_settings(run, args.config and ROOT / args.config, args.set).check(processes=8 if args.profile else 1)
+        kind = KINDS[args.what]
+        run = read_settings(
+            kind.settings.of(get_profile(args.profile or "cpu")), args.config and ROOT / args.config, args.set
+        )
+        run.check(processes=8 if args.profile else 1)
+        assert type(run) is kind.settings
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "assets" / "configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """Training the transformer: its latents, the objective, the official decay rules, runs that resume."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,7 +85,9 @@ def test_a_resumed_run_is_bit_for_bit_the_same(tokenizer, resumed):
     def train(out, resume=False):
         return train_transformer(tokenizer, out, resume, steps=6, log_every=1, objective=objective)
 
-    resumed(train)
+    trainer = resumed(train)
+    assert trainer.step == len(trainer.rows) == 6
+    assert all(math.isfinite(row["loss"]) for row in trainer.rows)
 
 
 def test_training_learns(tokenizer, config):

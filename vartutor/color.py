@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vartutor.data.images import from_pil, to_pil
-from vartutor.errors import UserError
+from vartutor.errors import pick
 
 
 class ColorFix:
@@ -88,11 +88,5 @@ FIXES = {"none": ColorFix, "mean": MeanFix, "wavelet": WaveletFix}
 
 
 def find_fix(name: str) -> type[ColorFix]:
-    """A colour fix by its name.
-
-    Raises:
-        UserError: no fix has this name.
-    """
-    if name not in FIXES:
-        raise UserError(f"unknown colour fix {name!r}: choose one of {', '.join(FIXES)}")
-    return FIXES[name]
+    """A colour fix by its name; ``UserError`` if there is none."""
+    return pick(name, FIXES, "colour fix")

@@ -1,5 +1,10 @@
 """The one exception that a reader of the course is meant to see."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
 
 class UserError(ValueError):
     """A mistake that one line explains: what is wrong, where, and what to do.
@@ -10,6 +15,17 @@ class UserError(ValueError):
     def _render_traceback_(self) -> list[str]:
         # IPython calls this instead of printing the stack: the line already says everything.
         return [f"{type(self).__name__}: {self}"]
+
+
+def pick(name: str, table: Mapping[str, Value], what: str) -> Value:
+    """What a name stands for in a table of such things.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name not in table:
+        raise UserError(f"unknown {what} {name!r}: choose one of {', '.join(table)}")
+    return table[name]
 
 
 def first_line(error: BaseException) -> str:

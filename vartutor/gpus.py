@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vartutor.errors import UserError
+from vartutor.errors import pick
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,5 @@ GPUS = {
 
 
 def get_gpu(name: str) -> Gpu:
-    """Look a GPU up by its name.
-
-    Raises:
-        UserError: no GPU has this name.
-    """
-    if name not in GPUS:
-        raise UserError(f"unknown GPU {name!r}: choose one of {', '.join(GPUS)}")
-    return GPUS[name]
+    """A GPU by its name; ``UserError`` if there is none."""
+    return pick(name, GPUS, "GPU")

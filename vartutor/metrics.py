@@ -69,9 +69,9 @@ def ssim(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
     return ((2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1) * structure).mean(dim=(1, 2, 3))
 
 
-def gmsd(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
+def gmsd(x: Tensor, y: Tensor, *, color: str = "y") -> Tensor:
     """Gradient magnitude similarity deviation (Xue et al., 2014), (B,): 0 for equal images, larger is worse."""
-    x, y = (F.avg_pool2d(plane, 2) for plane in _planes(x, y, color, border))
+    x, y = (F.avg_pool2d(plane, 2) for plane in _planes(x, y, color, 0))
     prewitt = torch.tensor([[1.0, 0, -1]] * 3, dtype=x.dtype, device=x.device) / 3
     kernels = torch.stack([prewitt, prewitt.T])[:, None]
 

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STEPS, WAVES = 1000, 256  # T; and of the embedding of a step's number
+
 
 class Diffusion:
     """x_t = √ᾱ_t x + √(1 - ᾱ_t) ε on a cosine schedule, and the way back. Tables are float64 and kept off modules.
 
     Args:
-        steps: T.
         kept: of these, so many are kept for sampling, evenly spaced from the first to the last; all if left out.
 
     Attributes:
@@ -25,11 +26,11 @@ class Diffusion:
         betas: (S,) variance that a kept step adds.
     """
 
-    def __init__(self, steps: int = 1000, kept: int | None = None):
-        t = torch.arange(steps + 1, dtype=torch.float64) / steps
+    def __init__(self, kept: int | None = None):
+        t = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
         level = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
         alphas = (1 - (1 - level[1:] / level[:-1]).clamp(max=0.999)).cumprod(0)
-        self.times = torch.linspace(0, steps - 1, kept or steps, dtype=torch.float64).round().long()
+        self.times = torch.linspace(0, STEPS - 1, kept or STEPS, dtype=torch.float64).round().long()
         self.alphas = alphas[self.times]
         before = F.pad(self.alphas[:-1], (1, 0), value=1.0)
         self.betas = 1 - self.alphas / before
@@ -130,14 +131,13 @@ def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
 class StepEmbedding(nn.Module):
     """The step's number as waves, then two layers: (N,) -> (N, width)."""
 
-    def __init__(self, width: int, waves: int = 256):
+    def __init__(self, width: int):
         super().__init__()
-        self.waves = waves
-        self.layers = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def embed(self, t: Tensor) -> Tensor:
-        """(N,) -> (N, waves): cosines, then sines."""
-        half = self.waves // 2
+        """(N,) -> (N, 256): cosines, then sines."""
+        half = WAVES // 2
         angles = t[:, None].float() * torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
         return torch.cat([angles.cos(), angles.sin()], 1)
 

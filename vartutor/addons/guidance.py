@@ -62,6 +62,6 @@ class Guided:
         return model.condition(worse, photo_features(tokenizer, worse, model.first))
 
 
-def worsen(photo: Tensor, sigma: float = 1.0) -> Tensor:
-    """The degraded photo (B, 3, h, w), blurred once more, with a Gaussian of ``sigma`` pixels."""
-    return blur(photo, gaussian_kernel(7, sigma))
+def worsen(photo: Tensor) -> Tensor:
+    """The degraded photo (B, 3, h, w), blurred once more, with a Gaussian of one pixel."""
+    return blur(photo, gaussian_kernel(7, 1.0))

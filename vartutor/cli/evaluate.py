@@ -12,11 +12,11 @@ from vartutor.errors import UserError
 def _photos(args: argparse.Namespace):
     from vartutor.data.presets import get_preset
     from vartutor.evaluate.benchmarks import Benchmark
-    from vartutor.evaluate.photos import BenchmarkPhotos, crops, own_photos, split_photos
+    from vartutor.evaluate.photos import crops, own_photos, split_photos
 
     preset = get_preset(args.degradation)
     if args.benchmark:
-        return BenchmarkPhotos(Benchmark(args.benchmark, args.photos, count=args.crops, preset=preset))
+        return Benchmark(args.benchmark, args.photos, count=args.crops, preset=preset)
     if args.photos:
         return own_photos(args.photos, preset, largest=args.largest)
     return split_photos(preset, args.split, largest=args.largest) if args.whole else crops(preset, args.split)

@@ -6,7 +6,7 @@ Nothing trains on the unseen ones. Each is the course's with one part replaced b
 from dataclasses import replace
 
 from vartutor.data.degradation import Blur, Degradation, Noise, Resize, Stage
-from vartutor.errors import UserError
+from vartutor.errors import pick
 
 BICUBIC = Degradation("bicubic")
 
@@ -95,12 +95,5 @@ UNSEEN = {
 
 
 def get_preset(name: str) -> Degradation:
-    """Look a preset up by its name.
-
-    Raises:
-        UserError: no preset has this name.
-    """
-    known = PRESETS | UNSEEN
-    if name not in known:
-        raise UserError(f"unknown degradation {name!r}: choose one of {', '.join(known)}")
-    return known[name]
+    """A preset by its name; ``UserError`` if there is none."""
+    return pick(name, PRESETS | UNSEEN, "degradation")

@@ -7,6 +7,7 @@ Which 3,000 the published tables used is known only from StableSR's own copy; wh
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,21 +15,29 @@ from torch import Tensor
 
 from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.images import read_image
-from vartutor.data.pairs import Pairs, pyramid
+from vartutor.data.pairs import pyramid
 from vartutor.data.presets import VARSR
-from vartutor.errors import UserError
+from vartutor.errors import UserError, pick
 
 SIZE, SCALE, CROPS = 512, 4, 3000
-BENCHMARKS = ("div2k-val", "realsr", "drealsr")
 # Folders of degraded and clean photos of the same names, such as StableSR's copies of all three sets.
 TWINS = (("lq", "gt"), ("test_LR", "test_HR"))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A photo, or several crops of it: ``lr`` (B, 3, h, w) and ``hr[s]`` (B, 3, s h, s w) in [-1, 1]."""
+
+    name: str
+    lr: Tensor
+    hr: dict[int, Tensor]
 
 
 class Benchmark:
     """Photos of a test set, one by one, each with its crops.
 
     Args:
-        name: one of ``BENCHMARKS``.
+        name: one of ``LAYOUTS``.
         folder: with the set, in its own layout or in StableSR's.
         count: crops in all, for DIV2K-Val from its clean photos.
         preset: how those are degraded.
@@ -38,12 +47,11 @@ class Benchmark:
     """
 
     def __init__(self, name: str, folder: Path, *, count: int = CROPS, preset: Degradation = VARSR):
-        if name not in BENCHMARKS:
-            raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+        layout = pick(name, LAYOUTS, "benchmark")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         self.name, self.preset = name, preset
-        found = sorted(_twins(folder)) or sorted(LAYOUTS[name](folder))
+        found = sorted(_twins(folder)) or sorted(layout(folder))
         if not found:
             raise UserError(f"{folder}: not {name} as it comes: {EXPECTED[name]}, or folders lq and gt")
         self.photos: list[tuple[str, Path | None, Path]] = found
@@ -53,8 +61,8 @@ class Benchmark:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, i: int) -> Pairs:
-        """The crops of photo i; ``files`` holds its name once for each.
+    def __getitem__(self, i: int) -> Sample:
+        """The crops of photo i.
 
         Raises:
             UserError: an unreadable photo, one that is too small, or a pair whose sizes do not fit.
@@ -66,7 +74,7 @@ class Benchmark:
             lr = degrade(hr, self.preset, seeds=[zlib.crc32(f"{name} {k}".encode()) for k in range(len(hr))])
         else:
             lr, hr = _middle(read_image(degraded), hr, clean)
-        return Pairs(lr, pyramid(hr), (name,) * len(lr))
+        return Sample(name, lr, pyramid(hr))
 
 
 def _random_crops(photo: Tensor, count: int, name: str) -> Tensor:

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from vartutor.evaluate.benchmarks import Sample
 from vartutor.evaluate.measures import MEASURES, Measure
-from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.restorers import judge
 from vartutor.evaluate.table import Row
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer

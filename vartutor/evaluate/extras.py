@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vartutor.data.images import from_uint8, to_uint8
 from vartutor.errors import UserError
+from vartutor.evaluate.benchmarks import Sample
 from vartutor.evaluate.measures import Measure
-from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.table import Row
 from vartutor.metrics_extra import BUILDERS, Fid, extra_metric, make
 

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -12,16 +11,7 @@ from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
 from vartutor.data.pairs import Pairs, eval_pairs, pyramid
 from vartutor.data.photos import photos
-from vartutor.evaluate.benchmarks import Benchmark
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A photo, or several crops of it: ``lr`` (B, 3, h, w) and ``hr[s]`` (B, 3, s h, s w) in [-1, 1]."""
-
-    name: str
-    lr: Tensor
-    hr: dict[int, Tensor]
+from vartutor.evaluate.benchmarks import Sample
 
 
 def crops(preset: Degradation, split: str = "test", per_photo: int = 3) -> list[Sample]:
@@ -69,24 +59,6 @@ def _middle(x: Tensor, largest: int, multiple: int) -> Tensor:
 def split_photos(preset: Degradation, split: str = "test", **options) -> WholePhotos:
     """The shipped photos of a split, whole; options as for :class:`WholePhotos`."""
     return WholePhotos({photo.file: photo.load for photo in photos(split)}, preset, **options)
-
-
-class BenchmarkPhotos:
-    """The photos of a published test set, each with its crops.
-
-    Args:
-        benchmark: opened.
-    """
-
-    def __init__(self, benchmark: Benchmark):
-        self.benchmark = benchmark
-
-    def __len__(self) -> int:
-        return len(self.benchmark)
-
-    def __getitem__(self, i: int) -> Sample:
-        pairs = self.benchmark[i]
-        return Sample(pairs.files[0], pairs.lr, pairs.hr)
 
 
 def own_photos(folder: Path, preset: Degradation, **options) -> WholePhotos:

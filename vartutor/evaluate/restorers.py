@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vartutor.errors import UserError
+from vartutor.evaluate.benchmarks import Sample
 from vartutor.evaluate.measures import measure
-from vartutor.evaluate.photos import Sample
 from vartutor.evaluate.table import Row
 from vartutor.superres import SuperResolver
 

@@ -196,7 +196,7 @@ class MultiScaleQuantizer(nn.Module):
         return latents, indices, sum(losses) / len(losses)
 
     @torch.no_grad()
-    def settle(self, decay: float = 0.99) -> None:
+    def settle(self) -> None:
         """Count hits, and move the codes if they follow averages: once, for all batches since the last time."""
         rounds, self.waiting = self.waiting, []
         if not rounds:
@@ -204,7 +204,7 @@ class MultiScaleQuantizer(nn.Module):
         indices = [torch.cat([idx.flatten() for idx in maps]) for maps in zip(*(idx for idx, _ in rounds), strict=True)]
         self.seen = {k: torch.cat(maps) for k, maps in enumerate(zip(*(z for _, z in rounds), strict=True))}
         for k, idx in enumerate(indices):
-            self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 1 - decay)
+            self.hits[k].lerp_(count_hits(idx, self.hits.shape[1]), 0.01)
         if self.decay is not None:
             idx, z = torch.cat(indices), torch.cat(list(self.seen.values()))
             follow(self.codes, self.sums, self.weights, z, idx, self.decay, self._votes(indices))

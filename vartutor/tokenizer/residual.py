@@ -27,7 +27,6 @@ class ResidualQuantizer(nn.Module):
         shared: one codebook for all stages instead of M.
         dropout: probability that a training batch goes through the first m stages only, m uniform in 1..M.
         learn: the codes follow the ``loss``, or an exponential moving average of their vectors (``ema``).
-        beta: weight of the commitment loss.
         decay: of the moving averages.
 
     Attributes:
@@ -46,7 +45,6 @@ class ResidualQuantizer(nn.Module):
         shared: bool = False,
         dropout: float = 0.0,
         learn: str = "loss",
-        beta: float = 0.25,
         decay: float = 0.99,
     ):
         super().__init__()
@@ -56,7 +54,7 @@ class ResidualQuantizer(nn.Module):
         if not 0 <= dropout <= 1:
             raise UserError(f"dropout = {dropout}: give a probability, from 0 to 1")
         self.stages, self.size, self.dim, self.shared, self.dropout = stages, size, dim, shared, dropout
-        self.learn, self.beta = learn, beta
+        self.learn = learn
         count = 1 if shared else stages
         self.books = nn.ModuleList(VectorQuantizer(size, dim, learn=learn, decay=decay) for _ in range(count))
 
@@ -94,7 +92,7 @@ class ResidualQuantizer(nn.Module):
             indices.append(idx)
             rests.append(rest)
             total, rest = total + code, rest - code.detach()
-            loss = self.beta * F.mse_loss(flat, total.detach())
+            loss = 0.25 * F.mse_loss(flat, total.detach())
             losses.append(loss + F.mse_loss(total, flat.detach()) if self.learn == "loss" else loss)
         if self.training:
             self._observe(rests, indices)

@@ -17,13 +17,12 @@ from vartutor.tokenizer.vq import average_gradients
 class PatchCritic(nn.Module):
     """(B, 3, H, W) in [-1, 1] -> (B, 1, H / 8, W / 8): high where a patch looks real. PatchGAN (Isola et al., 2017)."""
 
-    def __init__(self, width: int = 32):
+    def __init__(self):
         super().__init__()
-        widths = [3, width, 2 * width, 4 * width]
         layers = []
-        for c_in, c_out in pairwise(widths):
+        for c_in, c_out in pairwise((3, 32, 64, 128)):
             layers += [spectral_norm(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(128, 1, 3, padding=1)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -39,14 +38,14 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor, largest: float = 1e4) -> Tensor:
-    """‖∂ reconstruction / ∂ layer‖ / ‖∂ adversarial / ∂ layer‖, at most ``largest`` (Esser et al., 2021, equation 7).
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
+    """‖∂ reconstruction / ∂ layer‖ / ‖∂ adversarial / ∂ layer‖, at most 10⁴ (Esser et al., 2021, equation 7).
 
     So both losses, scalars, pull equally hard at ``layer``, the decoder's last weights of any shape.
     """
     (a,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
     (b,) = torch.autograd.grad(adversarial, layer, retain_graph=True)
-    return (a.norm() / (b.norm() + 1e-6)).clamp(max=largest).detach()
+    return (a.norm() / (b.norm() + 1e-6)).clamp(max=1e4).detach()
 
 
 class Adversary:

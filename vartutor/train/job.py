@@ -40,7 +40,7 @@ class Job:
     keep: tuple[int, int] = (1, 1)
     parts: dict[str, Any] = field(default_factory=dict)
     groups: Callable[[nn.Module], list[dict]] | None = None
-    finish: Callable[[Moment], Numbers] = lambda moment: {}
+    finish: Callable[[Moment], None] = lambda moment: None
     restore: Callable[[Batch], dict[int, Tensor]] | None = None
     compiles: dict[str, list[nn.Module]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -81,7 +81,7 @@ class TokenizerLoss:
         hit = torch.zeros(len(self.model.quantizer.codes), device=idx.device)
         return hit.index_fill_(0, idx.flatten(), 1.0).sum()
 
-    def finish(self, moment: Moment) -> Numbers:
+    def finish(self, moment: Moment) -> None:
         """Move codes and critic, by all that the step's rounds have seen."""
         w, quantizer = self.losses, self.model.quantizer
         quantizer.settle()
@@ -90,7 +90,6 @@ class TokenizerLoss:
             quantizer.revive()
         if self.adversary is not None:
             self.adversary.finish()
-        return {}
 
 
 def make_tokenizer(config: TokenizerConfig, losses: Losses) -> MultiScaleTokenizer:

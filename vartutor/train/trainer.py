@@ -236,7 +236,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), loop.clip)
         numbers["gradient"] = norm.full_tensor() if self.sharded else norm
         self.optimizer.step()
-        numbers |= self.job.finish(moment)
+        self.job.finish(moment)
         self.step += 1
         # Early on the average follows closely; a fixed decay would remember the random start.
         self.averages.follow(min(loop.ema, (1 + self.step) / (10 + self.step)))

@@ -12,12 +12,11 @@ import torch
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.preference import Preference, judge_preference
-from vartutor.train.settings import PreferenceSettings
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import Restorer, load_restorer
 from vartutor.weights.files import checksum
 from vartutor.workshop.scores import course_pairs
-from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
+from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, photo_rows, restored_rows, trained
 
 # All photos have L tokens, so a sum with β is a mean with L β: with 437 tokens, 0.01 is 4.4, and 0.2 is 87.
 PREFERENCE_RUNS = {
@@ -49,8 +48,7 @@ def measure_preference(
         if "/" in name:
             rows.append(("margin by scale", name.removeprefix("margin/"), values.mean().item()))
         else:
-            means = values.view(-1, crops).mean(1).tolist()
-            rows += [(name, *pair) for pair in zip(pairs.files[::crops], means, strict=True)]
+            rows += photo_rows(name, pairs.files, values, crops)
     return rows
 
 
@@ -85,9 +83,9 @@ def run_preference_study(
         preference = PREFERENCE_RUNS[name.removesuffix(end)]
         if preference is None:
             return measure_preference(start, start, tokenizer, profile, seed, compare)
-        asked = PreferenceSettings.of(profile, seed=seed, steps=steps, bf16=True, preference=preference)
-        trainer = trained("preference", asked, folder, start=(start, tokenizer, objective))
-        rows = measure_preference(load_restorer(folder).model, start, tokenizer, profile, seed, compare)
-        return [*rows, ("steps", "", trainer.step), ("seconds per step", "", trainer.seconds / trainer.step)]
+        given, told = {"start": (start, tokenizer, objective)}, {"seed": seed, "steps": steps}
+        _, costs = trained("preference", profile, folder, given, preference=preference, **told)
+        model = load_restorer(folder).model
+        return [*measure_preference(model, start, tokenizer, profile, seed, compare), *costs]
 
     return collect(chosen, seeds, out, work)

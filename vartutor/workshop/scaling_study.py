@@ -12,7 +12,6 @@ from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.profiles import Profile
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.train.settings import TransformerSettings
 from vartutor.train.transformer import Objective
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer
@@ -60,16 +59,15 @@ def run_scaling_study(
     def work(name: str, seed: int, folder: Path) -> list[Measured]:
         width, length = runs[name]
         own = resized(profile, width)
-        options = {"seed": seed, "steps": length, "bf16": True, "validate_every": 0, "objective": Objective()}
-        trainer = trained("transformer", TransformerSettings.of(own, **options), folder, tokenizer=tokenizer)
-        numbers = {
-            "parameters": sum(p.numel() for p in trainer.model.parameters()),
-            "width": width,
-            "steps": length,
-            "images": length * trainer.run.batch,
-            "seconds per step": trainer.seconds / length,
-        }
+        told = {"seed": seed, "steps": length, "objective": Objective()}
+        trainer, costs = trained("transformer", own, folder, {"tokenizer": tokenizer}, **told)
         photos = entropies(load_restorer(folder).model, tokenizer, own)
-        return [*(("ce", file, ce) for file, ce in photos.items()), *((what, "", n) for what, n in numbers.items())]
+        return [
+            *(("ce", file, ce) for file, ce in photos.items()),
+            ("parameters", "", sum(p.numel() for p in trainer.model.parameters())),
+            ("width", "", width),
+            ("images", "", length * trainer.run.batch),
+            *costs,
+        ]
 
     return collect(choose(names, runs), seeds, out, work)

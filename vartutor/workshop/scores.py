@@ -87,8 +87,8 @@ def score_tokenizer(model: MultiScaleTokenizer, profile: Profile, split: str = "
 
 
 @torch.no_grad()
-def codes_used(model: MultiScaleTokenizer, profile: Profile, split: str = "test") -> float:
-    """Share of the codebook that the crops of a split use at any scale, 0 to 1."""
-    x, _ = eval_crops(split, profile.image_size, profile.eval_crops)
+def codes_used(model: MultiScaleTokenizer, profile: Profile) -> float:
+    """Share of the codebook that the test crops use at any scale, 0 to 1."""
+    x, _ = eval_crops("test", profile.image_size, profile.eval_crops)
     indices = [idx.flatten() for part in x.split(16) for idx in model.tokenize(part)]
     return len(torch.cat(indices).unique()) / len(model.quantizer.codes)

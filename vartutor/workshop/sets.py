@@ -6,7 +6,7 @@ download's is kept beside it, and later ones must agree.
 
 from dataclasses import dataclass
 
-from vartutor.errors import UserError
+from vartutor.errors import pick
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,5 @@ SETS = {
 
 
 def get_set(name: str) -> PhotoSet:
-    """Look a set up by its name.
-
-    Raises:
-        UserError: no set has this name.
-    """
-    if name not in SETS:
-        raise UserError(f"unknown photo set {name!r}: choose from {', '.join(SETS)}")
-    return SETS[name]
+    """A set by its name; ``UserError`` if there is none."""
+    return pick(name, SETS, "photo set")

@@ -3,15 +3,16 @@
 import csv
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from vartutor.data.pairs import Pairs
 from vartutor.errors import UserError
 from vartutor.paths import make_folder
+from vartutor.profiles import Profile
 from vartutor.tables import write_table
-from vartutor.train.kinds import train
-from vartutor.train.settings import Settings
+from vartutor.train.kinds import KINDS, train
 from vartutor.train.trainer import Trainer
 from vartutor.weights import Restorer
 from vartutor.weights.files import STATE
@@ -22,9 +23,24 @@ Measured = tuple[str, str, float]  # measure, item, value
 Compare = Callable[[Tensor, Tensor, int], dict[str, float]]
 
 
-def trained(kind: str, run: Settings, folder: Path, **given) -> Trainer:
-    """A run of a study, from its beginning or from where it was interrupted; arguments as for :func:`train`."""
-    return train(kind, run, folder, resume=(folder / STATE).is_file(), **given)
+def trained(
+    kind: str, profile: Profile, folder: Path, given: dict[str, Any] | None = None, **told
+) -> tuple[Trainer, list[Measured]]:
+    """A run of a study, from its beginning or from where it was interrupted; and what it took.
+
+    Args:
+        given: models, as for :func:`train`.
+        **told: settings.
+    """
+    run = KINDS[kind].settings.of(profile, bf16=True, validate_every=0, **told)
+    trainer = train(kind, run, folder, resume=(folder / STATE).is_file(), **given or {})
+    return trainer, [("steps", "", trainer.step), ("seconds per step", "", trainer.seconds / trainer.step)]
+
+
+def photo_rows(name: str, files: Sequence[str], values: Tensor, per_photo: int) -> list[Measured]:
+    """A measure by photo, from the values (N,) of its crops and the file (N,) that each is of."""
+    means = values.view(-1, per_photo).mean(1).tolist()
+    return [(name, *pair) for pair in zip(files[::per_photo], means, strict=True)]
 
 
 def choose(names: Sequence[str], runs: Collection[str]) -> Sequence[str]:

@@ -20,10 +20,9 @@ from vartutor.profiles import Profile
 from vartutor.tokenizer.build import Groups
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer, decode_small
-from vartutor.train.settings import TokenizerSettings
 from vartutor.train.tokenizer import Losses
 from vartutor.weights import load_tokenizer
-from vartutor.workshop.studies import Measured, choose, collect, trained
+from vartutor.workshop.studies import Measured, choose, collect, photo_rows, trained
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,13 @@ def measure_tokenizer(model: MultiScaleTokenizer, profile: Profile, split: str) 
             for way, image in decode_small(model, latents[end - 1], size, profile.image_size).items():
                 images[f"psnr {s} {way}"] = image, target[s]
     for name, (image, clean) in images.items():
-        scores = psnr(image, clean, color="rgb").view(-1, profile.eval_crops).mean(1).tolist()
-        yield from ((name, file, score) for file, score in zip(files[:: profile.eval_crops], scores, strict=True))
+        yield from photo_rows(name, files, psnr(image, clean, color="rgb"), profile.eval_crops)
     yield from _codes(model, profile)
 
 
-def _codes(model: MultiScaleTokenizer, profile: Profile, batches: int = 64) -> Iterator[Measured]:
+def _codes(model: MultiScaleTokenizer, profile: Profile) -> Iterator[Measured]:
     crops = RandomCrops(load_pixels("train"), profile.image_size, 16, seed=1)
-    seen = [torch.cat(maps) for maps in zip(*(model.tokenize(crops.batch()) for _ in range(batches)), strict=True)]
+    seen = [torch.cat(maps) for maps in zip(*(model.tokenize(crops.batch()) for _ in range(64)), strict=True)]
     yield "used", "all", len(torch.cat([idx.flatten() for idx in seen]).unique())
     yield "tokens", "all", model.quantizer.tokens
     for k, idx in enumerate(seen):
@@ -118,9 +116,7 @@ def run_tokenizer_study(names: Sequence[str], profile: Profile, out: Path, *, st
         groups = parse_groups(run.groups) if run.groups else profile.groups
         own = replace(profile, groups=groups, bridge=profile.bridge if run.bridge is None else run.bridge)
         shape = {"ladder": run.ladder, "overlap": run.overlap, "losses": run.losses}
-        asked = TokenizerSettings.of(own, seed=seed, steps=steps, bf16=True, validate_every=0, **shape)
-        trainer = trained("tokenizer", asked, folder)
-        rows = measure_tokenizer(load_tokenizer(folder), own, run.split)
-        return [*rows, ("seconds per step", "", trainer.seconds / steps)]
+        _, costs = trained("tokenizer", own, folder, seed=seed, steps=steps, **shape)
+        return [*measure_tokenizer(load_tokenizer(folder), own, run.split), *costs]
 
     return collect(choose(names, TOKENIZER_RUNS), seeds, out, work)

@@ -18,12 +18,11 @@ from vartutor.profiles import Profile, Recipe
 from vartutor.tokenizer.build import first_groups, one_group
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.train.settings import TransformerSettings
 from vartutor.transformer.photo import PhotoTransformer, force, pair_features
 from vartutor.weights import load_restorer
 from vartutor.weights.files import checksum
 from vartutor.workshop.scores import course_pairs
-from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, restored_rows, trained
+from vartutor.workshop.studies import Compare, Measured, choose, claim, collect, photo_rows, restored_rows, trained
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ def forced_rows(
         entropies.append(F.cross_entropy(logits.transpose(1, 2), targets, reduction="none"))
         hits.append((logits.argmax(-1) == targets).float())
     entropy, right = torch.cat(entropies), torch.cat(hits)
-    means = entropy.mean(1).view(-1, per_photo).mean(1).tolist()
-    rows = [("ce", *pair) for pair in zip(pairs.files[::per_photo], means, strict=True)]
+    rows = photo_rows("ce", pairs.files, entropy.mean(1), per_photo)
     squares = [p * p for p in tokenizer.quantizer.patch_nums]
     for name, values in (("ce by map", entropy), ("right by map", right)):
         rows += [(name, str(k), part.mean().item()) for k, part in enumerate(values.split(squares, 1))]
@@ -137,18 +135,15 @@ def run_transformer_study(
         run = TRANSFORMER_RUNS[name]
         own = tokenizer_for(run, tokenizer, plain)
         own_profile = replace(profile, transformer=run.recipe_from(profile))
-        options = {"seed": seed, "steps": steps, "bf16": True, "validate_every": 0}
-        asked = TransformerSettings.of(own_profile, prefix=run.prefix, added=run.added, **options)
-        trainer = trained("transformer", asked, folder, tokenizer=own)
+        told = {"seed": seed, "steps": steps, "prefix": run.prefix, "added": run.added}
+        _, costs = trained("transformer", own_profile, folder, {"tokenizer": own}, **told)
         restorer = load_restorer(folder)
-        model = restorer.model
         return [
             *restored_rows(restorer, pairs, profile.eval_crops, seed, compare),
-            *forced_rows(model, own, pairs, profile.eval_crops),
-            ("parameters", "", sum(p.numel() for p in model.parameters())),
+            *forced_rows(restorer.model, own, pairs, profile.eval_crops),
+            ("parameters", "", sum(p.numel() for p in restorer.model.parameters())),
             ("tokens", "", own.quantizer.tokens),
-            ("steps", "", trainer.step),
-            ("seconds per step", "", trainer.seconds / trainer.step),
+            *costs,
         ]
 
     return collect(chosen, seeds, out, work)
