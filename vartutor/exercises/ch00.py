@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch00")
 
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
@@ -13,7 +15,9 @@ def count_tokens(patch_nums):
     return sum(p * p for p in patch_nums)
 
 
+@sheet.exercise(1, count_tokens)
 def _test_count_tokens(answer) -> None:
+    """A scale of side p is a square of tokens."""
     got, right = answer(LADDER), count_tokens(LADDER)
     require(got != sum(LADDER), "you added the sides; a scale of side p has p * p tokens")
     require(got != LADDER[-1] ** 2, "that is the last scale alone; the model predicts every scale of the ladder")
@@ -25,7 +29,9 @@ def to_pixels(x):
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+@sheet.exercise(2, to_pixels)
 def _test_to_pixels(answer) -> None:
+    """Four steps: shift and scale, round, clamp, convert. The conversion must come last."""
     inside = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
     got = answer(inside)
     require(isinstance(got, Tensor), f"return a tensor, not {type(got).__name__}")
@@ -57,7 +63,10 @@ def coarse_to_fine(x, sizes):
     return parts
 
 
+@sheet.exercise(3, coarse_to_fine)
 def _test_coarse_to_fine(answer) -> None:
+    """Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
+    with mode='bicubic' and subtract it from rest."""
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     sizes = (1, 2, 4, 16)
     got, right = answer(x, sizes), coarse_to_fine(x, sizes)
@@ -83,23 +92,4 @@ def _test_coarse_to_fine(answer) -> None:
     )
 
 
-sheet = Sheet(
-    "ch00",
-    {
-        "count_tokens": Exercise(1, "A scale of side p is a square of tokens.", count_tokens, _test_count_tokens),
-        "to_pixels": Exercise(
-            2,
-            "Four steps: shift and scale, round, clamp, convert. The conversion must come last.",
-            to_pixels,
-            _test_to_pixels,
-        ),
-        "coarse_to_fine": Exercise(
-            3,
-            "Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, "
-            "enlarge it with mode='bicubic' and subtract it from rest.",
-            coarse_to_fine,
-            _test_coarse_to_fine,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from vartutor import metrics
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch01")
 
 
 def psnr(x, y):
@@ -15,7 +17,9 @@ def psnr(x, y):
     return 10 * torch.log10(2**2 / mse)
 
 
+@sheet.exercise(1, psnr)
 def _test_psnr(answer) -> None:
+    """The peak is the largest difference two pixels can have. In [-1, 1] that is 2."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 3, 32, 32, generator=generator) * 2 - 1
     y = x + 0.1 * torch.randn(x.shape, generator=generator)
@@ -46,7 +50,10 @@ def same_lr(x, pattern):
     return x + pattern - up(down(pattern))
 
 
+@sheet.exercise(2, same_lr)
 def _test_same_lr(answer) -> None:
+    """Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is down(pattern -
+    up(down(pattern)))?"""
     generator = torch.Generator().manual_seed(0)
     x, pattern = (torch.rand(1, 3, 32, 32, generator=generator) for _ in range(2))
     got = answer(x, pattern)
@@ -84,7 +91,10 @@ def photo_interval(values, photos, seed=0):
     return tuple(np.quantile(resampled, [0.025, 0.975]))
 
 
+@sheet.exercise(3, photo_interval)
 def _test_photo_interval(answer) -> None:
+    """Average the values of each photo. Draw as many photo means as there are photos, with replacement, and average
+    them; 2000 times. Then np.quantile."""
     rng = np.random.default_rng(0)
     photos = np.repeat([f"photo {i}" for i in range(20)], 8)
     values = np.repeat(rng.normal(25, 3, 20), 8) + rng.normal(0, 0.3, 160)
@@ -103,26 +113,4 @@ def _test_photo_interval(answer) -> None:
     require(abs(low - right_low) + abs(high - right_high) < 0.3 * (right_high - right_low), "right width, wrong place")
 
 
-sheet = Sheet(
-    "ch01",
-    {
-        "psnr": Exercise(
-            1, "The peak is the largest difference two pixels can have. In [-1, 1] that is 2.", psnr, _test_psnr
-        ),
-        "same_lr": Exercise(
-            2,
-            "Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is "
-            "down(pattern - up(down(pattern)))?",
-            same_lr,
-            _test_same_lr,
-        ),
-        "photo_interval": Exercise(
-            3,
-            "Average the values of each photo. Draw as many photo means as there are photos, with replacement, "
-            "and average them; 2000 times. Then np.quantile.",
-            photo_interval,
-            _test_photo_interval,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

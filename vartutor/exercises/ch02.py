@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
 from vartutor.tokenizer.vq import nearest_code
+
+sheet = Sheet("ch02")
 
 
 def perplexity(idx, V):
@@ -15,7 +17,10 @@ def perplexity(idx, V):
     return torch.exp(-(p * p.log()).sum())
 
 
+@sheet.exercise(1, perplexity)
 def _test_perplexity(answer) -> None:
+    """Count the codes with torch.bincount, divide by their number, drop the zeros, and take exp(-(p *
+    p.log()).sum())."""
     idx = torch.tensor([[0, 0, 0, 0, 1, 1], [1, 1, 2, 2, 4, 6]])  # 3, 5 and 7 of eight codes are never used
     got, right = float(answer(idx, 8)), float(perplexity(idx, 8))
     require(not math.isnan(got), "not a number: unused codes give 0 · log 0; leave them out, their share is 0")
@@ -45,7 +50,10 @@ def quantize(f, codes):
     return f + (q - f).detach()
 
 
+@sheet.exercise(2, quantize)
 def _test_quantize(answer) -> None:
+    """With z = f.permute(0, 2, 3, 1), z[..., None, :] - codes holds the differences to every code. Bring the chosen
+    codes back with permute(0, 3, 1, 2). Then: the value of q, the gradient of f."""
     generator = torch.Generator().manual_seed(0)
     f = torch.randn(2, 4, 6, 5, generator=generator).requires_grad_()
     codes = (torch.randn(12, 4, generator=generator) * torch.linspace(0.3, 2, 12)[:, None]).requires_grad_()
@@ -96,7 +104,10 @@ def ema_step(codes, sums, weights, z, idx, decay):
     return codes, sums, weights
 
 
+@sheet.exercise(3, ema_step)
 def _test_ema_step(answer) -> None:
+    """torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
+    both with the old ones, then divide one by the other where there is something to divide."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(5, 3, generator=generator)
     weights = torch.tensor([2.0, 1.0, 3.0, 0.5, 1e-5])  # the last code died long ago
@@ -141,30 +152,4 @@ def _test_ema_step(answer) -> None:
     require(same(got_codes[4], codes[4]), "a code whose weight is below 0.001 must stay where it is")
 
 
-sheet = Sheet(
-    "ch02",
-    {
-        "perplexity": Exercise(
-            1,
-            "Count the codes with torch.bincount, divide by their number, drop the zeros, and take "
-            "exp(-(p * p.log()).sum()).",
-            perplexity,
-            _test_perplexity,
-        ),
-        "quantize": Exercise(
-            2,
-            "With z = f.permute(0, 2, 3, 1), z[..., None, :] - codes holds the differences to every code. Bring the "
-            "chosen codes back with permute(0, 3, 1, 2). Then: the value of q, the gradient of f.",
-            quantize,
-            _test_quantize,
-        ),
-        "ema_step": Exercise(
-            3,
-            "torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts "
-            "them. Average both with the old ones, then divide one by the other where there is something to divide.",
-            ema_step,
-            _test_ema_step,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -4,7 +4,9 @@ import math
 
 import torch
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch03")
 
 
 def residual_quantize(z, books):
@@ -23,7 +25,10 @@ def _data(n, stages=4, size=12, dim=3, seed=0):
     return z, torch.randn(stages, size, dim, generator=generator) * scales[:, None, None]
 
 
+@sheet.exercise(1, residual_quantize)
 def _test_residual_quantize(answer) -> None:
+    """Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the codes,
+    and subtract codes[idx] from rest. Stack the indices along dim=1."""
     z, books = _data(200)
     got, right = answer(z, books), residual_quantize(z, books)
     require(isinstance(got, torch.Tensor), "return one tensor of indices: torch.stack(list, dim=1)")
@@ -67,7 +72,10 @@ def gap_to_bound(distortion, stages, size, dim):
     return 10 * math.log10(distortion / 2 ** (-2 * rate))
 
 
+@sheet.exercise(2, gap_to_bound)
 def _test_gap_to_bound(answer) -> None:
+    """How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of squared
+    errors becomes decibels by 10 log10."""
     for distortion, stages, size, dim in ((0.12, 3, 64, 7), (0.3, 5, 16, 24)):
         got, right = float(answer(distortion, stages, size, dim)), gap_to_bound(distortion, stages, size, dim)
         bits = stages * math.log2(size)
@@ -110,7 +118,10 @@ def _search(z, books, keep, error):
     return paths
 
 
+@sheet.exercise(3, beam_search)
 def _test_beam_search(answer) -> None:
+    """Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer ones by
+    the squared length of their rest, and keep the first `beam`."""
     vectors, books = _data(12, stages=3, size=6, dim=3, seed=1)
 
     def rest_of(path, codes):
@@ -149,30 +160,4 @@ def _test_beam_search(answer) -> None:
     )
 
 
-sheet = Sheet(
-    "ch03",
-    {
-        "residual_quantize": Exercise(
-            1,
-            "Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the "
-            "codes, and subtract codes[idx] from rest. Stack the indices along dim=1.",
-            residual_quantize,
-            _test_residual_quantize,
-        ),
-        "gap_to_bound": Exercise(
-            2,
-            "How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of "
-            "squared errors becomes decibels by 10 log10.",
-            gap_to_bound,
-            _test_gap_to_bound,
-        ),
-        "beam_search": Exercise(
-            3,
-            "Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer "
-            "ones by the squared length of their rest, and keep the first `beam`.",
-            beam_search,
-            _test_beam_search,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

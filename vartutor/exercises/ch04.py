@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch04")
 
 
 def token_map(rest, codes, p):
@@ -19,7 +21,10 @@ def _features(seed: int = 0):
     return rest, torch.randn(40, 5, generator=generator)
 
 
+@sheet.exercise(1, token_map)
 def _test_token_map(answer) -> None:
+    """F.interpolate(rest, size=(p, p), mode='area') takes the means. Move the channels last, and compare with all codes
+    as chapter 02 does."""
     rest, codes = _features()
     got, right = answer(rest, codes, 4), token_map(rest, codes, 4)
     require(
@@ -58,7 +63,10 @@ def multiscale(f, codes, sides):
     return maps, f_hat
 
 
+@sheet.exercise(2, multiscale)
 def _test_multiscale(answer) -> None:
+    """Keep two maps of full size: f_hat, which starts at zero, and rest, which starts at f. Every step adds the same
+    thing to one and subtracts it from the other."""
     f, codes = _features(1)
     sides = (1, 4, 8, 16)
     maps, f_hat = answer(f, codes, sides)
@@ -111,7 +119,9 @@ def next_inputs(maps, codes, sides):
     return torch.cat(inputs, 1)
 
 
+@sheet.exercise(3, next_inputs)
 def _test_next_inputs(answer) -> None:
+    """After map k you know f_hat. What does a model need to know to choose map k + 1, and at which size?"""
     f, codes = _features(2)
     sides = (1, 4, 8, 16)
     maps, _ = multiscale(f, codes, sides)
@@ -146,29 +156,4 @@ def _test_next_inputs(answer) -> None:
     require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one scale at a time")
 
 
-sheet = Sheet(
-    "ch04",
-    {
-        "token_map": Exercise(
-            1,
-            "F.interpolate(rest, size=(p, p), mode='area') takes the means. Move the channels last, and compare with "
-            "all codes as chapter 02 does.",
-            token_map,
-            _test_token_map,
-        ),
-        "multiscale": Exercise(
-            2,
-            "Keep two maps of full size: f_hat, which starts at zero, and rest, which starts at f. Every step adds the "
-            "same thing to one and subtracts it from the other.",
-            multiscale,
-            _test_multiscale,
-        ),
-        "next_inputs": Exercise(
-            3,
-            "After map k you know f_hat. What does a model need to know to choose map k + 1, and at which size?",
-            next_inputs,
-            _test_next_inputs,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from vartutor.exercises.ch04 import token_map
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch05")
 
 GROUPS = ((1, 2, 4), (6, 8), (12, 16))
 
@@ -16,7 +18,9 @@ def canvas(k, groups):
         k -= len(sides)
 
 
+@sheet.exercise(1, canvas)
 def _test_canvas(answer) -> None:
+    """Which group does map k belong to? The features of a group are as large as its last map."""
     sides = [p for group in GROUPS for p in group]
     got = [answer(k, GROUPS) for k in range(len(sides))]
     right = [canvas(k, GROUPS) for k in range(len(sides))]
@@ -60,7 +64,10 @@ def _same(a, b) -> bool:
     )
 
 
+@sheet.exercise(2, hierarchical)
 def _test_hierarchical(answer) -> None:
+    """Start from the exercise of chapter 04. Two things change: what f_hat is at the start of a group, and what the
+    maps of a group look at."""
     features, codes = _features()
     maps, ends = answer(features, codes, GROUPS)
     right, right_ends = hierarchical(features, codes, GROUPS)
@@ -70,14 +77,12 @@ def _test_hierarchical(answer) -> None:
         "return first the seven maps, (B, p * p) each, then f_hat after each group",
     )
 
-    def variant(overlap=True, goal=None, mode="bicubic"):
+    def variant(overlap=True, mode="bicubic"):
         found, after, f_hat = [], [], None
         for f, sides in zip(features, GROUPS, strict=True):
             if f_hat is None or not overlap:
                 f_hat = torch.zeros_like(f)
             f_hat = F.interpolate(f_hat, size=f.shape[-2:], mode=mode)
-            if goal is not None:
-                f = F.interpolate(goal, size=f.shape[-2:], mode="area")
             part, last = _group(f, f_hat, codes, sides)
             found, f_hat = found + part, last
             after.append(f_hat)
@@ -127,7 +132,10 @@ def next_inputs(maps, codes, groups):
     return torch.cat(inputs, 1)
 
 
+@sheet.exercise(3, next_inputs)
 def _test_next_inputs(answer) -> None:
+    """Within a group it is chapter 04's. At a border, the next map belongs to a larger canvas: bring f_hat there first,
+    then shrink it to the map's size."""
     features, codes = _features()
     maps, _ = hierarchical(features, codes, GROUPS)
     got, right = answer(maps, codes, GROUPS), next_inputs(maps, codes, GROUPS)
@@ -161,29 +169,4 @@ def _test_next_inputs(answer) -> None:
     require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one map at a time")
 
 
-sheet = Sheet(
-    "ch05",
-    {
-        "canvas": Exercise(
-            1,
-            "Which group does map k belong to? The features of a group are as large as its last map.",
-            canvas,
-            _test_canvas,
-        ),
-        "hierarchical": Exercise(
-            2,
-            "Start from the exercise of chapter 04. Two things change: what f_hat is at the start of a group, and what "
-            "the maps of a group look at.",
-            hierarchical,
-            _test_hierarchical,
-        ),
-        "next_inputs": Exercise(
-            3,
-            "Within a group it is chapter 04's. At a border, the next map belongs to a larger canvas: bring f_hat "
-            "there first, then shrink it to the map's size.",
-            next_inputs,
-            _test_next_inputs,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

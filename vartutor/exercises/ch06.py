@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch06")
 
 
 def block_mask(patch_nums):
@@ -12,7 +14,10 @@ def block_mask(patch_nums):
     return level[:, None] >= level
 
 
+@sheet.exercise(1, block_mask)
 def _test_block_mask(answer) -> None:
+    """Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those of
+    columns."""
     ladder = (1, 2, 2, 3)
     got, right = answer(ladder), block_mask(ladder)
     shape = tuple(getattr(got, "shape", ()))
@@ -43,7 +48,10 @@ def top_p(logits, p):
     return logits.masked_fill(drop, -torch.inf)
 
 
+@sheet.exercise(2, top_p)
 def _test_top_p(answer) -> None:
+    """Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code goes.
+    Then scatter the decision back to the old places."""
     logits = torch.log(
         torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.05, 0.15, 0.2, 0.6], [0.25, 0.25, 0.3, 0.2], [0.97, 0.01, 0.01, 0.01]])
     )
@@ -77,7 +85,10 @@ def cached_attention(q, k, v, cache):
     return chances @ v
 
 
+@sheet.exercise(3, cached_attention)
 def _test_cached_attention(answer) -> None:
+    """Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is
+    plain attention of the new queries to all keys. No mask: all that is in the cache may be seen."""
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(3, 2, 2, n, 4, generator=generator) for n in (1, 4, 9)]
     cache, right_cache = {}, {}
@@ -112,30 +123,4 @@ def _test_cached_attention(answer) -> None:
         require(torch.allclose(got, right, atol=1e-5), f"map {number + 1} is wrong, though its shape is right")
 
 
-sheet = Sheet(
-    "ch06",
-    {
-        "block_mask": Exercise(
-            1,
-            "Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows "
-            "with those of columns.",
-            block_mask,
-            _test_block_mask,
-        ),
-        "top_p": Exercise(
-            2,
-            "Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the "
-            "code goes. Then scatter the decision back to the old places.",
-            top_p,
-            _test_top_p,
-        ),
-        "cached_attention": Exercise(
-            3,
-            "Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then "
-            "it is plain attention of the new queries to all keys. No mask: all that is in the cache may be seen.",
-            cached_attention,
-            _test_cached_attention,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -3,14 +3,19 @@
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch07")
 
 
 def patches(photo, p):
     return F.pixel_unshuffle(photo, p).flatten(2).mT
 
 
+@sheet.exercise(1, patches)
 def _test_patches(answer) -> None:
+    """F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
+    sides into one, and exchange it with the channels."""
     photo = torch.arange(2 * 3 * 4 * 8, dtype=torch.float32).view(2, 3, 4, 8)
     got, right = answer(photo, 2), patches(photo, 2)
     require(
@@ -33,7 +38,10 @@ def expected_code(logits, codes, temperature, top):
     return (chances[..., None] * codes[order]).sum(-2)
 
 
+@sheet.exercise(2, expected_code)
 def _test_expected_code(answer) -> None:
+    """logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is
+    (N, top, C), and the rest is a weighted sum."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 12, generator=generator) * 2
     codes = torch.randn(12, 3, generator=generator) + 5
@@ -65,7 +73,10 @@ def blend(tiles, lefts, width):
     return total / weight
 
 
+@sheet.exercise(3, blend)
 def _test_blend(answer) -> None:
+    """Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
+    tile to both at its place, and divide in the end."""
     generator = torch.Generator().manual_seed(0)
     lefts, width = [0, 3, 5], 9
     strip = torch.randn(2, 4, width, generator=generator)
@@ -90,30 +101,4 @@ def _test_blend(answer) -> None:
     require(torch.allclose(got, right, atol=1e-5), "the weights of a tile of four columns are 1, 2, 2, 1")
 
 
-sheet = Sheet(
-    "ch07",
-    {
-        "patches": Exercise(
-            1,
-            "F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the "
-            "two sides into one, and exchange it with the channels.",
-            patches,
-            _test_patches,
-        ),
-        "expected_code": Exercise(
-            2,
-            "logits.topk gives the values and their places. Softmax the values divided by the temperature; "
-            "codes[places] is (N, top, C), and the rest is a weighted sum.",
-            expected_code,
-            _test_expected_code,
-        ),
-        "blend": Exercise(
-            3,
-            "Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add "
-            "every tile to both at its place, and divide in the end.",
-            blend,
-            _test_blend,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

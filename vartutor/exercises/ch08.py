@@ -5,14 +5,18 @@ import math
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch08")
 
 
 def dpo_loss(logp_hr, logp_lr, beta):
     return -F.logsigmoid(beta * (logp_hr - logp_lr))
 
 
+@sheet.exercise(1, dpo_loss)
 def _test_dpo_loss(answer) -> None:
+    """The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus."""
     hr, lr = torch.tensor([-3.0, -2.0, -5.0]), torch.tensor([-4.0, -2.0, -2.5])
     got, right = answer(hr, lr, 0.4), dpo_loss(hr, lr, 0.4)
     shape = getattr(got, "shape", None)
@@ -44,7 +48,9 @@ def scale_logps(logits, tokens, squares):
     return torch.stack([part.mean(1) for part in logp.split(squares, dim=1)], 1)
 
 
+@sheet.exercise(2, scale_logps)
 def _test_scale_logps(answer) -> None:
+    """log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each."""
     generator = torch.Generator().manual_seed(0)
     squares = [1, 4, 9]
     logits, tokens = torch.randn(2, 14, 6, generator=generator) * 2, torch.randint(6, (2, 14), generator=generator)
@@ -87,7 +93,10 @@ def largest_beta(margins, edge, share):
     return reach / margins.abs().sort().values[allowed - 1].item()
 
 
+@sheet.exercise(3, largest_beta)
 def _test_largest_beta(answer) -> None:
+    """σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
+    must β keep below that?"""
     generator = torch.Generator().manual_seed(5)
     margins = torch.randn(40, generator=generator) * 30 - 45
     for edge, share in ((0.05, 0.25), (0.1, 0.5), (0.02, 0.0)):
@@ -122,28 +131,4 @@ def _test_largest_beta(answer) -> None:
         require(got > 0.999 * right, f"with edge {edge}, a larger β than {got:.3g} keeps within {share:.0%} too")
 
 
-sheet = Sheet(
-    "ch08",
-    {
-        "dpo_loss": Exercise(
-            1,
-            "The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus.",
-            dpo_loss,
-            _test_dpo_loss,
-        ),
-        "scale_logps": Exercise(
-            2,
-            "log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each.",
-            scale_logps,
-            _test_scale_logps,
-        ),
-        "largest_beta": Exercise(
-            3,
-            "σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of "
-            "them must β keep below that?",
-            largest_beta,
-            _test_largest_beta,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

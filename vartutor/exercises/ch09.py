@@ -2,14 +2,18 @@
 
 import numpy as np
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch09")
 
 
 def differences(ours, theirs):
     return [np.mean(values) - np.mean(theirs[photo]) for photo, values in ours.items() if photo in theirs]
 
 
+@sheet.exercise(1, differences)
 def _test_differences(answer) -> None:
+    """Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side."""
     ours = {"sea": [4.0, 6.0], "moss": [1.0], "owl": [7.0, 7.0, 10.0], "gate": [3.0]}
     theirs = {"owl": [2.0], "sea": [1.0, 1.0, 4.0], "moss": [3.0, 4.0], "kite": [9.0]}
     got = list(map(float, answer(dict(ours), dict(theirs))))
@@ -33,7 +37,9 @@ def interval(values, chosen, level):
     return low, high
 
 
+@sheet.exercise(2, interval)
 def _test_interval(answer) -> None:
+    """values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end."""
     generator = np.random.default_rng(3)
     values = generator.exponential(size=12)
     chosen = generator.integers(12, size=(500, 12))
@@ -66,7 +72,9 @@ def front(points):
     return {name for name, p in points.items() if not any(_beats(q, p) for q in points.values())}
 
 
+@sheet.exercise(3, front)
 def _test_front(answer) -> None:
+    """For each point, ask whether any other is at least as good in both, and not the same point."""
     points = {"a": (30.0, 0.5), "b": (28.0, 0.2), "c": (27.0, 0.3), "d": (30.0, 0.6), "e": (25.0, 0.1)}
     got, right = set(answer(dict(points))), front(points)
     require(got - set(points) == set(), "return names of the points")
@@ -78,27 +86,4 @@ def _test_front(answer) -> None:
     require(set(answer(dict(twins))) == {"a", "b"}, "two equal points do not beat each other: both stay")
 
 
-sheet = Sheet(
-    "ch09",
-    {
-        "differences": Exercise(
-            1,
-            "Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side.",
-            differences,
-            _test_differences,
-        ),
-        "interval": Exercise(
-            2,
-            "values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end.",
-            interval,
-            _test_interval,
-        ),
-        "front": Exercise(
-            3,
-            "For each point, ask whether any other is at least as good in both, and not the same point.",
-            front,
-            _test_front,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -2,7 +2,9 @@
 
 import torch
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch10")
 
 
 def block_flops(tokens, width):
@@ -11,7 +13,10 @@ def block_flops(tokens, width):
     return matrices + scores
 
 
+@sheet.exercise(1, block_flops)
 def _test_block_flops(answer) -> None:
+    """Count the weights of the four matrices in units of D². Each is used once per token, at two operations. Then
+    attention: n² products of D numbers for the scores, and as many for the values."""
     for n, d in ((437, 192), (3154, 1024), (5, 8)):
         got, right = answer(n, d), block_flops(n, d)
         matrices, scores = 2 * n * 12 * d * d, 4 * n * n * d
@@ -39,7 +44,10 @@ def mean_gradient(gradients, counts):
     return sum(w * g for w, g in zip(weights, gradients, strict=True))
 
 
+@sheet.exercise(2, mean_gradient)
 def _test_mean_gradient(answer) -> None:
+    """The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
+    count is its sum."""
     generator = torch.Generator().manual_seed(0)
     gradients = [torch.randn(3, 4, generator=generator) for _ in range(3)]
     alike = answer([g.clone() for g in gradients], [2, 2, 2])
@@ -76,7 +84,10 @@ def fit_law(sizes, losses):
     return best[1:]
 
 
+@sheet.exercise(3, fit_law)
 def _test_fit_law(answer) -> None:
+    """For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
+    between 0 and 1, and keep the one with the smallest squared error. Work in float64."""
     sizes = [2.6e5, 6.6e5, 1.4e6, 4.3e6, 1.2e7]
     for E, A, alpha in ((4.0, 20.0, 0.25), (2.5, 60.0, 0.4)):
         losses = [E + A * n**-alpha for n in sizes]
@@ -102,30 +113,4 @@ def _test_fit_law(answer) -> None:
         )
 
 
-sheet = Sheet(
-    "ch10",
-    {
-        "block_flops": Exercise(
-            1,
-            "Count the weights of the four matrices in units of D². Each is used once per token, at two operations. "
-            "Then attention: n² products of D numbers for the scores, and as many for the values.",
-            block_flops,
-            _test_block_flops,
-        ),
-        "mean_gradient": Exercise(
-            2,
-            "The gradient of the whole batch is the sum over all images, divided by their number. A process's mean "
-            "times its count is its sum.",
-            mean_gradient,
-            _test_mean_gradient,
-        ),
-        "fit_law": Exercise(
-            3,
-            "For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through "
-            "many α between 0 and 1, and keep the one with the smallest squared error. Work in float64.",
-            fit_law,
-            _test_fit_law,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

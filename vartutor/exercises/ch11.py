@@ -1,6 +1,8 @@
 """Exercises of chapter 11."""
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch11")
 
 
 def rounds(batch, gpus, largest):
@@ -10,7 +12,10 @@ def rounds(batch, gpus, largest):
     return k
 
 
+@sheet.exercise(1, rounds)
 def _test_rounds(answer) -> None:
+    """Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at most
+    `largest`."""
     for batch, gpus, largest in ((384, 8, 12), (384, 8, 9), (384, 8, 48), (96, 4, 7), (60, 2, 29), (100, 2, 14)):
         got, right = answer(batch, gpus, largest), rounds(batch, gpus, largest)
         call = f"rounds({batch}, {gpus}, {largest})"
@@ -29,7 +34,10 @@ def price(flops, steps, gpus, peak, utilisation, price):
     return hours, hours * gpus * price
 
 
+@sheet.exercise(2, price)
 def _test_price(answer) -> None:
+    """Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
+    GPUs × price."""
     call = (3.6e15, 1000, 8, 1e15, 0.5, 2.0)
     got, (hours, dollars) = answer(*call), price(*call)
     require(isinstance(got, (tuple, list)) and len(got) == 2, "return two numbers: hours, dollars")
@@ -49,7 +57,10 @@ def shares(step, batch, rounds, size, rank):
     return [list(range(begin, begin + own)) for begin in begins]
 
 
+@sheet.exercise(3, shares)
 def _test_shares(answer) -> None:
+    """Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round into
+    processes."""
     got = answer(1, 24, 2, 2, 1)
     require(
         isinstance(got, (list, tuple)) and len(got) == 2 and all(isinstance(r, (list, tuple)) for r in got),
@@ -69,30 +80,4 @@ def _test_shares(answer) -> None:
         )
 
 
-sheet = Sheet(
-    "ch11",
-    {
-        "rounds": Exercise(
-            1,
-            "Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at "
-            "most `largest`.",
-            rounds,
-            _test_rounds,
-        ),
-        "price": Exercise(
-            2,
-            "Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is "
-            "hours × GPUs × price.",
-            price,
-            _test_price,
-        ),
-        "shares": Exercise(
-            3,
-            "Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round "
-            "into processes.",
-            shares,
-            _test_shares,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

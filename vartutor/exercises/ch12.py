@@ -2,14 +2,18 @@
 
 import torch
 
-from vartutor.exercises.sheet import Exercise, Sheet, require
+from vartutor.exercises.sheet import Sheet, require
+
+sheet = Sheet("ch12")
 
 
 def steps(photos, batch, epochs):
     return round(photos * epochs / batch)
 
 
+@sheet.exercise(1, steps)
 def _test_steps(answer) -> None:
+    """All images that are seen, by the images of a step. Round at the end, not before."""
     for photos, batch, epochs in ((1000, 10, 3), (25_274, 384, 200), (100, 300, 6), (50, 16, 7)):
         got, right = answer(photos, batch, epochs), steps(photos, batch, epochs)
         call = f"steps({photos}, {batch}, {epochs})"
@@ -27,7 +31,10 @@ def middle(height, width):
     return (top, left), (4 * top, 4 * left)
 
 
+@sheet.exercise(2, middle)
 def _test_middle(answer) -> None:
+    """Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
+    times that one."""
     for height, width in ((228, 328), (128, 128), (229, 130), (131, 401)):
         got, right = answer(height, width), middle(height, width)
         where = f"a degraded photo of {height} × {width}"
@@ -57,7 +64,10 @@ def pull(margins, beta, total):
     return (-beta * torch.sigmoid(-beta * M) * weight / photos).expand_as(margins)
 
 
+@sheet.exercise(3, pull)
 def _test_pull(answer) -> None:
+    """The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
+    of photos. All tokens of a photo feel the same pull."""
     margins = torch.linspace(-1, 1.5, 12, dtype=torch.float64).view(3, 4).requires_grad_(True)
     for total in (False, True):
         M = margins.sum(1) if total else margins.mean(1)
@@ -76,29 +86,4 @@ def _test_pull(answer) -> None:
         require(close(got, right), f"{how}: the gradient differs from autograd's")
 
 
-sheet = Sheet(
-    "ch12",
-    {
-        "steps": Exercise(
-            1,
-            "All images that are seen, by the images of a step. Round at the end, not before.",
-            steps,
-            _test_steps,
-        ),
-        "middle": Exercise(
-            2,
-            "Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is "
-            "four times that one.",
-            middle,
-            _test_middle,
-        ),
-        "pull": Exercise(
-            3,
-            "The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the "
-            "number of photos. All tokens of a photo feel the same pull.",
-            pull,
-            _test_pull,
-        ),
-    },
-)
 check, hint, solution = sheet.check, sheet.hint, sheet.solution

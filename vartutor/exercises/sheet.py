@@ -22,10 +22,12 @@ class NotAttempted(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """``test`` calls the answer through the function it is given and raises :class:`Mistake` with a diagnosis."""
+    """``test`` calls the answer through the function it is given and raises :class:`Mistake` with a diagnosis.
+
+    Its docstring is the hint.
+    """
 
     stars: int
-    hint: str
     solution: Callable
     test: Callable[[Callable], None]
 
@@ -41,10 +43,19 @@ def _attempted(answer: Callable) -> Callable:
 
 
 class Sheet:
-    """The exercises of one chapter."""
+    """The exercises of one chapter, by the names of their solutions."""
 
-    def __init__(self, chapter: str, exercises: dict[str, Exercise]):
-        self.chapter, self.exercises = chapter, exercises
+    def __init__(self, chapter: str):
+        self.chapter, self.exercises = chapter, {}
+
+    def exercise(self, stars: int, solution: Callable) -> Callable:
+        """Makes the test below an exercise."""
+
+        def add(test: Callable[[Callable], None]) -> Callable:
+            self.exercises[solution.__name__] = Exercise(stars, solution, test)
+            return test
+
+        return add
 
     def _find(self, name: str) -> Exercise:
         if name not in self.exercises:
@@ -74,7 +85,8 @@ class Sheet:
 
     def hint(self, name: str) -> None:
         """Show the hint, folded."""
-        _fold(f"Hint for {name}", f"<p>{html.escape(self._find(name).hint)}</p>")
+        text = " ".join(self._find(name).test.__doc__.split())
+        _fold(f"Hint for {name}", f"<p>{html.escape(text)}</p>")
 
     def solution(self, name: str) -> None:
         """Show a worked solution, folded."""

@@ -20,7 +20,7 @@ from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
-from vartutor.train.transformer import make_config
+from vartutor.train.transformer import make_transformer
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
 
 
@@ -61,10 +61,8 @@ def planned_tokenizer(profile: Profile) -> HierarchicalTokenizer:
 
 def planned_transformer(profile: Profile, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """The profile's transformer, without numbers in its weights."""
-    recipe = profile.transformer
     with torch.device("meta"):
-        config = make_config(profile, tokenizer)
-        return PhotoTransformer(config, tokenizer.quantizer.codes, prior=recipe.prior, patch=recipe.patch)
+        return make_transformer(profile, tokenizer, prior=profile.transformer.prior)
 
 
 @cache
