@@ -24,9 +24,9 @@ from vartutor.evaluate.budget import ErrorBudget
 from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
-from vartutor.evaluate.report import write_rows
+from vartutor.evaluate.report import markdown, write_rows
 from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
-from vartutor.evaluate.table import Row, compare, markdown, read_rows, summarise
+from vartutor.evaluate.table import Row, compare, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.paths import assets
 from vartutor.profiles import get_profile

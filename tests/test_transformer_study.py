@@ -8,7 +8,8 @@ import torch
 
 from vartutor.cli import main
 from vartutor.evaluate.measures import MEASURES
-from vartutor.evaluate.table import compare, markdown, study_rows, summarise
+from vartutor.evaluate.report import markdown
+from vartutor.evaluate.table import compare, study_rows, summarise
 from vartutor.metrics import psnr
 from vartutor.profiles import get_profile
 from vartutor.tables import load_study

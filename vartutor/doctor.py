@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -39,8 +39,8 @@ def examine() -> Iterator[Finding]:
     yield Finding(OK, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     yield from _packages()
     yield _kernel()
-    yield from _photos()
-    yield from _checkpoints()
+    yield _files("photos", lambda: {photo.file: photo.intact() for photo in photos()})
+    yield _files("checkpoints", lambda: {name: files.intact(name) for name in sorted(files.manifest())})
     yield _memory()
     yield _disk()
     yield _threads()
@@ -94,36 +94,17 @@ def _kernel() -> Finding:
     return Finding(OK, "kernel: 'python3' starts this Python")
 
 
-def _photos() -> Iterator[Finding]:
+def _files(what: str, look: Callable[[], dict[str, bool]]) -> Finding:
+    """Whether the files that the course ships are as they were published."""
+    cure = f"git checkout -- assets/{what}"
     try:
-        broken = [photo.file for photo in photos() if not photo.intact()]
-        total = len(photos())
-    except UserError as error:
-        yield Finding(FAIL, f"photos: {error}", "clone again, or reinstall")
-        return
-    if broken:
-        yield Finding(
-            FAIL,
-            f"photos: {len(broken)} of {total} missing or changed, first {broken[0]}",
-            "git checkout -- assets/photos",
-        )
-    else:
-        yield Finding(OK, f"photos: {total}, all as published (sha256)")
-
-
-def _checkpoints() -> Iterator[Finding]:
-    try:
-        names = sorted(files.manifest())
+        intact = look()
     except (OSError, UserError, json.JSONDecodeError) as error:
-        yield Finding(FAIL, f"checkpoints: no readable manifest ({error})", "git checkout -- assets/checkpoints")
-        return
-    broken = [name for name in names if not files.intact(name)]
+        return Finding(FAIL, f"{what}: no readable manifest ({error})", cure)
+    broken = [name for name, fine in intact.items() if not fine]
     if broken:
-        yield Finding(
-            FAIL, f"checkpoints: missing or changed: {', '.join(broken)}", "git checkout -- assets/checkpoints"
-        )
-    else:
-        yield Finding(OK, f"checkpoints: {len(names)}, all as published (sha256)")
+        return Finding(FAIL, f"{what}: {len(broken)} of {len(intact)} missing or changed, first {broken[0]}", cure)
+    return Finding(OK, f"{what}: {len(intact)}, all as published (sha256)")
 
 
 def _memory() -> Finding:

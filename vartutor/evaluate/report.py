@@ -5,8 +5,8 @@ from pathlib import Path
 
 from vartutor.evaluate.budget import BUDGET_MEASURES
 from vartutor.evaluate.extras import EXTRA_MEASURES
-from vartutor.evaluate.measures import MEASURES
-from vartutor.evaluate.table import Row, Summary, compare, markdown, summarise
+from vartutor.evaluate.measures import MEASURES, Measure
+from vartutor.evaluate.table import Row, Summary, compare, summarise
 from vartutor.tables import write_table
 
 ALL_MEASURES = MEASURES | EXTRA_MEASURES
@@ -50,3 +50,31 @@ def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
     write_rows(out / "budget.csv", rows)
     parts = ["# Error budget", *origin, READING, markdown(summarise(rows), BUDGET_MEASURES)]
     (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8")
+
+
+def _cell(summary: Summary | None, digits: int, signed: bool) -> str:
+    if summary is None:
+        return ""
+    sign = "+" if signed else ""
+    mean, low, high = (f"{value:{sign}.{digits}f}" for value in summary.interval)
+    return f"{mean} [{low}, {high}]" + (f" ±{summary.spread:.{digits}f}" if summary.spread is not None else "")
+
+
+def markdown(summaries: Sequence[Summary], measures: dict[str, Measure] = MEASURES, *, signed: bool = False) -> str:
+    """A table per measure: restorers down, scales across; ``signed`` for differences."""
+    parts = []
+    for name, (title, digits, better) in measures.items():
+        cells = {(s.restorer, s.scale): s for s in summaries if s.measure == name}
+        if not cells:
+            continue
+        restorers, scales = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+        counts = {s.photos for s in cells.values()}
+        photos = f"{min(counts)} to {max(counts)} photos" if len(counts) > 1 else f"{counts.pop()} photos"
+        header = [f"×{scale}" if scale.isdigit() else scale for scale in scales]
+        parts += [f"**{title}** ({better}; {photos})", ""]
+        parts += [f"| | {' | '.join(header)} |", "|---" * (1 + len(scales)) + "|"]
+        for restorer in restorers:
+            row = (_cell(cells.get((restorer, scale)), digits, signed) for scale in scales)
+            parts.append(f"| {restorer} | {' | '.join(row)} |")
+        parts.append("")
+    return "\n".join(parts)

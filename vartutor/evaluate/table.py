@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vartutor.errors import UserError
-from vartutor.evaluate.measures import MEASURES, Measure
 from vartutor.metrics import Interval, bootstrap
 from vartutor.tables import Study
 
@@ -123,34 +122,3 @@ def compare(rows: Sequence[Row], reference: str) -> list[Summary]:
             if differences:
                 found.append(Summary(restorer, scale, measure, bootstrap(differences), len(differences)))
     return found
-
-
-# --- Markdown --------------------------------------------------------------------------------------
-
-
-def _cell(summary: Summary | None, digits: int, signed: bool) -> str:
-    if summary is None:
-        return ""
-    sign = "+" if signed else ""
-    mean, low, high = (f"{value:{sign}.{digits}f}" for value in summary.interval)
-    return f"{mean} [{low}, {high}]" + (f" ±{summary.spread:.{digits}f}" if summary.spread is not None else "")
-
-
-def markdown(summaries: Sequence[Summary], measures: dict[str, Measure] = MEASURES, *, signed: bool = False) -> str:
-    """A table per measure: restorers down, scales across; ``signed`` for differences."""
-    parts = []
-    for name, (title, digits, better) in measures.items():
-        cells = {(s.restorer, s.scale): s for s in summaries if s.measure == name}
-        if not cells:
-            continue
-        restorers, scales = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
-        counts = {s.photos for s in cells.values()}
-        photos = f"{min(counts)} to {max(counts)} photos" if len(counts) > 1 else f"{counts.pop()} photos"
-        header = [f"×{scale}" if scale.isdigit() else scale for scale in scales]
-        parts += [f"**{title}** ({better}; {photos})", ""]
-        parts += [f"| | {' | '.join(header)} |", "|---" * (1 + len(scales)) + "|"]
-        for restorer in restorers:
-            row = (_cell(cells.get((restorer, scale)), digits, signed) for scale in scales)
-            parts.append(f"| {restorer} | {' | '.join(row)} |")
-        parts.append("")
-    return "\n".join(parts)
