@@ -6,6 +6,8 @@ from pathlib import Path
 from vartutor.cli.parser import Commands, add_profile
 from vartutor.errors import UserError
 
+STUDIES = ("tokenizer", "transformer", "preference", "scaling")
+
 
 def _publish(args: argparse.Namespace) -> int:
     from vartutor.profiles import get_profile, toy
@@ -19,49 +21,33 @@ def _publish(args: argparse.Namespace) -> int:
 
 def _study(args: argparse.Namespace) -> int:
     from vartutor.chapter import check_seed
+    from vartutor.evaluate.measures import measure
     from vartutor.profiles import get_profile
+    from vartutor.weights import load_start, load_tokenizer
+    from vartutor.workshop.preference_study import run_preference_study
+    from vartutor.workshop.scaling_study import run_scaling_study
+    from vartutor.workshop.tokenizer_study import run_tokenizer_study
+    from vartutor.workshop.transformer_study import run_transformer_study
 
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps}: give a whole number from 1 on")
     if args.of not in STUDIES:
         raise UserError(f"no study of {args.of!r}: choose {', '.join(STUDIES)}")
-    print(STUDIES[args.of](args, get_profile(args.profile), [check_seed(seed) for seed in args.seeds]))
+    profile, names, out = get_profile(args.profile), args.runs, args.out
+    usual = (600, profile.study_steps, profile.transformer.preference_steps, 100)
+    steps = args.steps or dict(zip(STUDIES, usual, strict=True))[args.of]
+    options = {"steps": steps, "seeds": [check_seed(seed) for seed in args.seeds]}
+    if args.of == "tokenizer":
+        path = run_tokenizer_study(names, profile, out, **options)
+    elif args.of == "transformer":
+        over = load_tokenizer("hit"), load_tokenizer("var")
+        path = run_transformer_study(names, profile, *over, out, compare=measure, **options)
+    elif args.of == "preference":
+        path = run_preference_study(names, profile, *load_start(args.start), out, compare=measure, **options)
+    else:
+        path = run_scaling_study(names, profile, load_tokenizer("hit"), out, **options)
+    print(path)
     return 0
-
-
-def _tokenizers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
-    from vartutor.workshop.tokenizer_study import run_tokenizer_study
-
-    return run_tokenizer_study(args.runs, profile, args.out, steps=args.steps or 600, seeds=seeds)
-
-
-def _transformers(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
-    from vartutor.evaluate.measures import measure
-    from vartutor.weights import load_tokenizer
-    from vartutor.workshop.transformer_study import run_transformer_study
-
-    options = {"steps": args.steps or profile.study_steps, "seeds": seeds, "compare": measure}
-    return run_transformer_study(args.runs, profile, load_tokenizer("hit"), load_tokenizer("var"), args.out, **options)
-
-
-def _preferences(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
-    from vartutor.evaluate.measures import measure
-    from vartutor.weights import load_start
-    from vartutor.workshop.preference_study import run_preference_study
-
-    options = {"steps": args.steps or profile.transformer.preference_steps, "seeds": seeds, "compare": measure}
-    return run_preference_study(args.runs, profile, *load_start(args.start), args.out, **options)
-
-
-def _scaling(args: argparse.Namespace, profile, seeds: list[int]) -> Path:
-    from vartutor.weights import load_tokenizer
-    from vartutor.workshop.scaling_study import run_scaling_study
-
-    options = {"steps": args.steps or 100, "seeds": seeds}
-    return run_scaling_study(args.runs, profile, load_tokenizer("hit"), args.out, **options)
-
-
-STUDIES = {"tokenizer": _tokenizers, "transformer": _transformers, "preference": _preferences, "scaling": _scaling}
 
 
 def add(commands: Commands) -> None:

@@ -1,11 +1,10 @@
 """Execute chapters: into the committed notebooks (:func:`build`), or with papermill into a folder (:func:`run`)."""
 
-import csv
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import nbformat
@@ -19,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from vartutor.course.chapters import Chapter, write_notebook
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
+from vartutor.tables import write_table
 
 QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
 CELL_TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
@@ -127,10 +127,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _write_summary(results: list[Result], out: Path, parameters: dict) -> None:
-    with open(out / "summary.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Result)])
-        writer.writeheader()
-        writer.writerows(asdict(result) for result in results)
+    write_table(out / "summary.csv", [field.name for field in fields(Result)], map(astuple, results))
     lines = [
         ", ".join(f"{key} = {value}" for key, value in parameters.items()),
         "",

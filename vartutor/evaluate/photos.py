@@ -9,7 +9,7 @@ from torch import Tensor
 from vartutor.data.degradation import Degradation, degrade
 from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
-from vartutor.data.pairs import Pairs, eval_pairs, pyramid
+from vartutor.data.pairs import eval_pairs, pyramid
 from vartutor.data.photos import photos
 from vartutor.evaluate.benchmarks import Sample
 
@@ -17,12 +17,9 @@ from vartutor.evaluate.benchmarks import Sample
 def crops(preset: Degradation, split: str = "test", per_photo: int = 3) -> list[Sample]:
     """The fixed crops of :func:`vartutor.data.pairs.eval_pairs`, photo by photo."""
     pairs = eval_pairs(preset, split, per_photo=per_photo)
-    return [_part(pairs, begin, begin + per_photo) for begin in range(0, len(pairs.files), per_photo)]
-
-
-def _part(pairs: Pairs, begin: int, end: int) -> Sample:
-    hr = {s: image[begin:end] for s, image in pairs.hr.items()}
-    return Sample(pairs.files[begin], pairs.lr[begin:end], hr)
+    hr = {s: images.split(per_photo) for s, images in pairs.hr.items()}
+    found = enumerate(zip(pairs.files[::per_photo], pairs.lr.split(per_photo), strict=True))
+    return [Sample(file, lr, {s: parts[i] for s, parts in hr.items()}) for i, (file, lr) in found]
 
 
 class WholePhotos:
