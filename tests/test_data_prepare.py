@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import json
+import sys
 import tarfile
 import threading
 import zipfile
@@ -254,6 +255,16 @@ def test_a_set_that_fits_nowhere_is_read_piece_by_piece(folder, monkeypatch):
     mapped = {piece.untyped_storage().data_ptr() for piece in source.store.images}
     assert len(mapped) == 1  # one file, of which nothing was copied before
     assert [len(images) for images in laid] == [8]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files there have no holes")
+def test_a_set_may_be_larger_than_any_memory(tmp_path):
+    (tmp_path / "index.json").write_text(json.dumps({"tile": 1024, "sizes": [[1024, 1024]] * 100_000}))
+    with open(tmp_path / "tiles.bin", "wb") as file:
+        file.truncate(3 * 1024**2 * 100_000)  # 315 GB, of which the disk holds nothing
+    store = PhotoStore(load_set(tmp_path))
+    assert len(store.images) == 100_000
+    assert (store.crops(photo_seeds(0, torch.arange(2)), 64) == -1).all()
 
 
 def test_processes_share_one_stream(folder):

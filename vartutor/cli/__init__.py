@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "vartutor":
             raise
-        extra = {"book": "book", "train": "gpu", "data": "gpu"}.get(args.command, "notebooks")
+        extra = {"book": "book", "train": "gpu"}.get(args.command, "notebooks")
         print(f"vartutor {args.command}: needs {error.name}: pip install -e '.[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,8 +1,10 @@
 """Photos that ``vartutor data prepare`` has cut: the pieces of a set, byte for byte, in one file beside an index."""
 
 import json
+import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,9 +27,11 @@ def load_set(folder: Path) -> list[Tensor]:
     try:
         sizes = json.loads((folder / INDEX).read_text(encoding="utf-8"))["sizes"]
         lengths = [3 * height * width for height, width in sizes]
-        if (folder / TILES).stat().st_size != sum(lengths):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns that nobody may write there
+            pixels = torch.from_numpy(np.memmap(folder / TILES, np.uint8, "r"))
+        if len(pixels) != sum(lengths):
             raise ValueError(f"{TILES} has another length")
-        pixels = torch.from_file(str(folder / TILES), size=sum(lengths), dtype=torch.uint8)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / INDEX}: not readable ({first_line(error)}); prepare the set again") from None
     return [part.view(3, *size) for part, size in zip(pixels.split(lengths), sizes, strict=True)]
