@@ -41,7 +41,9 @@ def add(commands: Commands) -> None:
     data.add("list", _list, "the sets, their sizes and terms")
     sub = data.add("prepare", _prepare, "download photo sets, and cut them into pieces; goes on where it stopped")
     sub.add_argument("names", nargs="+", metavar="NAME", help="such as div2k; see vartutor data list")
-    sub.add_argument("--out", type=Path, default=Path("build/data"), help="folder for downloads and pieces")
+    sub.add_argument(
+        "--out", type=Path, default=Path("build/data"), help="folder for downloads and pieces, 3 bytes a pixel"
+    )
     sub.add_argument("--yes", action="store_true", help="you accept the sets' terms")
     sub.add_argument("--from", dest="source", type=Path, metavar="PATH", help="folder or archive with the set's photos")
     sub.add_argument("--tile", type=int, default=1024, help="largest side of a piece in pixels (default 1024)")

@@ -7,6 +7,7 @@ from torch import Tensor
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch00")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
@@ -90,6 +91,3 @@ def _test_coarse_to_fine(answer) -> None:
         all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, right, strict=True)),
         "your maps add up, but differ from area down, bicubic up",
     )
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

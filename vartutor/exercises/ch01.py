@@ -10,6 +10,7 @@ from vartutor import metrics
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch01")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def psnr(x, y):
@@ -111,6 +112,3 @@ def _test_photo_interval(answer) -> None:
     require(ratio > 0.9, "a little narrow: 95 % runs from the 2.5 % quantile to the 97.5 % quantile")
     require(ratio < 1.12, "a little wide: 95 % runs from the 2.5 % quantile to the 97.5 % quantile")
     require(abs(low - right_low) + abs(high - right_high) < 0.3 * (right_high - right_low), "right width, wrong place")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

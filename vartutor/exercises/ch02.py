@@ -9,6 +9,7 @@ from vartutor.exercises.sheet import Sheet, require
 from vartutor.tokenizer.vq import nearest_code
 
 sheet = Sheet("ch02")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def perplexity(idx, V):
@@ -150,6 +151,3 @@ def _test_ema_step(answer) -> None:
     require(not same(got_codes[:3], codes[:3]), "the codes did not move: they are sums / weights")
     require(same(got_codes[:4], right_codes[:4]), "the codes are not the averaged sums over the averaged weights")
     require(same(got_codes[4], codes[4]), "a code whose weight is below 0.001 must stay where it is")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -7,6 +7,7 @@ import torch
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch03")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def residual_quantize(z, books):
@@ -158,6 +159,3 @@ def _test_beam_search(answer) -> None:
         everywhere(lambda z: answer(z, books, 1)) == everywhere(lambda z: beam_search(z, books, 1)),
         "a beam of 1 must be greedy: use the argument `beam`, not a fixed number",
     )
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch04")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def token_map(rest, codes, p):
@@ -154,6 +155,3 @@ def _test_next_inputs(answer) -> None:
     }.items():
         require(not torch.allclose(got, wrong, atol=1e-5), diagnosis)
     require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one scale at a time")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -7,6 +7,7 @@ from vartutor.exercises.ch04 import token_map
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch05")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 GROUPS = ((1, 2, 4), (6, 8), (12, 16))
 
@@ -167,6 +168,3 @@ def _test_next_inputs(answer) -> None:
     }.items():
         require(not torch.allclose(got, wrong, atol=1e-5), diagnosis)
     require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one map at a time")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch06")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def block_mask(patch_nums):
@@ -121,6 +122,3 @@ def _test_cached_attention(answer) -> None:
                 "the cache holds the last map only: keep all maps, not just one",
             )
         require(torch.allclose(got, right, atol=1e-5), f"map {number + 1} is wrong, though its shape is right")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch07")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def patches(photo, p):
@@ -99,6 +100,3 @@ def _test_blend(answer) -> None:
     require(not torch.allclose(got, plain / count, atol=1e-5), "that is the plain mean: weights rise from the borders")
     require(not torch.allclose(got, last, atol=1e-5), "later tiles overwrite earlier ones; add them up instead")
     require(torch.allclose(got, right, atol=1e-5), "the weights of a tile of four columns are 1, 2, 2, 1")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch08")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def dpo_loss(logp_hr, logp_lr, beta):
@@ -129,6 +130,3 @@ def _test_largest_beta(answer) -> None:
             f"with edge {edge}, β = {got:.3g} saturates {saturated(got):.0%} of the pairs, and {share:.0%} are allowed",
         )
         require(got > 0.999 * right, f"with edge {edge}, a larger β than {got:.3g} keeps within {share:.0%} too")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -5,6 +5,7 @@ import numpy as np
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch09")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def differences(ours, theirs):
@@ -84,6 +85,3 @@ def _test_front(answer) -> None:
     require(got == right, f"expected {sorted(right)}, got {sorted(got)}")
     twins = {"a": (30.0, 0.5), "b": (30.0, 0.5), "c": (29.0, 0.6)}
     require(set(answer(dict(twins))) == {"a", "b"}, "two equal points do not beat each other: both stay")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

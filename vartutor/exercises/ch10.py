@@ -5,6 +5,7 @@ import torch
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch10")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def block_flops(tokens, width):
@@ -111,6 +112,3 @@ def _test_fit_law(answer) -> None:
             abs(e - E) < 0.05 and abs(a - A) < 0.2 * A,
             f"E and A should be about {E} and {A:g}, got {e:.3g} and {a:.3g}",
         )
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -3,6 +3,7 @@
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch11")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def rounds(batch, gpus, largest):
@@ -78,6 +79,3 @@ def _test_shares(answer) -> None:
             set(found) == expected,
             f"{where}: read {min(found)} to {max(found)}, but step {step} owns {min(expected)} to {max(expected)}",
         )
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

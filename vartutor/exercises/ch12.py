@@ -5,6 +5,7 @@ import torch
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch12")
+check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
 
 def steps(photos, batch, epochs):
@@ -84,6 +85,3 @@ def _test_pull(answer) -> None:
         wrong = -0.7 * torch.sigmoid(0.7 * M.detach())[:, None] / 3 * (1 if total else 0.25)
         require(not close(got, wrong.expand(3, 4)), f"{how}: 1 - σ(x) is σ(-x): the pull fades as the margin grows")
         require(close(got, right), f"{how}: the gradient differs from autograd's")
-
-
-check, hint, solution = sheet.check, sheet.hint, sheet.solution

@@ -1,6 +1,5 @@
 """The one training loop: any model, on one process or many, on any device, with a state that resumes bit for bit."""
 
-import csv
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from vartutor.data.draws import mix
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
+from vartutor.tables import write_table
 from vartutor.train.job import InForward, Job, shard, some_are_idle
 from vartutor.train.look import Look
 from vartutor.train.loop import Interrupt, Moment, Numbers, learning_rate
@@ -95,11 +95,7 @@ class Trainer:
 
     def _write_log(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row)) or ["step"]
-        with open(self.out / "log.csv", "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            digits = lambda value: f"{value:.6g}" if isinstance(value, float) else value  # noqa: E731
-            writer.writerows({name: digits(value) for name, value in row.items()} for row in self.rows)
+        write_table(self.out / "log.csv", names, ([row.get(name, "") for name in names] for row in self.rows))
 
     def resume(self) -> None:
         """Go back to the saved state, whatever the number of processes that wrote it.
