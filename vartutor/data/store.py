@@ -44,7 +44,7 @@ class PhotoStore:
             part.copy_(image.flatten())
         starts = itertools.accumulate(lengths, initial=0)
         rows = [(start, *image.shape[-2:]) for start, image in zip(starts, images, strict=False)]
-        return pixels.to(self.device, non_blocking=True), send(torch.tensor(rows).view(-1, 3).T, self.device)
+        return pixels.to(self.device, non_blocking=pin), send(torch.tensor(rows).view(-1, 3).T, self.device)
 
     def _draw(self, seeds: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Bytes of photos on the device; and which the (B,) seeds draw among those with a window of ``size``, (3, B):
@@ -117,6 +117,6 @@ def _runs(pixels: Tensor, begin: Tensor, length: int) -> Tensor:
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of any shape to a device, without waiting for what the device is at."""
+    """A tensor of any shape to a device, without waiting for what a GPU is at."""
     pin = device.type == "cuda" and x.device.type == "cpu"
-    return (x.pin_memory() if pin else x).to(device, non_blocking=True)
+    return (x.pin_memory() if pin else x).to(device, non_blocking=pin)
