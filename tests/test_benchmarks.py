@@ -131,7 +131,7 @@ class Frechet:
 
 
 def test_the_command_measures_a_benchmark(tmp_path, monkeypatch, capsys):
-    networks = {name: lambda _: lambda x, y: (x - y).abs().mean((1, 2, 3)) for name in ("lpips", "dists")}
+    networks = {name: lambda _: lambda x, y: (x - y).abs().mean((1, 2, 3)) for name in ("vgg", "lpips", "dists")}
     networks |= {name: lambda _: lambda x, y: x.mean((1, 2, 3)) for name in metrics_extra.NO_REFERENCE}
     monkeypatch.setattr(metrics_extra, "BUILDERS", metrics_extra.BUILDERS | networks)
     fid = type("Module", (), {"FrechetInceptionDistance": Frechet})
