@@ -162,9 +162,6 @@ def test_other_brackets_are_none(text):
 
 # --- names -----------------------------------------------------------------------------------------
 
-# Names that stand for two things where others are at work; to be emptied.
-NAMES_NOT_YET = {"KINDS", "RENAMES", "STRATEGIES", "WHAT"}
-
 
 def test_no_name_stands_for_two_things():
     places = defaultdict(set)
@@ -182,7 +179,7 @@ def test_no_name_stands_for_two_things():
             for name in names:
                 if not name.startswith("_") and not (room(path) == "cli" and name == "add"):
                     places[name].add(path.relative_to(PACKAGE).as_posix())
-    twice = {name: sorted(found) for name, found in places.items() if len(found) > 1 and name not in NAMES_NOT_YET}
+    twice = {name: sorted(found) for name, found in places.items() if len(found) > 1}
     assert twice == {}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vartutor.cli.parser import Commands
 
-WHAT = {
+RECIPES = {
     "speedrun": "a model from nothing on one GPU, in minutes: restorer, tokenizer, transformer, look; measured",
     "overnight": "the same on two cores, in a night",
 }
@@ -33,7 +33,7 @@ def _speedrun(args: argparse.Namespace) -> int:
 
 def add(commands: Commands) -> None:
     """Add these commands."""
-    for name, summary in WHAT.items():
+    for name, summary in RECIPES.items():
         sub = commands.add(name, _speedrun, summary)
         sub.add_argument("--photos", default="photos", metavar="FOLDER", help="to train on (default: the course's)")
         sub.add_argument("--out", type=Path, default=Path("build") / name, help="folder for stages and results")

@@ -9,7 +9,7 @@ from pathlib import Path
 from vartutor.cli.parser import Commands, add_profile
 from vartutor.errors import UserError
 
-WHAT = {
+SUMMARIES = {
     "tokenizer": "train a tokenizer: hierarchical, plain multi-scale, or of one map",
     "transformer": "train the transformer that restores photos, over a tokenizer",
     "preference": "fine-tune a transformer to prefer the clean photo's tokens to the degraded photo's: DPO",
@@ -88,7 +88,7 @@ def _settings(what: str):
 def add(commands: Commands) -> None:
     """Add this command."""
     train = Commands(commands.add("train", None, "train a model on the shipped photos, or on your own"), "what")
-    for what, summary in WHAT.items():
+    for what, summary in SUMMARIES.items():
         sub = train.add(what, _train, summary)
         sub.formatter_class, sub.epilog = _Help, _settings(what)
         add_profile(sub, default=None)

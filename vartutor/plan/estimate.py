@@ -7,9 +7,9 @@ from vartutor.errors import UserError
 from vartutor.gpus import Gpu
 from vartutor.plan.steps import Counts, count_step
 from vartutor.profiles import Profile
+from vartutor.train.settings import STRATEGIES
 
 RUNS = ("tokenizer", "transformer", "preference")
-STRATEGIES = ("ddp", "fsdp")
 STATE_BYTES = 20  # per trained parameter: weight, gradient, AdamW's two averages, averaged weight, 4 bytes each
 USABLE = 0.9  # of the memory: the rest is for CUDA itself, buffers of NCCL, and fragments
 UTILISATION = 0.2  # of the GPU's peak, until it is measured: about what the paper's own hours come to (chapter 12)

@@ -17,7 +17,7 @@ from vartutor.weights.files import STATE, checkpoint_name, load_checkpoint, load
 
 OFFICIAL = (".pth", ".safetensors")  # suffixes of what other projects publish
 ADDITIONS = ("fidelity", "refiner")  # trained over a transformer
-KINDS = ("tokenizer", "transformer", "preference", "baseline", *ADDITIONS)  # of runs
+SAVED = ("tokenizer", "transformer", "preference", "baseline", *ADDITIONS)  # of runs
 Parts = dict[str, tuple[dict, dict[str, Tensor]]]  # for every kind of model: what it is built from, and its weights
 
 
@@ -38,14 +38,14 @@ def is_official(source: str | Path) -> bool:
 
 
 def kind_of(state: dict, path: Path) -> str:
-    """Which of ``KINDS`` the state of a run is of; a ``preference`` run is a fine-tuned transformer.
+    """Which of ``SAVED`` the state of a run is of; a ``preference`` run is a fine-tuned transformer.
 
     Raises:
         UserError: it does not say.
     """
     info = state.get("info") if isinstance(state, dict) else None
     kind = info.get("kind") if isinstance(info, dict) else None
-    if kind not in KINDS:
+    if kind not in SAVED:
         raise UserError(f"{path}: does not say which model it holds; train it again")
     return kind
 

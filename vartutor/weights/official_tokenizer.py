@@ -21,7 +21,7 @@ SHA256 = "7c3ec27ae28a3f87055e83211ea8cc8558bd1985d7b51742d074fb4c2fcf186c"
 LADDER_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
 # Their names on the left, ours on the right; all other names are the same.
-RENAMES = (
+TOKENIZER_NAMES = (
     (r"^quantize\.embedding\.weight$", "quantizer.codes"),
     (r"^quantize\.ema_vocab_hit_SV$", "quantizer.hits"),
     (r"^quantize\.quant_resi\.qresi_ls\.(\d+)\.", r"quantizer.phi.convs.\1."),
@@ -69,7 +69,7 @@ def load_vqvae(source: Source, patch_nums: Sequence[int] = LADDER_256) -> MultiS
         UserError: unreadable, or names and shapes that do not fit, all listed.
     """
     state = read_state_dict(source)
-    for pattern, name in RENAMES:
+    for pattern, name in TOKENIZER_NAMES:
         state = {re.sub(pattern, name, key): value for key, value in state.items()}
     needed = ("quantizer.codes", "encoder.conv_in.weight")
     if missing := [name for name in needed if name not in state]:

@@ -16,7 +16,7 @@ from vartutor.weights.files import Source, load_strictly, read_state_dict
 from vartutor.weights.official_tokenizer import LADDER_256
 
 # Their names on the left, ours on the right; all other names are the same.
-RENAMES = (
+TRANSFORMER_NAMES = (
     (r"^pos_1LC$", "pos"),
     (r"^lvl_embed\.", "level."),
     (r"^shared_ada_lin\.1\.", "shared_modulation."),
@@ -33,7 +33,7 @@ BUFFERS = re.compile(r"^(lvl_1L|attn_bias_for_masking|blocks\.\d+\.attn\.zero_k_
 def rename(state: dict) -> dict:
     """Official names to ours; their constant buffers are left out."""
     state = {name: value for name, value in state.items() if not BUFFERS.match(name)}
-    for pattern, name in RENAMES:
+    for pattern, name in TRANSFORMER_NAMES:
         state = {re.sub(pattern, name, key): value for key, value in state.items()}
     return state
 
