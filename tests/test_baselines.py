@@ -274,7 +274,7 @@ def test_the_command_trains_and_reports(tmp_path, capsys):
     state = load_state(tmp_path / STATE)
     assert state["step"] == SMOKE.baseline_steps
     info = state["info"]
-    assert info["config"] == {"width": 8, "blocks": 2, "heads": [4], "residual_scale": 1.0}
+    assert info["config"] == {"width": 8, "blocks": 2, "heads": [4], "residual_scale": 1.0, "block": "edsr"}
     assert (info["kind"], info["run"]["degradation"], info["seed"]) == ("baseline", "course", 3)
     assert info["command"].startswith("vartutor train baseline --profile smoke")
     assert info["perceptual"] == 0
