@@ -95,6 +95,7 @@ def test_settings_build_the_same_shape(tokenizer, trained):
         "depth": 6,
         "factor": 4,
         "base": "decoder",
+        "blind": False,
         "scales": [1, 2, 4],
     }
 

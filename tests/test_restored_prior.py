@@ -162,6 +162,16 @@ def test_a_look_can_begin_at_the_first_picture(tokenizer, pairs):
     assert moved.abs().max() > 1e-3
 
 
+def test_a_blind_look_sees_no_tokens(tokenizer, pairs):
+    fidelity = Fidelity.of(tokenizer, hidden=16, base="photo", blind=True).eval()
+    torch.nn.init.normal_(fidelity.pixels.weight)
+    photo, z = upscale_bicubic(pairs.lr)[2], torch.randn(2, 16, 8, 8)
+    again = Fidelity(**fidelity.settings)
+    again.load_state_dict(fidelity.state_dict())
+    assert torch.equal(again(tokenizer.decoder, z, photo, 2), fidelity(tokenizer.decoder, 0 * z, photo, 2))
+    assert not torch.equal(again(tokenizer.decoder, z, photo, 2), photo)
+
+
 def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
     model = make(tokenizer, net).eval()
     resolver = SuperResolver(model, tokenizer, Fidelity.of(tokenizer, hidden=16, base="photo").eval())

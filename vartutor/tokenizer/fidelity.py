@@ -34,6 +34,7 @@ class Fidelity(nn.Module):
         scales: factors of the images that are decoded, each a divisor of the decoder's factor.
         base: what the module adds to: the picture of the ``decoder``, or the ``photo``, for a photo that was restored
             before, so that it starts at its quality. The decoder then speaks through its features alone.
+        blind: whether the decoder is given zeros instead of latents: a control that shows what the tokens say.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Fidelity(nn.Module):
         scales: tuple[int, ...] = SCALES,
         factor: int = 4,
         base: str = "decoder",
+        blind: bool = False,
     ):
         super().__init__()
-        self.scales, self.factor, self.base = tuple(scales), factor, base
+        self.scales, self.factor, self.base, self.blind = tuple(scales), factor, base, blind
         self.stems = nn.ModuleList(nn.Conv2d(3 * s * s, hidden, 3, padding=1) for s in scales)
         self.block = nn.Sequential(*(ResnetBlock(hidden, hidden, ChannelNorm) for _ in range(depth)))
         self.heads = nn.ModuleList(nn.Conv2d(hidden, 3 * s * s, 3, padding=1) for s in scales)
@@ -61,8 +63,8 @@ class Fidelity(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6, base: str = "decoder") -> "Fidelity":
-        """An untrained one for a tokenizer's decoder.
+    def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6, **options) -> "Fidelity":
+        """An untrained one for a tokenizer's decoder; options are ``base`` and ``blind``.
 
         Raises:
             UserError: the tokenizer does not have the course's small decoder.
@@ -71,7 +73,7 @@ class Fidelity(nn.Module):
         if not isinstance(decoder, SmallDecoder):
             raise UserError("fidelity is for tokenizers with the small autoencoder, which has no norm over a photo")
         shape, scales = (decoder.conv_in.out_channels, len(decoder.block)), getattr(tokenizer, "scales", (1,))
-        return cls(*shape, hidden, depth, scales, decoder.factor, base)
+        return cls(*shape, hidden, depth, scales, decoder.factor, **options)
 
     @property
     def balanced(self) -> float:
@@ -83,7 +85,8 @@ class Fidelity(nn.Module):
         """The arguments that make another one of the same shape, in words that JSON can hold."""
         hidden, width = self.stems[0].out_channels, self.mix[0][-1].out_channels // 2
         shape = {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "depth": len(self.block)}
-        return shape | {"scales": list(self.scales), "factor": self.factor, "base": self.base}
+        shape |= {"scales": list(self.scales), "factor": self.factor}
+        return shape | {"base": self.base, "blind": self.blind}
 
     def forward(self, decoder: SmallDecoder, z: Tensor, photo: Tensor, s: int) -> Tensor:
         """Decode with an eye on the photo.
@@ -97,7 +100,7 @@ class Fidelity(nn.Module):
             (B, 3, f h, f w), not clamped.
         """
         fine, seen = self.look(photo, s)
-        h = self._steer(decoder.conv_in(z), seen, 0)  # (B, width, h, w)
+        h = self._steer(decoder.conv_in(torch.zeros_like(z) if self.blind else z), seen, 0)  # (B, width, h, w)
         for k, block in enumerate(decoder.block, 1):
             h = self._steer(block(h), seen, k)
         coarse = self.pixels(torch.cat([h, seen, F.pixel_unshuffle(photo, self.factor)], 1))  # (B, 3 * f * f, h, w)

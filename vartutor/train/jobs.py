@@ -179,7 +179,7 @@ def fidelity_job(
     """
     model, tokenizer, info, parts = _beneath(run, process, over)
     asked = run.objective
-    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, asked.base).to(process.device)
+    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, base=asked.base, blind=asked.blind).to(process.device)
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()
