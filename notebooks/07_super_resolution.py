@@ -607,6 +607,45 @@ show(
 # And the CNN? It wins in PSNR, at every size, clearly. In perceptual distance it wins at ×1, and the two are level at ×2 and ×4. Yet that ruler was part of our training and not of the CNN's, which flatters us. Where the CNN had the same chance, it pays some PSNR and is ahead of ours by that ruler too, at every size. So at this size, and for this training time, the honest answer is: **if you only want the cleanest photo, take the CNN.** It needs no codebook, no prior and no loop.
 # What the transformer has and the CNN lacks is the distribution: it can be asked for the mean, or for bolder guesses, and its likeliest codes make sharper pictures than the CNN does (the command's `summary.md` has that table). What that is worth when the model is large enough to draw *well*, only the full run can show.
 #
+# ## What if it began where the CNN ends?
+#
+# The transformer begins at the tokens of the bicubic photo, and the CNN is a decibel or more ahead of that photo. Is all our training spent on catching up? Then let the CNN go first: **restore first, then write**. DiffBIR does so before a diffusion model. `--set restorer=course` puts our CNN in front. Its picture is encoded where the enlarged photo was; nothing else changes.
+#
+# Two runs tell. Both start from the shipped transformer and train 600 steps of 16 photos more, on the course's photos and 443 others; the second begins at the CNN's picture:
+#
+# - *bicubic prior, trained on*: `vartutor train transformer --set init=course --set loop.steps=600 --set loop.lr=5e-4 --set loop.ema=.99 --set batch=16 --set bf16=true --set data=FOLDER`;
+# - *restored prior*: the same with `--set restorer=course`.
+#
+# The decoder can begin at the CNN's picture, too: a look that adds to it (`--set objective.base=photo`), 700 steps with the perceptual distance in the loss. And here is the question behind it all: **do the tokens say anything that the CNN does not know?** Train that look a second time, *blind*: its decoder gets zeros in the place of tokens (`--set objective.blind=true`). What the first has over the second, the tokens have said.
+#
+# Everything was measured on the middles of the test photos (`vartutor evaluate --whole --largest 192 --extra vgg`), by two rulers: the course's, which taught the looks, and VGG-16 features, which taught nobody here. Differences from the CNN on the same photo:
+
+# %%
+found = read_rows(assets() / "studies" / "restored.csv")
+
+
+def show_differences(reference, names, measures=("psnr_rgb", "perceptual", "vgg")):
+    differences = {(s.restorer, s.scale, s.measure): s.interval for s in compare(found, reference)}
+    for measure in measures:
+        print(measure)
+        for name in names:
+            found_here = [differences[name, s, measure] for s in "124"]
+            print(f"{name:>27}:", *(f"{i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}] " for i in found_here))
+
+
+show_differences("CNN", [name for name in dict.fromkeys(row.restorer for row in found) if name != "CNN"])
+
+# %% [markdown]
+# And the look with tokens, compared with the blind one:
+
+# %%
+show_differences("look without tokens", ["look with tokens"])
+
+# %% [markdown]
+# **What you should see.** To train on helps little; to begin at the CNN's picture helps at once, by a quarter of a decibel at ×2 and by a seventh at ×4. There, about half of our distance from the CNN was the start. The other half, and nearly all of it at ×1, is the tokens': what goes through them loses what they cannot hold.
+#
+# The look that begins at the CNN's picture passes the CNN, by both rulers, for a tenth of a decibel. But so does the blind one, by as much: the second table is zero, or as good as zero. So the gain is the loss's and the module's. **Of what a photo's mean picture needs, our tokens say nothing that the net did not know.** They could hardly: tokens, too, are made from the degraded photo alone. What a token model can add is what is *not* in the photo, a draw from what might have been there; and *drawn codes* are indeed sharper than the CNN at ×2 and ×4, and farther from the truth. A ruler that compares with the one true photo cannot reward that. So ask of a larger model that its draws look real, not that its mean beats a net.
+#
 # ## Where does the error come from?
 #
 # Replace one part at a time by the truth, and measure again. What the *clean features* lose is the autoencoder's; what the *true tokens* lose beyond that is the quantizer's. The *photo's own tokens* are the untrained prior. And if the true maps are given up to ×1, or up to ×2, how much of the rest does the model get right? (Mean codes at temperature one half, no look at the photo: `vartutor evaluate --restorers bicubic --temperatures .5 --expected --budget`.)
@@ -910,6 +949,7 @@ ch07.solution("blend")
 # - Y. Qu et al., [Visual Autoregressive Modeling for Image Super-Resolution](https://arxiv.org/abs/2501.18993), 2025: prefix tokens for a photo.
 # - S. Zhou et al., [Towards Robust Blind Face Restoration with Codebook Lookup Transformer](https://arxiv.org/abs/2206.11253), 2022: the knob $w$.
 # - B. Lim et al., [Enhanced Deep Residual Networks for Single Image Super-Resolution](https://arxiv.org/abs/1707.02921), 2017: EDSR, the form of our CNN.
+# - X. Lin et al., [DiffBIR](https://arxiv.org/abs/2308.15070), 2023: restore first, then generate.
 # - Y. Blau and T. Michaeli, [The Perception-Distortion Tradeoff](https://arxiv.org/abs/1711.06077), 2018: why no method wins both.
 # - J. Han et al., [Infinity](https://arxiv.org/abs/2412.04431), 2024: training on inputs with mistakes.
 #
