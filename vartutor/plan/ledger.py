@@ -11,11 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-FUSED, ON_CPU = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu"
-FORMULAS = flop_registry | {  # of FlopCounterMode, which knows the fused attention of GPUs only
-    getattr(torch.ops.aten, ON_CPU + end): flop_registry[getattr(torch.ops.aten, FUSED + end)]
-    for end in ("", "_backward")
-}
+from vartutor.train.speed import CPU_ATTENTION
+
+FORMULAS = flop_registry | CPU_ATTENTION
 
 
 class Ledger(TorchDispatchMode):

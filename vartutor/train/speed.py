@@ -7,9 +7,15 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vartutor.gpus import GPUS
+
+FUSED, ON_CPU = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu"
+CPU_ATTENTION = {  # torch's counter knows the fused attention of GPUs only
+    getattr(torch.ops.aten, ON_CPU + end): flop_registry[getattr(torch.ops.aten, FUSED + end)]
+    for end in ("", "_backward")
+}
 
 
 def peak_flops(device: torch.device, bf16: bool) -> float:
@@ -59,7 +65,9 @@ class Speed:
         A backward pass takes twice its forward pass; what is computed again to save memory does not count.
         """
         stance = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
-        with stance, FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False)
+        counter.flop_registry |= CPU_ATTENTION  # as a custom mapping, formulas would be given shapes
+        with stance, counter:
             forward()
         self.flops = 3.0 * rounds * counter.get_total_flops()
 
