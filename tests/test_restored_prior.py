@@ -172,6 +172,20 @@ def test_a_blind_look_sees_no_tokens(tokenizer, pairs):
     assert not torch.equal(again(tokenizer.decoder, z, photo, 2), photo)
 
 
+def test_a_look_can_learn_from_true_tokens(tokenizer, net):
+    run = FidelitySettings.of(SMOKE, objective=FidelityObjective(forced=True, base="photo"))
+    job = fidelity_job(run, Process(), over=(make(tokenizer, net).eval().requires_grad_(False), tokenizer))
+    batch = make_source(run, Process()).batch(range(2))
+    true = tokenizer.tokenize(batch.x)
+    seen = job.prepare(batch)
+    images = {s: tokenizer.decode(f_hat) for s, f_hat in seen.f_hats.items()}
+    assert all(torch.equal(images[s], image) for s, image in tokenizer.decode_scales(true).items())
+    torch.nn.init.normal_(job.model.pixels.weight)
+    own = job.restore(batch)  # what is looked at is what the transformer says
+    forced = {s: decode_faithfully(tokenizer, job.model, f, seen.first[s], s, 1.0) for s, f in seen.f_hats.items()}
+    assert not torch.allclose(own[4], forced[4], atol=1e-2)
+
+
 def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
     model = make(tokenizer, net).eval()
     resolver = SuperResolver(model, tokenizer, Fidelity.of(tokenizer, hidden=16, base="photo").eval())

@@ -203,11 +203,15 @@ class HierarchicalTokenizer(MultiScaleTokenizer):
         images = pyramid(x, tuple(sorted({*self.scales, self.factor})))
         return [super(HierarchicalTokenizer, self).encode(images[s]) for s in self.scales]
 
+    def complete(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> dict[int, Tensor]:
+        """Index maps -> {s: (B, C, h_s, w_s)}, f_hat of every scale whose group is complete."""
+        latents = self.latents(indices, sizes)
+        ends = [end for end in self.quantizer.ends if end <= len(latents)]
+        return {s: latents[end - 1] for s, end in zip(self.scales, ends, strict=False)}
+
     def decode_scales(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> dict[int, Tensor]:
         """Index maps -> {s: (B, 3, H_s, W_s) in [-1, 1]} for every scale whose group is complete."""
-        latents = self.latents(indices, sizes)
-        complete = [end for end in self.quantizer.ends if end <= len(latents)]
-        return {s: self.decode(latents[end - 1]) for s, end in zip(self.scales, complete, strict=False)}
+        return {s: self.decode(f_hat) for s, f_hat in self.complete(indices, sizes).items()}
 
     def forward(
         self, x: Tensor, sizes: Sequence[Size] | None = None, skip: Tensor | None = None

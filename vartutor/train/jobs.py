@@ -183,9 +183,13 @@ def fidelity_job(
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()
-    def prepare(batch: Batch) -> Written:
+    def write(batch: Batch) -> dict[int, Tensor]:
         draws = batch.uniform(model.config.tokens, TOKENS)
-        f_hats = restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode)
+        return restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode)
+
+    @torch.no_grad()
+    def prepare(batch: Batch) -> Written:
+        f_hats = tokenizer.complete(tokenizer.tokenize(batch.x)) if asked.forced else write(batch)
         return Written(model.first(batch.lr), f_hats, batch.hr)
 
     def look(seen: Written) -> dict[int, Tensor]:
@@ -193,11 +197,8 @@ def fidelity_job(
         return {s: fidelity(tokenizer.decoder, z[s], seen.first[s], s) for s in z}
 
     def restore(batch: Batch) -> dict[int, Tensor]:
-        seen = prepare(batch)
-        return {
-            s: decode_faithfully(tokenizer, fidelity, f_hat, seen.first[s], s, fidelity.balanced)
-            for s, f_hat in seen.f_hats.items()
-        }
+        first, w = model.first(batch.lr), fidelity.balanced
+        return {s: decode_faithfully(tokenizer, fidelity, f_hat, first[s], s, w) for s, f_hat in write(batch).items()}
 
     info |= {"kind": "fidelity", "config": fidelity.settings, "objective": asdict(asked)}
     weights = asked.perceptual, asked.adversarial, asked.adversarial_start

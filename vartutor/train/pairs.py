@@ -26,6 +26,7 @@ class FidelityObjective:
     adversarial_start: float = 0.3  # share of the run before the critic begins
     base: str = "decoder"  # what the module adds to: the decoder's picture, or the first one (photo)
     blind: bool = False  # the decoder is given no tokens: a control
+    forced: bool = False  # true tokens in training, instead of the transformer's own
     temperature: float = 1.0  # of the tokens that the decoder sees in training
     expected: bool = False  # mean codes instead of sampled ones
     hidden: int = 64  # the module's channels
