@@ -344,6 +344,8 @@ TRACES = {
     "course": r"clean blur resize noise JPEG",
     "varsr": r"clean blur( resize)? noise JPEG( blur)?( resize)? noise"
     r"( JPEG( resize)?( sinc)?|( resize)?( sinc)? JPEG)",
+    "wide": r"clean( blur)?( resize)?( noise)? JPEG( blur)?( resize)?( noise)?"
+    r"( JPEG( resize)?( sinc)?|( resize)?( sinc)? JPEG)",
 }
 
 

@@ -7,7 +7,7 @@ from vartutor.data.degradation import degrade
 from vartutor.data.images import from_uint8, resize, to_uint8
 from vartutor.data.pairs import make_pairs, pyramid, upscale_bicubic
 from vartutor.data.photos import photos
-from vartutor.data.presets import BICUBIC, COURSE, PRESETS, VARSR
+from vartutor.data.presets import BICUBIC, COURSE, PRESETS, VARSR, WIDE
 from vartutor.metrics import psnr
 
 
@@ -91,8 +91,9 @@ def test_the_line_to_beat(scale, expected):
 
 
 def test_presets_are_ordered_by_difficulty():
-    easy, middle, hard = (baseline(preset) for preset in (BICUBIC, COURSE, VARSR))
-    assert list(PRESETS.values()) == [BICUBIC, COURSE, VARSR]
+    easy, middle, hard, wide = (baseline(preset) for preset in (BICUBIC, COURSE, VARSR, WIDE))
+    assert list(PRESETS.values()) == [BICUBIC, COURSE, VARSR, WIDE]
     for s in (1, 2, 4):
         assert easy[s] > middle[s] + 1
         assert middle[s] > hard[s] + 1
+        assert easy[s] > wide[s] + 1  # from nearly clean to worse than VARSR
