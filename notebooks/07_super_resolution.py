@@ -628,7 +628,7 @@ DRAWN = ["look taught by true tokens", "the same, drawn at 0.5"]  # for later
 def show_differences(reference, names, measures=("psnr_rgb", "perceptual", "vgg")):
     differences = {(s.restorer, s.scale, s.measure): s.interval for s in compare(found, reference)}
     for measure in measures:
-        print(measure)
+        print(f"{measure} against {reference}, ×1, ×2 and ×4")
         for name in names:
             own = [differences[name, s, measure] for s in "124"]
             print(f"{name:>27}:", *(f"{i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}] " for i in own))
@@ -656,19 +656,19 @@ show_differences("CNN", DRAWN, ("psnr_rgb", "perceptual", "vgg", "sharpness"))
 # %% tags=["hide-input"]
 from vartutor.data.images import read_image
 
-sheet_of_four = read_image(assets() / "studies" / "restored.jpg")  # four rows of bicubic, CNN, drawn, clean
-rows_of_four = [list(row.split(192, 2)) for row in sheet_of_four.split(192, 1)]
-figure = image_grid(rows_of_four, ["bicubic", "CNN", "drawn tokens", "clean"], height=1.7)
+sheet_of_four = read_image(assets() / "studies" / "restored.png")  # four rows of bicubic, CNN, drawn, clean
+rows_of_four = [list(row.split(72, 2)) for row in sheet_of_four.split(72, 1)]
+figure = image_grid(rows_of_four, ["bicubic", "CNN", "drawn tokens", "clean"], height=1.8)
 show(
     figure,
-    "Middles of four test photos at ×4. The third column is drawn: look at the grass, the fur and the window frames.",
-    "Four rows of four photos: hens, a castle, a lemur, white coral. Bicubic is soft and grainy, the CNN smooth; drawn "
-    "tokens have texture in grass and fur and harder edges, with some false ones; the clean photos have finer detail.",
+    "Pieces of test photos at ×4, twice enlarged: hens in grass, a castle's roof, a lemur's face and its shoulder.",
+    "Four rows of four pieces. Bicubic is soft and grainy, the CNN clean and smooth. With drawn tokens edges are harder, "
+    "the grass has tufts and the ear some hair, the roof a false texture. The clean photos have fur, blades and windows.",
     photo=True,
 )
 
 # %% [markdown]
-# **What you should see.** Now there is something to see. Drawn tokens bring grass and fur, half of the clean photo's sharpness at ×4 where the CNN has a third. The price is 0.6 decibels, and the course's ruler minds it; VGG-16, at ×4, does not. And some of what is drawn is wrong: look at the castle's windows. That is the trade of Blau and Michaeli, and the reason why the recipes of the last chapters are made this way: restore, write, then decode with a look that believes its tokens. Larger models should draw better; that remains to be shown.
+# **What you should see.** Now there is something to see. With drawn tokens edges harden, the grass gets tufts, the ear some hair: half of the clean photo's sharpness at ×4, where the CNN has a third. The price is more than half a decibel, and the course's ruler minds it; VGG-16, at ×4, does not. And some of it is wrong: nothing on that roof was ever there, while the lemur's shoulder stays bare. That is the trade of Blau and Michaeli. The recipes `vartutor overnight` and `vartutor speedrun` are made this way: restore, write, then decode with a look that believes its tokens. Larger models should draw better; that remains to be shown.
 #
 # ## Where does the error come from?
 #

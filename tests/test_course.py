@@ -149,7 +149,7 @@ def set_path(notebook):
 
 
 def set_size(notebook):
-    notebook.cells[-1].outputs[0].text = "x" * 310_000
+    notebook.cells[-1].outputs[0].text = "x" * 410_000
 
 
 def set_id(notebook):
@@ -191,7 +191,7 @@ def add_widget(notebook):
         (set_error, "holds an error: ValueError"),
         (set_stderr, "printed to stderr: careful"),
         (set_path, "prints a path of this machine"),
-        (set_size, "over 300"),
+        (set_size, "over 400"),
         (set_id, "cell ids are not the numbered ones"),
         (add_cell, ".py has 3 cells, .ipynb has 4"),
         (set_metadata, "notebook metadata"),

@@ -10,7 +10,7 @@ from vartutor.course.chapters import Chapter
 
 TAGS = {"parameters", "hide-input", "exercise", "widget", "nbval-ignore-output"}
 PARAMETERS = ("PROFILE", "SEED", "DEVICE")
-MAX_BYTES = 300_000
+MAX_BYTES = 400_000
 MAX_LINES = 40
 MEDIAN_LINES = 8
 WORDS_PER_CELL = (50, 110)
