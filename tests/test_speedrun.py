@@ -78,7 +78,7 @@ def test_one_command_makes_a_published_model(smaller, tmp_path, capsys):
     assert not (tmp_path / "tokenizer").exists()
     assert main(call) == 0
     printed = capsys.readouterr().out
-    assert "net alone" in printed
+    assert "Columns of `samples.png`, at ×4: bicubic, net alone, model, temperature 0.5," in printed
     for kind in ORDER:
         assert KINDS[kind]
         assert (tmp_path / kind / "state.pt").exists()

@@ -108,7 +108,9 @@ def conclude(schedule: Schedule, out: Path, device: str) -> Path:
     methods, photos = judge_models(out, device), split_photos(COURSE, largest=size)
     rows = list(evaluate(methods, photos))
     what = f"Middles of the {len(photos)} test photos, damaged as the course's are."
-    write_results(results, rows, [f"Recipe {schedule.profile.name}, {schedule.minutes:g} minutes.", what], "net alone")
+    columns = f"Columns of `samples.png`, at ×4: {', '.join([*(method.name for method in methods), 'clean'])}."
+    origin = [f"Recipe {schedule.profile.name}, {schedule.minutes:g} minutes.", what, columns]
+    write_results(results, rows, origin, "net alone")
     samples = [photos[i] for i in range(0, len(photos), len(photos) // EXAMPLES)][:EXAMPLES]
     strips = []
     for photo in samples:
