@@ -14,6 +14,8 @@ import torch
 from vartutor.cli import main
 from vartutor.data.photos import find_photo
 from vartutor.errors import UserError
+from vartutor.profiles import get_profile
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -71,6 +73,13 @@ def tiny_runs(tmp_path_factory):
     ):
         assert main(["train", *words]) == 0
     return runs
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """An untrained hierarchical tokenizer of the smoke profile, frozen."""
+    torch.manual_seed(0)
+    return build_tokenizer(TokenizerConfig.of(get_profile("smoke"))).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

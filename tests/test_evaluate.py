@@ -32,7 +32,6 @@ from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.train.kinds import train
 from vartutor.train.settings import BaselineSettings, TransformerSettings
@@ -41,12 +40,6 @@ from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_cnn
 
 SMOKE = get_profile("smoke")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE, "hit")).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,6 @@ SMOKE = replace(get_profile("smoke"), batch_size=2)
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE)).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
 def transformer(tokenizer):
     torch.manual_seed(1)
     model = PhotoTransformer(make_config(SMOKE, tokenizer), tokenizer.quantizer.codes)

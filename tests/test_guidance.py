@@ -6,18 +6,10 @@ import torch
 from vartutor.addons.guidance import Guided, worsen
 from vartutor.addons.refiner import make_writer
 from vartutor.data.crops import eval_crops
-from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, photo_features, restore_latents, write_maps
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(get_profile("smoke"), "hit")).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

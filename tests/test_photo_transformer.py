@@ -8,19 +8,11 @@ import torch.nn.functional as F
 
 from vartutor.data.crops import eval_crops
 from vartutor.data.pairs import upscale_bicubic
-from vartutor.profiles import get_profile
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.transformer.attention import as_mask, attend, block_causal, grid_angles
 from vartutor.transformer.condition import PhotoPrefix
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, write_maps
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(get_profile("smoke"), "hit")).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

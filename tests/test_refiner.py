@@ -16,7 +16,6 @@ from vartutor.data.crops import eval_crops
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.jobs import refiner_job
 from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
@@ -134,12 +133,6 @@ def test_the_way_back_ends_at_the_data(kept):
 
 
 # --- the refiner -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,6 @@ SMOKE = replace(get_profile("smoke"), batch_size=2)
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE)).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
 def net():
     """As after training: its heads add something."""
     torch.manual_seed(1)

@@ -14,7 +14,6 @@ from vartutor.data.pairs import eval_pairs
 from vartutor.data.presets import COURSE
 from vartutor.paths import assets
 from vartutor.profiles import get_profile
-from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
 from vartutor.train.preference import Preference, PreferenceLoss, drift, judge_preference, show_sides
@@ -29,12 +28,6 @@ from vartutor.weights.files import STATE, load_state, packed
 from vartutor.workshop.publish import publish
 
 SMOKE = replace(get_profile("smoke"), batch_size=2)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE, "hit")).eval().requires_grad_(False)
 
 
 def make_model(tokenizer, prior=True, seed=1):

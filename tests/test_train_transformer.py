@@ -31,12 +31,6 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    torch.manual_seed(0)
-    return build_tokenizer(TokenizerConfig.of(SMOKE, "hit")).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
 def config(tokenizer):
     return TransformerConfig(tokenizer.quantizer.patch_nums, 64, 16, 32, 2, 2, rope=True)
 

@@ -49,12 +49,11 @@ class Extras:
             for title, metric in self.metrics.items():
                 if s == largest or title == "vgg":
                     yield Row(name, seed, photo.name, str(s), title, metric(x, clean).mean().item())
-        if self.make_fid and (s := largest) in images:
-            x, clean = (from_uint8(to_uint8(own)) for own in (images[s], photo.hr[s]))
-            if (name, seed) not in self.fids:
-                self.fids[name, seed] = self.make_fid()
-            self.fids[name, seed].add(x, clean)
-            self.scale = str(s)
+            if self.make_fid and s == largest:
+                if (name, seed) not in self.fids:
+                    self.fids[name, seed] = self.make_fid()
+                self.fids[name, seed].add(x, clean)
+                self.scale = str(s)
 
     def of_the_set(self) -> Iterator[Row]:
         """FID of all photos so far, per restorer and seed.

@@ -41,7 +41,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
             raise UserError(f"--set {word}: not readable as YAML ({first_line(error)})") from None
         for part in reversed(key.split(".")):
             parsed = {part: parsed}
-        told = _joined(told, parsed)
+        told = joined(told, parsed)
     return lay_over(settings, told, "--set")  # all at once: half of them may not fit each other
 
 
@@ -69,10 +69,10 @@ def describe_settings(settings: Any, path: str = "") -> Iterator[str]:
             yield f"  {shown:<34} {notes.get(field.name, '')}".rstrip()
 
 
-def _joined(first: dict, second: dict) -> dict:
+def joined(first: dict, second: dict) -> dict:
     """Both, key by key; the second one's values rule."""
     both = [key for key in second if isinstance(first.get(key), dict) and isinstance(second[key], dict)]
-    return first | second | {key: _joined(first[key], second[key]) for key in both}
+    return first | second | {key: joined(first[key], second[key]) for key in both}
 
 
 def lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:

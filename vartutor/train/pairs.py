@@ -108,11 +108,10 @@ class PairLoss:
         """What learns beside the model."""
         return {"adversary": self.adversary} if self.adversary else {}
 
-    def finish(self, moment: Moment) -> Numbers:
+    def finish(self, moment: Moment) -> None:
         """Move the critic."""
         if self.adversary is not None:
             self.adversary.finish()
-        return {}
 
     def _error(self, image: Tensor, clean: Tensor) -> Tensor:
         error = F.l1_loss(image, clean)

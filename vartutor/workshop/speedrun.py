@@ -21,7 +21,7 @@ from vartutor.evaluate.restorers import Method, evaluate
 from vartutor.paths import assets, commit, make_folder
 from vartutor.profiles import Profile, get_profile, toy
 from vartutor.train.kinds import KINDS, is_finished, saved_settings, train
-from vartutor.train.options import differences, lay_over
+from vartutor.train.options import differences, joined, lay_over
 from vartutor.train.settings import Settings
 from vartutor.weights.files import STATE
 from vartutor.workshop.publish import publish
@@ -60,18 +60,13 @@ def read_schedule(recipe: str | Path) -> Schedule:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
         profile, minutes, common, stages = (told[key] for key in ("profile", "minutes", "all", "stages"))
         shares = {kind: float(stages[kind]["share"]) for kind in ORDER}
-        settings = {kind: _joined(common, stages[kind]) for kind in ORDER}
+        told = {kind: joined(common, stages[kind]) for kind in ORDER}  # a stage's own settings rule
+        settings = {kind: {key: own[key] for key in own if key != "share"} for kind, own in told.items()}
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a recipe: {first_line(error)}; assets/recipes shows the form") from None
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise UserError(f"{path}: the shares of the stages make {sum(shares.values()):g}, not 1")
     return Schedule(get_profile(profile), float(minutes), shares, settings)
-
-
-def _joined(common: dict, own: dict) -> dict:
-    """The settings of all stages and a stage's own, which rule."""
-    loop = {**common.get("loop", {}), **own.get("loop", {})}
-    return {key: value for key, value in {**common, **own, "loop": loop}.items() if key != "share"}
 
 
 def run_stage(kind: str, run: Settings, out: Path, **options) -> bool:
@@ -118,7 +113,7 @@ def conclude(schedule: Schedule, out: Path, device: str) -> Path:
         strips.append(torch.cat([*pictures, photo.hr[4][0]], 2))
     width = min(strip.shape[-1] for strip in strips)
     write_image(results / "samples.png", torch.cat([strip[..., :width] for strip in strips], 1))
-    for kind in ("tokenizer", "baseline", "transformer", "fidelity"):
+    for kind in ORDER:
         publish(out / kind, schedule.profile, out / "weights", schedule.profile.name)
     return results
 
