@@ -90,6 +90,7 @@ def test_settings_build_the_same_shape(tokenizer, trained):
         "factor": 4,
         "base": "decoder",
         "blind": False,
+        "draws": False,
         "scales": [1, 2, 4],
     }
 

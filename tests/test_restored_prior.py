@@ -175,6 +175,7 @@ def test_a_look_can_learn_from_true_tokens(tokenizer, net):
     images = {s: tokenizer.decode(f_hat) for s, f_hat in seen.f_hats.items()}
     assert all(torch.equal(images[s], image) for s, image in tokenizer.decode_scales(true).items())
     torch.nn.init.normal_(job.model.pixels.weight)
+    assert job.model.draws  # taught by true tokens, it believes drawn ones
     own = job.restore(batch)  # what is looked at is what the transformer says
     forced = {s: decode_faithfully(tokenizer, job.model, f, seen.first[s], s, 1.0) for s, f in seen.f_hats.items()}
     assert not torch.allclose(own[4], forced[4], atol=1e-2)
@@ -186,6 +187,19 @@ def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
     images = resolver.upscale(pairs.lr[0])  # one tile
     expected = net.restore(pairs.lr[:1])
     assert all((images[s] - expected[s][0]).abs().max() <= 1.01 / 127.5 for s in (1, 2, 4))
+
+
+def test_codes_are_drawn_where_the_look_was_taught_to_believe_them(tokenizer, net, pairs):
+    fidelity = Fidelity.of(tokenizer, hidden=16, base="photo", draws=True).eval()
+    torch.nn.init.normal_(fidelity.pixels.weight)
+    resolver = SuperResolver(make(tokenizer, net).eval(), tokenizer, fidelity)
+    own, drawn, mean = (
+        resolver.upscale(pairs.lr[0], (4,), **how)[4] for how in ({}, {"expected": False}, {"expected": True})
+    )
+    assert torch.equal(own, drawn)
+    assert not torch.equal(own, mean)
+    alone = resolver.upscale(pairs.lr[0], (4,), fidelity=0.0)[4]  # tokens alone: their mean
+    assert torch.equal(alone, resolver.upscale(pairs.lr[0], (4,), fidelity=0.0, expected=True)[4])
 
 
 @pytest.mark.parametrize("factor", [4, 8])

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from vartutor.cli import main
@@ -11,7 +12,8 @@ from vartutor.data.images import read_image
 from vartutor.paths import assets
 from vartutor.profiles import get_profile
 from vartutor.train.kinds import KINDS
-from vartutor.weights import load_restorer
+from vartutor.weights import files, load_restorer
+from vartutor.weights.files import load_checkpoint
 from vartutor.workshop import speedrun
 from vartutor.workshop.speedrun import ORDER, read_schedule
 
@@ -69,7 +71,7 @@ def smaller(monkeypatch):
     monkeypatch.setattr(speedrun, "EXAMPLES", 1)
 
 
-def test_one_command_makes_a_published_model(smaller, tmp_path, capsys):
+def test_one_command_makes_a_published_model(smaller, tmp_path, capsys, monkeypatch):
     call = ["speedrun", "--dry-run", "--device", "cpu", "--out", str(tmp_path)]
     assert main([*call, "--max-hours", "0.0000001"]) == 0  # each call stops where its time is over
     printed = capsys.readouterr()
@@ -92,6 +94,13 @@ def test_one_command_makes_a_published_model(smaller, tmp_path, capsys):
     restorer = load_restorer(tmp_path / "fidelity")
     assert restorer.fidelity.balanced == 1
     assert restorer.model.restorer.config.width == 8
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "weights")
+    monkeypatch.setattr(files, "assets", lambda: tmp_path)
+    shipped = load_restorer("speedrun")  # the net lies in a file of its own
+    for a, b in zip(restorer, shipped, strict=True):
+        assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+    assert not any(name.startswith("restorer.") for name in load_checkpoint("transformer_speedrun.safetensors"))
+    assert listed["transformer_speedrun.safetensors"]["net"] == listed["cnn_speedrun.safetensors"]["sha256"]
 
     stamps = {kind: (tmp_path / kind / "state.pt").stat().st_mtime_ns for kind in ORDER}
     assert main(call) == 0

@@ -114,9 +114,9 @@ class SuperResolver:
             seed: decides every draw, tile by tile, whatever the batch.
             write: writes the tokens of tiles, see :func:`vartutor.transformer.photo.write_maps`; or an add-on does.
             progress: called with the tiles done and their total.
-            **sampling: ``temperature`` (default 0.5), ``expected`` (True), ``top_k`` (0) and ``top_p`` (0) of
-                :func:`vartutor.transformer.generate.iterate`; chapter 07 shows why the mean of the codes is the
-                default.
+            **sampling: ``temperature`` (default 0.5), ``expected`` (True, unless the fidelity module was taught with
+                drawn codes in mind), ``top_k`` (0) and ``top_p`` (0) of
+                :func:`vartutor.transformer.generate.iterate`; chapter 07 shows why.
 
         Returns:
             {scale: image} in the kind that came in; for a path Pillow images.
@@ -133,7 +133,8 @@ class SuperResolver:
         height, width = photo.shape[-2:]
         if max(height, width) > MAX_SIDE:
             raise UserError(f"a photo of {width} × {height} pixels: at most {MAX_SIDE} a side; shrink or cut it first")
-        options = {"temperature": 0.5, "expected": True, "write": write} | sampling
+        mean = self.fidelity is None or not fidelity or not self.fidelity.draws
+        options = {"temperature": 0.5, "expected": mean, "write": write} | sampling
         sides = padded((height, width), self.tile, self.cell)
         tiles = cut(*sides, self.tile, self.tile - self.overlap)
         blocks = list(regions(height, width, self.block))

@@ -21,7 +21,7 @@ def _upscale(args: argparse.Namespace) -> int:
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
-    options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
+    options |= {"seed": check_seed(args.seed)} | ({} if args.sample is None else {"expected": not args.sample})
     photos, device = find_photos(args.photos), find_device(args.device)
     resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
@@ -69,7 +69,11 @@ def add(commands: Commands) -> None:
     )
     add_seed(sub)
     sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, higher bolder (default 0.5)")
-    sub.add_argument("--sample", action="store_true", help="draw codes instead of taking their mean: a bolder guess")
+    sub.add_argument(
+        "--sample",
+        action=argparse.BooleanOptionalAction,
+        help="draw codes, a bolder guess, or take their mean (default: as the model was taught; course takes the mean)",
+    )
     sub.add_argument(
         "--refine", type=float, nargs="?", const=0.0, metavar="T", help="draw what the finest tokens leave unsaid, at T"
     )

@@ -35,6 +35,7 @@ class Fidelity(nn.Module):
         base: what the module adds to: the picture of the ``decoder``, or the ``photo``, for a photo that was restored
             before, so that it starts at its quality. The decoder then speaks through its features alone.
         blind: whether the decoder is given zeros instead of latents: a control that shows what the tokens say.
+        draws: whether it was taught to believe its tokens, by true ones; then codes are drawn where nobody says more.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Fidelity(nn.Module):
         factor: int = 4,
         base: str = "decoder",
         blind: bool = False,
+        draws: bool = False,
     ):
         super().__init__()
-        self.scales, self.factor, self.base, self.blind = tuple(scales), factor, base, blind
+        self.scales, self.factor, self.base, self.blind, self.draws = tuple(scales), factor, base, blind, draws
         self.stems = nn.ModuleList(nn.Conv2d(3 * s * s, hidden, 3, padding=1) for s in scales)
         self.block = nn.Sequential(*(ResnetBlock(hidden, hidden, ChannelNorm) for _ in range(depth)))
         self.heads = nn.ModuleList(nn.Conv2d(hidden, 3 * s * s, 3, padding=1) for s in scales)
@@ -64,7 +66,7 @@ class Fidelity(nn.Module):
 
     @classmethod
     def of(cls, tokenizer: MultiScaleTokenizer, hidden: int = 64, depth: int = 6, **options) -> "Fidelity":
-        """An untrained one for a tokenizer's decoder; options are ``base`` and ``blind``.
+        """An untrained one for a tokenizer's decoder; options are ``base``, ``blind`` and ``draws``.
 
         Raises:
             UserError: the tokenizer does not have the course's small decoder.
@@ -86,7 +88,7 @@ class Fidelity(nn.Module):
         hidden, width = self.stems[0].out_channels, self.mix[0][-1].out_channels // 2
         shape = {"width": width, "blocks": len(self.mix) - 1, "hidden": hidden, "depth": len(self.block)}
         shape |= {"scales": list(self.scales), "factor": self.factor}
-        return shape | {"base": self.base, "blind": self.blind}
+        return shape | {"base": self.base, "blind": self.blind, "draws": self.draws}
 
     def forward(self, decoder: SmallDecoder, z: Tensor, photo: Tensor, s: int) -> Tensor:
         """Decode with an eye on the photo.

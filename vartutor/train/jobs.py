@@ -179,7 +179,8 @@ def fidelity_job(
     """
     model, tokenizer, info, parts = _beneath(run, process, over)
     asked = run.objective
-    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, base=asked.base, blind=asked.blind).to(process.device)
+    ways = {"base": asked.base, "blind": asked.blind, "draws": asked.forced and not asked.blind}
+    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, **ways).to(process.device)
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.transformer.photo import PhotoTransformer, build_transformer
-from vartutor.weights.files import STATE, checkpoint_name, load_checkpoint, load_state, manifest, ready, shipped
+from vartutor.weights.files import NET, STATE, checkpoint_name, load_checkpoint, load_state, manifest, ready, shipped
 
 OFFICIAL = (".pth", ".safetensors")  # suffixes of what other projects publish
 ADDITIONS = ("fidelity", "refiner")  # trained over a transformer
@@ -75,15 +75,25 @@ def shipped_parts(kind: str, name: str) -> Parts:
     entry = listed[file]
     if kind != "transformer":
         return {kind: (entry["config"], load_checkpoint(file))}
-    sums = {listed[checkpoint_name("tokenizer", own)]["sha256"]: own for own in shipped("tokenizer")}
-    if entry["tokenizer"] not in sums:
-        raise UserError(f"transformer {name!r} was trained over another tokenizer than those that are shipped now")
-    parts = shipped_parts("tokenizer", sums[entry["tokenizer"]]) | {kind: (entry, load_checkpoint(file))}
+    parts = shipped_parts("tokenizer", _shipped_as("tokenizer", entry["tokenizer"], file))
+    weights = load_checkpoint(file)
+    if "net" in entry:
+        net = load_checkpoint(checkpoint_name("cnn", _shipped_as("cnn", entry["net"], file)))
+        weights = weights | {NET + key: value for key, value in net.items()}
+    parts[kind] = entry, weights
     for addition in ADDITIONS:
         own = checkpoint_name(addition, name)
         if own in listed and listed[own]["transformer"] == entry["sha256"]:
             parts[addition] = listed[own]["config"], load_checkpoint(own)
     return parts
+
+
+def _shipped_as(kind: str, sha256: str, over: str) -> str:
+    """Name of the shipped model with this checksum, over which the file ``over`` was trained."""
+    for name in shipped(kind):
+        if manifest()[checkpoint_name(kind, name)]["sha256"] == sha256:
+            return name
+    raise UserError(f"{over} was trained over another {kind} than those that are shipped now")
 
 
 def _load(kind: str, source: str | Path, make: Callable[[Parts], Any]) -> Any:

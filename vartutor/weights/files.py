@@ -14,6 +14,7 @@ from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, sha256_of
 
 STATE = "state.pt"  # of a training run, in its folder
+NET = "restorer."  # before the names of the weights of a transformer's restorer
 Source = str | Path | Mapping[str, Tensor]
 
 
@@ -82,9 +83,14 @@ def load_state(path: Path) -> dict:
         raise UserError(f"{path}: not a readable training state ({type(error).__name__})") from None
 
 
+def own_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights, without those of a net beneath it that has a file of its own."""
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(NET)}
+
+
 def packed(model: nn.Module) -> bytes:
-    """A model's weights as a published file holds them: safetensors, float16."""
-    return save({name: value.half().contiguous() for name, value in model.state_dict().items()})
+    """A model's own weights as a published file holds them: safetensors, float16."""
+    return save({name: value.half().contiguous() for name, value in own_weights(model).items()})
 
 
 def checksum(model: nn.Module) -> str:

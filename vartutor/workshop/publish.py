@@ -15,7 +15,7 @@ from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.weights import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
-from vartutor.weights.files import STATE, checkpoint_name, load_state, packed
+from vartutor.weights.files import STATE, checkpoint_name, load_state, own_weights, packed
 from vartutor.workshop.card import write_card
 from vartutor.workshop.scores import (
     DECODES,
@@ -100,11 +100,12 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
 
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = transformer_of(parts_of(state))
-    beneath = checkpoint_name("tokenizer", name)
-    needs = _same(folder, beneath if beneath in _manifest(folder) else checkpoint_name("tokenizer", "hit"), tokenizer)
+    needs = {"tokenizer": _beneath(folder, "tokenizer", name, "hit", tokenizer)}
+    if model.restorer is not None:
+        needs["net"] = _beneath(folder, "cnn", name, "course", model.restorer)
     restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
-    details = {"tokenizer": needs, "metrics": {"split": "test"} | scores}
+    details = needs | {"metrics": {"split": "test"} | scores}
     return checkpoint_name("transformer", name), model, WHAT[state["info"]["kind"]], details
 
 
@@ -144,9 +145,15 @@ MAKERS = {
 }
 
 
+def _beneath(folder: Path, kind: str, name: str, course: str, model: nn.Module) -> str:
+    """The checksum of what a transformer was trained over: of the same name, else the course's."""
+    own = checkpoint_name(kind, name)
+    return _same(folder, own if own in _manifest(folder) else checkpoint_name(kind, course), model)
+
+
 def _same(folder: Path, file: str, model: nn.Module) -> str:
     """The checksum of a published file that holds the weights of ``model``."""
-    listed, own = _manifest(folder), model.state_dict()
+    listed, own = _manifest(folder), own_weights(model)
     if file not in listed or not (folder / file).is_file():
         raise UserError(f"{folder / file}: not published yet; publish what the run was trained over first")
     there = load_file(folder / file)
