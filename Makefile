@@ -1,5 +1,6 @@
 # make course   set everything up, execute every chapter, bind the book
 # make test     set everything up, run every test
+# make demo PHOTO=photo.jpg   restore a photo of yours, into build/demo
 # make lab      open JupyterLab
 # make book     bind the committed notebooks into the book
 # make clean    remove what these made
@@ -17,7 +18,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 NEEDS_CPU_BUILD := $(filter Linux-0,$(shell uname -s 2>/dev/null)-$(GPU))
 
-.PHONY: course test lab book clean
+.PHONY: course test demo lab book clean
 
 course: $(VENV)/.installed
 	@status=0; \
@@ -30,6 +31,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/vartutor check
 	$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg
+
+demo: $(VENV)/.installed
+	@test -f "$(PHOTO)" || { echo "make demo: say which photo, as in make demo PHOTO=photo.jpg" >&2; exit 2; }
+	$(BIN)/vartutor upscale "$(PHOTO)" --model detail --out build/demo
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.news_url=None \

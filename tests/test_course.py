@@ -111,6 +111,25 @@ def test_a_failing_chapter_keeps_its_old_notebook(chapter, raises_user_error):
     assert [path.name for path in chapter.py.parent.iterdir() if path.suffix == ".part"] == []
 
 
+def test_the_poster_is_the_chapters_picture(tmp_path):
+    figure = """
+# %% tags=["poster"]
+import matplotlib.pyplot as plt
+
+from vartutor.show.figures import show
+
+show(plt.figure(figsize=(1, 1)), "a poster", "A white square, and nothing else to be seen in it.", photo=True)
+"""
+    root = make_root(tmp_path, _00_good=GOOD + figure)
+    (root / "assets").mkdir()
+    (chapter,) = find_chapters(root)
+    build(chapter)
+    assert chapter.poster.read_bytes().startswith(b"\xff\xd8")
+    assert check(chapter) == []
+    chapter.poster.write_bytes(b"another")
+    assert check(chapter) == ["00_good: assets/poster.jpg is not this chapter's picture; run: vartutor build 00_good"]
+
+
 def test_widget_outputs_are_not_stored(tmp_path):
     text = '# %% tags=["widget", "nbval-ignore-output"]\nimport ipywidgets\nipywidgets.IntSlider()\n'
     chapter = find_chapters(make_root(tmp_path, _00_widget=GOOD + "\n" + text))[0]

@@ -132,12 +132,24 @@ def test_readme_and_makefile_agree():
     assert "--index-url https://download.pytorch.org/whl/cpu" in readme
 
 
-def test_readme_and_command_agree():
+def test_the_page_of_commands_has_all_of_them():
     from vartutor.cli import parser
 
     commands = set(parser()._subparsers._group_actions[0].choices)
-    readme = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"`vartutor (\w+)", readme)) == commands
+    page = (ROOT / "book" / "commands.md").read_text()
+    assert set(re.findall(r"`vartutor (\w+)", page)) == commands | {"COMMAND"}
+
+
+@pytest.mark.parametrize("chapter", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_readme_lists_every_chapter_as_it_calls_itself(chapter):
+    text = chapter.read_text()
+    title = re.search(r"^# # (.*)$", text, re.M)[1].split(":")[0]
+    (row,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if f"(notebooks/{chapter.stem}.ipynb)" in line
+    ]
+    assert title in row
+    time = re.search(r"^# \| (.*?) to run", text, re.M)[1].removeprefix("about ").replace("less than", "under")
+    assert row.endswith(f"| {time} |")
 
 
 def test_readmes_python_examples_run_and_print_what_they_say():

@@ -1,5 +1,6 @@
 """Chapters on disk: ``NN_slug.py`` is edited by hand, ``NN_slug.ipynb`` is made from it."""
 
+import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class Chapter:
     def ipynb(self) -> Path:
         return self.py.with_suffix(".ipynb")
 
+    @property
+    def poster(self) -> Path:
+        """Where the picture of a cell tagged ``poster`` goes; README shows it."""
+        return self.py.parents[1] / "assets" / "poster.jpg"
+
     def read_source(self) -> NotebookNode:
         """The notebook that the .py file describes, without outputs and with the same cell ids every time."""
         return with_fixed_ids(jupytext.read(self.py), self.name)
@@ -45,6 +51,16 @@ def with_fixed_ids(notebook: NotebookNode, name: str) -> NotebookNode:
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "jupytext": pairing})
     notebook.nbformat_minor = 5
     return notebook
+
+
+def find_poster(notebook: NotebookNode) -> bytes | None:
+    """The JPEG of an executed cell that is tagged ``poster``; None where no cell is."""
+    for cell in notebook.cells:
+        if "poster" in cell.metadata.get("tags", ()):
+            return base64.b64decode(
+                next(o.data["image/jpeg"] for o in cell.outputs if "image/jpeg" in o.get("data", ()))
+            )
+    return None
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:

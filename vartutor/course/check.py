@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from vartutor.course.chapters import Chapter
+from vartutor.course.chapters import Chapter, find_poster
 
-TAGS = {"parameters", "hide-input", "exercise", "widget", "nbval-ignore-output"}
+TAGS = {"parameters", "poster", "hide-input", "exercise", "widget", "nbval-ignore-output"}
 PARAMETERS = ("PROFILE", "SEED", "DEVICE")
 MAX_BYTES = 400_000
 MAX_LINES = 40
@@ -27,6 +27,7 @@ def check(chapter: Chapter) -> list[str]:
         _execution(executed),
         _outputs(executed),
         _size(chapter),
+        _poster(chapter, executed),
         _cells(executed),
         _figures(executed),
         _prose(executed),
@@ -76,6 +77,12 @@ def _size(chapter: Chapter) -> Iterator[str]:
     size = chapter.ipynb.stat().st_size
     if size > MAX_BYTES:
         yield f"{size / 1000:.0f} kB, over {MAX_BYTES / 1000:.0f}"
+
+
+def _poster(chapter: Chapter, notebook: NotebookNode) -> Iterator[str]:
+    picture = find_poster(notebook)
+    if picture and (not chapter.poster.is_file() or chapter.poster.read_bytes() != picture):
+        yield f"assets/{chapter.poster.name} is not this chapter's picture; run: vartutor build {chapter.name}"
 
 
 def _cells(notebook: NotebookNode) -> Iterator[str]:

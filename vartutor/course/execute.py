@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from vartutor.course.chapters import Chapter, write_notebook
+from vartutor.course.chapters import Chapter, find_poster, write_notebook
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder
 from vartutor.tables import write_table
@@ -25,7 +25,7 @@ CELL_TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the defa
 
 
 def build(chapter: Chapter) -> None:
-    """Execute a chapter at the default profile and write its .ipynb; two runs give equal bytes.
+    """Execute a chapter at the default profile and write its .ipynb, and its poster; two runs give equal bytes.
 
     Raises:
         UserError: a cell failed; the old notebook stays.
@@ -52,6 +52,8 @@ def build(chapter: Chapter) -> None:
         if "widget" in cell.metadata.get("tags", ()):
             cell.outputs = []  # a widget without its kernel is a random id
     write_notebook(notebook, chapter.ipynb)
+    if picture := find_poster(notebook):
+        chapter.poster.write_bytes(picture)
 
 
 @dataclass(frozen=True)
