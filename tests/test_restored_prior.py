@@ -167,7 +167,7 @@ def test_a_blind_look_sees_no_tokens(tokenizer, pairs):
 
 
 def test_a_look_can_learn_from_true_tokens(tokenizer, net):
-    run = FidelitySettings.of(SMOKE, objective=FidelityObjective(forced=True, base="photo"))
+    run = FidelitySettings.of(SMOKE, objective=FidelityObjective(forced=1.0, base="photo"))
     job = fidelity_job(run, Process(), over=(make(tokenizer, net).eval().requires_grad_(False), tokenizer))
     batch = make_source(run, Process()).batch(range(2))
     true = tokenizer.tokenize(batch.x)
@@ -179,6 +179,25 @@ def test_a_look_can_learn_from_true_tokens(tokenizer, net):
     own = job.restore(batch)  # what is looked at is what the transformer says
     forced = {s: decode_faithfully(tokenizer, job.model, f, seen.first[s], s, 1.0) for s, f in seen.f_hats.items()}
     assert not torch.allclose(own[4], forced[4], atol=1e-2)
+
+
+def test_a_look_can_learn_from_both_kinds_of_tokens(tokenizer, net):
+    model = make(tokenizer, net).eval().requires_grad_(False)
+    batch = make_source(FidelitySettings.of(SMOKE), Process()).batch(range(16))
+    ways = {}
+    for forced in (0.0, 0.5, 1.0):
+        run = FidelitySettings.of(SMOKE, objective=FidelityObjective(forced=forced, trust=0.25, base="photo"))
+        ways[forced] = fidelity_job(run, Process(), over=(model, tokenizer)).prepare(batch)
+    true = ways[0.5].trust == 1
+    assert 3 < true.sum() < 13
+    assert set(ways[0.5].trust.tolist()) == {0.25, 1.0}
+    for s, f_hat in ways[0.5].f_hats.items():
+        assert torch.equal(f_hat[true], ways[1.0].f_hats[s][true])
+        assert torch.equal(f_hat[~true], ways[0.0].f_hats[s][~true])
+    job = fidelity_job(run, Process(), over=(model, tokenizer))
+    torch.nn.init.normal_(job.model.pixels.weight, std=0.01)
+    halves = [job.loss(replace(ways[1.0], trust=torch.full((16,), weight)))[0].item() for weight in (1.0, 0.5)]
+    assert halves[1] == pytest.approx(halves[0] / 2, rel=1e-4)
 
 
 def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
@@ -225,9 +244,9 @@ def test_a_critic_can_judge_what_is_decoded(tokenizer, net):
     assert "critic" not in job.loss(seen, Moment(0, 0.4))[1]
     loss, numbers = job.loss(seen, Moment(0, 0.6))
     assert numbers["critic"] > 0
-    before = job.parts["adversary"].critic.layers[0].bias.detach().clone()
+    before = job.parts["adversary"].critic.heads[0][0].bias.detach().clone()
     loss.backward()
     job.finish(Moment(0, 0.6))
-    assert not torch.equal(job.parts["adversary"].critic.layers[0].bias, before)
+    assert not torch.equal(job.parts["adversary"].critic.heads[0][0].bias, before)
     job.model.eval()
     assert "critic" not in job.loss(seen, Moment(0, 0.6))[1]

@@ -1,31 +1,38 @@
-"""An adversarial loss for pictures: a critic of patches, hinge losses, an adaptive weight, a late start.
+"""An adversarial loss for pictures: a critic of a classifier's features, hinge losses, a late start.
 
-As in VQGAN (Esser et al., 2021, section 3.1), whose decoder it taught to invent texture where squared error
-would blur. The critic judges every image scale with the same weights.
+As in VQGAN (Esser et al., 2021, section 3.1), an opinion on texture where squared error would blur. Its critic of
+pixels has to learn from nothing what a photo looks like, and in runs as short as ours never does: its loss stays at 1,
+where it knows nothing. Projected GAN (Sauer et al., 2021, section 3) puts small heads on the features of a classifier
+that has seen photos; such a critic has an opinion after a few steps. It judges every image scale with the same weights.
 """
-
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from vartutor.perceptual import STAGES, TAPS, PerceptualDistance
 from vartutor.tokenizer.vq import average_gradients
 
+HIDDEN = 32  # channels of a head
 
-class PatchCritic(nn.Module):
-    """(B, 3, H, W) in [-1, 1] -> (B, 1, H / 8, W / 8): high where a patch looks real. PatchGAN (Isola et al., 2017)."""
+
+class FeatureCritic(nn.Module):
+    """Heads on four feature maps (B, C_i, h_i, w_i) -> (B, Σ h_i w_i): high where the photo looks real."""
 
     def __init__(self):
         super().__init__()
-        layers = []
-        for c_in, c_out in pairwise((3, 32, 64, 128)):
-            layers += [spectral_norm(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(128, 1, 3, padding=1)))
+        self.heads = nn.ModuleList(_head(STAGES[k][-1]) for k in TAPS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        maps = [F.normalize(m, dim=1) * m.shape[1] ** 0.5 for m in maps]  # each channel about 1
+        return torch.cat([head(m).flatten(1) for head, m in zip(self.heads, maps, strict=True)], 1)
+
+
+def _head(channels: int) -> nn.Sequential:
+    convs = nn.Conv2d(channels, HIDDEN, 1), nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1), nn.Conv2d(HIDDEN, 1, 1)
+    first, second, last = map(spectral_norm, convs)
+    return nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2), last)
 
 
 def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
@@ -38,44 +45,33 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
-    """‖∂ reconstruction / ∂ layer‖ / ‖∂ adversarial / ∂ layer‖, at most 10⁴ (Esser et al., 2021, equation 7).
-
-    So both losses, scalars, pull equally hard at ``layer``, the decoder's last weights of any shape.
-    """
-    (a,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
-    (b,) = torch.autograd.grad(adversarial, layer, retain_graph=True)
-    return (a.norm() / (b.norm() + 1e-6)).clamp(max=1e4).detach()
-
-
 class Adversary:
-    """The critic with its optimiser.
+    """The critic with its optimiser, and the frozen classifier beneath it.
 
     Args:
-        layer: weights of any shape, by which the two losses are balanced.
         lr: of the critic.
     """
 
-    def __init__(self, layer: Tensor, lr: float = 5e-4):
-        self.layer = layer
-        self.critic = PatchCritic().to(layer.device)
+    def __init__(self, device: torch.device, lr: float = 1e-3):
+        self.trunk = PerceptualDistance().features.to(device)
+        self.critic = FeatureCritic().to(device)
         self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=lr, betas=(0.5, 0.9))
         self.rounds = 0
 
-    def term(self, reconstruction: Tensor, images: list[Tensor]) -> Tensor:
-        """What to add to a model's loss, a scalar, weighed against its reconstruction loss.
+    def judge(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, n)."""
+        return self.critic(self.trunk(image))
 
-        Args:
-            images: (B, 3, H_s, W_s) of every scale.
-        """
+    def term(self, images: list[Tensor]) -> Tensor:
+        """What a model's pictures (B, 3, H_s, W_s) of every scale lose for not looking real, a scalar."""
         self.critic.requires_grad_(False)  # it learns in `learn` alone
-        loss = sum(hinge_generator(self.critic(image)) for image in images) / len(images)
+        loss = sum(hinge_generator(self.judge(image)) for image in images) / len(images)
         self.critic.requires_grad_(True)
-        return adaptive_weight(reconstruction, loss, self.layer) * loss
+        return loss
 
     def learn(self, real: list[Tensor], fake: list[Tensor]) -> Tensor:
-        """Add the critic's gradient on images (B, 3, H_s, W_s) and reconstructions; returns its loss, a scalar."""
-        loss = sum(hinge_critic(self.critic(a), self.critic(b.detach())) for a, b in zip(real, fake, strict=True))
+        """Add the critic's gradient on images (B, 3, H_s, W_s) and a model's; returns its loss, a scalar."""
+        loss = sum(hinge_critic(self.judge(a), self.judge(b.detach())) for a, b in zip(real, fake, strict=True))
         loss.backward()
         self.rounds += 1
         return loss.detach() / len(real)

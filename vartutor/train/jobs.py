@@ -39,7 +39,7 @@ from vartutor.weights.files import checksum, load_strictly
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
 KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)
-TOKENS, NOISE = 113, 2**10  # streams of the draws; those of the noise go on from there
+TOKENS, FORCED, NOISE = 113, 114, 2**10  # streams of the draws; those of the noise go on from there
 
 
 def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) -> Job:
@@ -179,7 +179,7 @@ def fidelity_job(
     """
     model, tokenizer, info, parts = _beneath(run, process, over)
     asked = run.objective
-    ways = {"base": asked.base, "blind": asked.blind, "draws": asked.forced and not asked.blind}
+    ways = {"base": asked.base, "blind": asked.blind, "draws": asked.forced > 0 and not asked.blind}
     fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, **ways).to(process.device)
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
@@ -190,8 +190,11 @@ def fidelity_job(
 
     @torch.no_grad()
     def prepare(batch: Batch) -> Written:
-        f_hats = tokenizer.complete(tokenizer.tokenize(batch.x)) if asked.forced else write(batch)
-        return Written(model.first(batch.lr), f_hats, batch.hr)
+        true = batch.uniform(1, FORCED)[:, 0] < asked.forced
+        own = write(batch) if asked.forced < 1 else {}
+        given = tokenizer.complete(tokenizer.tokenize(batch.x)) if asked.forced else own
+        f_hats = {s: torch.where(true[:, None, None, None], f, own.get(s, f)) for s, f in given.items()}
+        return Written(model.first(batch.lr), f_hats, batch.hr, torch.where(true, 1.0, asked.trust))
 
     def look(seen: Written) -> dict[int, Tensor]:
         z = {s: tokenizer.post_quant_conv(f_hat) for s, f_hat in seen.f_hats.items()}
@@ -203,7 +206,7 @@ def fidelity_job(
 
     info |= {"kind": "fidelity", "config": fidelity.settings, "objective": asdict(asked)}
     weights = asked.perceptual, asked.adversarial, asked.adversarial_start
-    loss = PairLoss(look, fidelity, fidelity.pixels.weight, *weights, run.bf16)
+    loss = PairLoss(look, fidelity, *weights, run.bf16)
     compiles, more = {"fidelity": [fidelity.block]}, {"finish": loss.finish, "restore": restore}
     return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts | loss.parts, compiles=compiles, **more)
 
@@ -211,9 +214,8 @@ def fidelity_job(
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:
     """A net from nothing."""
     net = CnnSuperResolver(run.net).to(process.device)
-    last = net.heads[str(max(run.net.heads))].weight
     weights = run.perceptual, run.adversarial, run.adversarial_start
-    loss = PairLoss(lambda pairs: net(pairs.lr), net, last, *weights, run.bf16)
+    loss = PairLoss(lambda pairs: net(pairs.lr), net, *weights, run.bf16)
     info = {"kind": "baseline", "config": run.net.to_json(), "perceptual": run.perceptual}
     prepare = lambda batch: Pairs(batch.lr, batch.hr)  # noqa: E731 (the loss would damage photos in bfloat16)
     restore = lambda batch: net.restore(batch.lr)  # noqa: E731

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
@@ -22,11 +21,12 @@ class FidelityObjective:
     """What is learned, by how large a module, and on what decode."""
 
     perceptual: float = 0.05  # weight of the perceptual distance beside the mean absolute error
-    adversarial: float = 0.0  # of the critic's opinion, balanced against both
+    adversarial: float = 0.0  # of the critic's opinion
     adversarial_start: float = 0.3  # share of the run before the critic begins
     base: str = "decoder"  # what the module adds to: the decoder's picture, or the first one (photo)
     blind: bool = False  # the decoder is given no tokens: a control
-    forced: bool = False  # true tokens in training, instead of the transformer's own
+    forced: float = 0.0  # share of the photos with true tokens in training, instead of the transformer's own
+    trust: float = 1.0  # weight of the error of those with the transformer's own; the critic judges all alike
     temperature: float = 1.0  # of the tokens that the decoder sees in training
     expected: bool = False  # mean codes instead of sampled ones
     hidden: int = 64  # the module's channels
@@ -37,21 +37,24 @@ class FidelityObjective:
             raise UserError(f"perceptual {self.perceptual:g}, temperature {self.temperature:g}: from 0 on, and above 0")
         if self.base not in BASES:
             raise UserError(f"base {self.base!r}: choose one of {', '.join(BASES)}")
+        if not 0 <= self.forced <= 1 or self.trust < 0:
+            raise UserError(f"forced {self.forced:g}, trust {self.trust:g}: from 0 to 1, and from 0 on")
         if self.hidden < 1 or self.depth < 0:
             raise UserError(f"hidden {self.hidden}, depth {self.depth}: at least 1, and from 0 on")
 
 
 @dataclass(frozen=True)
 class Written:
-    """Photos for which the transformer wrote its tokens.
+    """Photos with tokens, true ones or the transformer's.
 
     ``first`` {s: (B, 3, H_s, W_s)} pictures that the tokens begin at, ``f_hats`` {s: (B, C, h_s, w_s)},
-    ``hr`` {s: (B, 3, H_s, W_s)} clean.
+    ``hr`` {s: (B, 3, H_s, W_s)} clean, ``trust`` (B,) weights of the photos' errors.
     """
 
     first: dict[int, Tensor]
     f_hats: dict[int, Tensor]
     hr: dict[int, Tensor]
+    trust: Tensor
 
 
 class PairLoss:
@@ -63,7 +66,6 @@ class PairLoss:
     Args:
         restore: what was prepared of a batch -> images {s: (B, 3, H_s, W_s)}, not clamped.
         model: what learns.
-        last: its last weights, of any shape, by which the critic's opinion is balanced.
         perceptual: weight of the perceptual distance beside the mean absolute error.
         adversarial: weight of the critic's opinion.
         start: share of the run before the critic begins.
@@ -76,7 +78,6 @@ class PairLoss:
         self,
         restore: Callable[[Any], dict[int, Tensor]],
         model: nn.Module,
-        last: Tensor,
         perceptual: float = 0.0,
         adversarial: float = 0.0,
         start: float = 0.3,
@@ -84,20 +85,21 @@ class PairLoss:
     ):
         if min(perceptual, adversarial) < 0:
             raise UserError(f"perceptual {perceptual:g}, adversarial {adversarial:g}: give weights from 0 on")
-        self.restore, self.model, self.bf16, self.device = restore, model, bf16, last.device
+        self.restore, self.model, self.bf16, self.device = restore, model, bf16, next(model.parameters()).device
         self.weight, self.opinion, self.start = perceptual, adversarial, start
         self.perceptual = PerceptualDistance().to(self.device) if perceptual else None
-        self.adversary = Adversary(last) if adversarial else None
+        self.adversary = Adversary(self.device) if adversarial else None
 
     def __call__(self, seen: Any, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, its RGB-PSNR in dB per scale. ``seen.hr`` are clean photos."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = {s: image.float() for s, image in self.restore(seen).items()}
         numbers = {}
-        loss = sum(self._error(image, seen.hr[s]) for s, image in images.items()) / len(images)
+        trust = getattr(seen, "trust", 1.0)
+        loss = sum((trust * self._error(image, seen.hr[s])).mean() for s, image in images.items()) / len(images)
         if self.adversary is not None and self.model.training and moment.progress >= self.start:
             fake = list(images.values())
-            loss = loss + self.opinion * self.adversary.term(loss, fake)
+            loss = loss + self.opinion * self.adversary.term(fake)
             numbers["critic"] = self.adversary.learn([seen.hr[s] for s in images], fake)
         if moment.logged:
             numbers |= {f"psnr{s}": psnr(x.detach(), seen.hr[s], color="rgb").mean() for s, x in images.items()}
@@ -114,5 +116,6 @@ class PairLoss:
             self.adversary.finish()
 
     def _error(self, image: Tensor, clean: Tensor) -> Tensor:
-        error = F.l1_loss(image, clean)
-        return error if self.perceptual is None else error + self.weight * self.perceptual(image, clean).mean()
+        """Of every photo, (B,)."""
+        error = (image - clean).abs().mean((1, 2, 3))
+        return error if self.perceptual is None else error + self.weight * self.perceptual(image, clean)

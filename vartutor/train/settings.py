@@ -184,7 +184,7 @@ class BaselineSettings(Settings):
 
     net: CnnConfig
     perceptual: float = 0.0  # weight of the perceptual distance beside the mean absolute error
-    adversarial: float = 0.0  # of the critic's opinion, balanced against both
+    adversarial: float = 0.0  # of the critic's opinion
     adversarial_start: float = 0.3  # share of the run before the critic begins
 
     @classmethod

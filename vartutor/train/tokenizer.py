@@ -30,7 +30,7 @@ class Losses:
     l2: float = 1.0  # of the mean squared error
     perceptual: float = 0.0  # of the perceptual distance
     quantizer: float = 0.25  # of the quantizer's own loss
-    adversarial: float = 0.0  # of the critic's opinion, balanced against the other terms
+    adversarial: float = 0.0  # of the critic's opinion
     adversarial_start: float = 0.3  # share of the run before the critic begins
     bypass: float = 0.1  # share of the images that skip the quantizer
     codes: str = "ema"  # how the codebook learns: by moving averages (ema) or by the quantizer's loss (loss)
@@ -45,9 +45,9 @@ class TokenizerLoss:
     def __init__(self, model: MultiScaleTokenizer, losses: Losses, bf16: bool = False):
         self.model, self.losses, self.bf16 = model, losses, bf16
         model.quantizer.deferred = True
-        last = model.decoder.conv_out.weight
-        self.perceptual = PerceptualDistance().to(last.device) if losses.perceptual else None
-        self.adversary = Adversary(last) if losses.adversarial else None
+        device = model.decoder.conv_out.weight.device
+        self.perceptual = PerceptualDistance().to(device) if losses.perceptual else None
+        self.adversary = Adversary(device) if losses.adversarial else None
 
     def __call__(self, batch: "Batch", moment: Moment) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, also PSNR in dB and the codes in use, per scale."""
@@ -60,11 +60,10 @@ class TokenizerLoss:
         if isinstance(images, Tensor):  # the plain tokenizer has the largest image only
             images = {max(target): images}
         images = {s: image.float() for s, image in images.items()}
-        reconstruction = sum(self._error(image, target[s]) for s, image in images.items())
-        loss = reconstruction + w.quantizer * loss
+        loss = sum(self._error(image, target[s]) for s, image in images.items()) + w.quantizer * loss
         if self.adversary is not None and learning and moment.progress >= w.adversarial_start:
             fake = list(images.values())
-            loss = loss + w.adversarial * self.adversary.term(reconstruction, fake)
+            loss = loss + w.adversarial * self.adversary.term(fake)
             numbers["critic"] = self.adversary.learn([target[s] for s in images], fake)
         if moment.logged:
             numbers |= {f"psnr{s}": psnr(x.detach(), target[s], color="rgb").mean() for s, x in images.items()}
