@@ -15,7 +15,8 @@ from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.cli import main
-from vartutor.data.degradation import gaussian_noise
+from vartutor.data.damage import damage
+from vartutor.data.degradation import degrade, gaussian_noise
 from vartutor.data.images import from_uint8, to_uint8, write_image
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE, UNSEEN
@@ -29,6 +30,7 @@ from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.paths import assets
+from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
 from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
@@ -183,6 +185,22 @@ def test_photos_of_one_size_draw_for_themselves(resolver):
 def test_names_must_differ(photos, raises_user_error):
     with raises_user_error("'bicubic' is named twice"):
         list(evaluate([BICUBIC, BICUBIC], photos))
+
+
+def test_what_is_no_image_is_refused_at_every_door_and_named(photos, tokenizer, raises_user_error):
+    lr = photos[0].lr
+    doors = [CHOSEN, upscale_bicubic, lambda x: measure(x, x, 1), lambda x: perceptual_distance(x, x)]
+    doors += [tokenizer.tokenize, lambda x: degrade(x, COURSE), lambda x: damage(x, COURSE, torch.arange(len(x)))]
+    for door in doors:
+        with raises_user_error("an image of torch.uint8"):
+            door(to_uint8(lr))
+    for door in (CHOSEN, lambda x: perceptual_distance(x, x), tokenizer.tokenize, lambda x: degrade(x, COURSE)):
+        for bad in (lr + 255, lr * torch.nan):
+            with raises_user_error("an image with"):
+                door(bad)
+    broken = seedless("mine", lambda lr: {1: lr * torch.inf})
+    with raises_user_error(f"mine, {photos[0].name}, ×1: an image with NaN or infinity"):
+        list(evaluate([broken], photos))
 
 
 # --- tables ----------------------------------------------------------------------------------------

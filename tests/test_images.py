@@ -8,7 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from vartutor.data.images import from_pil, from_uint8, read_image, read_pixels, resize, to_pil, to_uint8, write_image
+from vartutor.data.images import (
+    check_image,
+    from_pil,
+    from_uint8,
+    read_image,
+    read_pixels,
+    resize,
+    to_pil,
+    to_uint8,
+    write_image,
+)
 from vartutor.errors import UserError
 
 # Four corners of different colours on a wider-than-high image: any flip or rotation shows.
@@ -240,11 +250,34 @@ def test_all_levels_survive_the_round_trip():
 
 def test_to_uint8_clamps_and_rounds():
     # Without the clamp, 1.01 would wrap around to 0; without the rounding, 0.999 would become 254.
-    x = torch.tensor([-5.0, -1.01, -1, 0.999, 1, 1.01, 5, float("inf"), -float("inf")])
-    assert to_uint8(x).tolist() == [0, 0, 0, 255, 255, 255, 255, 255, 0]
+    x = torch.tensor([-5.0, -1.01, -1, 0.999, 1, 1.01, 5])
+    assert to_uint8(x).tolist() == [0, 0, 0, 255, 255, 255, 255]
     half = torch.tensor([10.4, 10.6]) / 127.5 - 1
     assert to_uint8(half).tolist() == [10, 11]
     assert not to_uint8(torch.zeros(1, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("bad", [torch.tensor(value) for value in (float("nan"), float("inf"), 7, True)], ids=str)
+def test_what_is_no_number_or_a_whole_one_becomes_no_picture(tmp_path, raises_user_error, bad):
+    x = torch.zeros(3, 4, 4).to(bad.dtype)
+    x[1, 2, 3] = bad
+    for make in (to_uint8, to_pil, check_image, lambda x: write_image(tmp_path / "out.png", x)):
+        with raises_user_error("an image", "give floats" if bad.item() in (7, True) else "NaN or infinity"):
+            make(x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_range_of_an_image(raises_user_error):
+    harsh = (torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.5) * 2.0 - 1
+    for options in ({"antialias": True}, {"antialias": False}):  # bicubic overshoots, and may
+        enlarged = torch.nn.functional.interpolate(harsh, scale_factor=4, mode="bicubic", **options)
+        assert 1.3 < enlarged.abs().max() < 2
+        assert check_image(enlarged) is enlarged
+    with raises_user_error("values from 0 to 255", "[-1, 1]"):
+        check_image(torch.arange(256.0))
+    with raises_user_error("torch.uint8"):
+        resize(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), (4, 4))
+    assert check_image(torch.zeros(3, 0, 4)).shape == (3, 0, 4)
 
 
 def test_bytes_are_read_as_bytes_and_more_than_8_bits_as_floats(tmp_path):

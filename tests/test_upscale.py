@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vartutor.addons.guidance import Guided
@@ -84,13 +85,17 @@ def test_nothing_is_overwritten_unasked(photos, tiny_runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--temperature", "0"], "--temperature 0"),
+        (["--temperature", "-1"], "temperature -1: give 0"),
+        (["--temperature", "nan"], "temperature nan"),
+        (["--guidance", "nan"], "guidance nan"),
+        (["--fidelity", "nan"], "fidelity nan"),
         (["--seed", "-1"], "seed -1"),
         (["--scales", "3"], r"scales \(3,\)"),
         (["--fidelity", "2"], "fidelity 2"),
         (["--fidelity", "1"], "no fidelity module"),
         (["--refine"], "no refiner"),
         (["--refine", "-1"], "refine -1"),
+        (["--refine", "inf"], "refine inf"),
         (["--guidance", "1"], "no null class"),
         (["--guidance", "1", "--negative", "text"], "negative 'text'"),
         (["--color-fix", "all"], "unknown colour fix 'all'"),
@@ -113,6 +118,15 @@ def test_a_run_of_something_else_is_one_line(photos, tiny_runs, tmp_path, capsys
     with pytest.raises(SystemExit):
         upscale(photos, "--out", tmp_path, "--scales", "x")
     assert "'x': write them like 1,2,4" in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_one_line_and_make_no_file(photos, tiny_runs, tmp_path, capsys):
+    state = torch.load(tiny_runs / "transformer" / "state.pt", weights_only=True)
+    next(value for value in state["averaged"].values() if value.is_floating_point()).fill_(torch.nan)
+    torch.save(state, tmp_path / "state.pt")
+    assert upscale(photos, "--out", tmp_path / "out", "--model", tmp_path) == 2
+    assert re.fullmatch(r"vartutor upscale: .*state\.pt: .* NaN or infinity.*\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_seed
-from vartutor.errors import UserError
 
 
 def _upscale(args: argparse.Namespace) -> int:
@@ -16,10 +15,10 @@ def _upscale(args: argparse.Namespace) -> int:
     from vartutor.devices import find_device
     from vartutor.restore import find_photos, restore
     from vartutor.superres import SuperResolver
+    from vartutor.transformer.generate import check_temperature
     from vartutor.weights import load_restorer
 
-    if args.temperature <= 0:
-        raise UserError(f"--temperature {args.temperature:g}: give a number above 0")
+    check_temperature(args.temperature)
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
     photos, device = find_photos(args.photos), find_device(args.device)
@@ -68,7 +67,7 @@ def add(commands: Commands) -> None:
         help="0: the tokens alone … 1: true to the photo (default 0.6, if it can)",
     )
     add_seed(sub)
-    sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, higher bolder (default 0.5)")
+    sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, to 0; higher bolder (default 0.5)")
     sub.add_argument("--sample", action="store_true", help="draw codes instead of taking their mean: a bolder guess")
     sub.add_argument(
         "--refine", type=float, nargs="?", const=0.0, metavar="T", help="draw what the finest tokens leave unsaid, at T"

@@ -1,5 +1,6 @@
 """Images in and out: every file becomes a (3, H, W) tensor in [-1, 1]."""
 
+import math
 import struct
 import warnings
 from contextlib import ExitStack
@@ -91,14 +92,35 @@ def pixels_of(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
+def check_floats(x: Tensor) -> Tensor:
+    """An image of any shape, as it is; ``UserError`` if it has whole numbers. No device is waited for."""
+    if not x.is_floating_point():
+        raise UserError(f"an image of {x.dtype}: give floats in [-1, 1], such as from_uint8 makes of 0..255")
+    return x
+
+
+def check_image(x: Tensor, reach: float = 2.0) -> Tensor:
+    """An image of any shape, as it is, if it can be one in [-1, 1]; bicubic enlargement leaves it below 1.9.
+
+    Raises:
+        UserError: whole numbers, values that are no finite numbers, or such beyond the reach.
+    """
+    low, high = (end.item() for end in check_floats(x).detach().aminmax()) if x.numel() else (0.0, 0.0)
+    if not math.isfinite(high - low):
+        raise UserError("an image with NaN or infinity in it: something went wrong where it was made")
+    if max(-low, high) > reach:
+        raise UserError(f"an image with values from {low:g} to {high:g}: give them in [-1, 1]")
+    return x
+
+
 def to_pil(x: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> Pillow RGB image, clamped and rounded."""
+    """(3, H, W) in [-1, 1] -> Pillow RGB image, clamped and rounded; ``UserError`` as in :func:`to_uint8`."""
     return Image.fromarray(to_uint8(x).permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp."""
-    return x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp; ``UserError`` of whole numbers, NaN, infinity."""
+    return check_image(x, math.inf).detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(x: Tensor) -> Tensor:
@@ -137,5 +159,5 @@ def resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
     ``mode`` is ``bicubic``, ``bilinear`` or ``area``. Bicubic may overshoot the input's range; clamp if that matters.
     """
     if mode == "area":
-        return F.interpolate(x, size=size, mode="area")
-    return F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=False)
+        return F.interpolate(check_floats(x), size=size, mode="area")
+    return F.interpolate(check_floats(x), size=size, mode=mode, antialias=True, align_corners=False)

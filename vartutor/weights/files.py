@@ -93,10 +93,17 @@ def checksum(model: nn.Module) -> str:
 
 
 def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """The model with these weights, rounded to float16 and back, in evaluation mode, without gradients."""
+    """The model with these weights, rounded to float16 and back, in evaluation mode, without gradients.
+
+    Raises:
+        UserError: weights that are no finite numbers.
+    """
     names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
-    return model.half().float().eval().requires_grad_(False)
+    model = model.half().float().eval().requires_grad_(False)
+    if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise UserError(f"{bad[0]} holds NaN or infinity: train it again, with a smaller loop.lr")
+    return model
 
 
 def read_state_dict(source: Source) -> dict[str, Tensor]:
