@@ -80,6 +80,10 @@ def test_nothing_is_overwritten_unasked(photos, tiny_runs, tmp_path, capsys):
     assert "a_x1.png: exists; --force" in capsys.readouterr().err
     assert upscale(*call, "--force") == 0
     assert Image.open(tmp_path / "a_x1.png").size == (14, 10)
+    assert upscale(*call, "--seed", "1") == 1
+    assert "exists of another photo or with other options; --force" in capsys.readouterr().err
+    assert upscale(*call) == 0
+    assert capsys.readouterr().out == f"{photos / 'a.png'}: already there\n"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ def _upscale(args: argparse.Namespace) -> int:
     from vartutor.superres import SuperResolver
     from vartutor.transformer.generate import check_temperature
     from vartutor.weights import load_restorer
+    from vartutor.weights.files import checksum
 
     check_temperature(args.temperature)
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
@@ -25,22 +26,25 @@ def _upscale(args: argparse.Namespace) -> int:
     resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
     refiner = None if args.refine is None else load_refiner(args.model)
+    parts = [part for part in (resolver.model, resolver.tokenizer, resolver.fidelity, refiner) if part is not None]
+    how = f"{options} {args.guidance} {args.negative} {args.refine} {[checksum(part) for part in parts]}"
     options["write"] = make_writer(resolver.model, args.guidance, args.negative, args.refine, refiner)
 
-    def upscale(path: Path) -> dict:
+    def upscale(path: Path, scales: tuple[int, ...]) -> dict:
         with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            return resolver.upscale(path, args.scales, progress=progress, **options)
+            return resolver.upscale(path, scales, progress=progress, **options)
 
     def report(outcome) -> None:
-        if outcome.written:
-            print(f"{outcome.source} -> {', '.join(path.name for path in outcome.written)}", flush=True)
+        if not outcome.error:
+            done = ", ".join(path.name for path in outcome.written)
+            print(f"{outcome.source} -> {done}" if done else f"{outcome.source}: already there", flush=True)
 
-    outcomes = restore(photos, args.out, upscale, args.scales, force=args.force, report=report)
+    outcomes = restore(photos, args.out, upscale, args.scales, how=how, force=args.force, report=report)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"vartutor upscale: {outcome.error}", file=sys.stderr)
@@ -77,4 +81,6 @@ def add(commands: Commands) -> None:
     sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")
     sub.add_argument("--model", default="course", help="a shipped model (default course), or the folder of a run")
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")
-    sub.add_argument("--force", action="store_true", help="overwrite results that are there")
+    sub.add_argument(
+        "--force", action="store_true", help="make results that are there again; no other picture is overwritten"
+    )

@@ -138,8 +138,11 @@ def write_image(path: str | Path, x: Tensor) -> None:
     write_images({Path(path): to_pil(x)})
 
 
-def write_images(images: dict[Path, Image.Image]) -> None:
+def write_images(images: dict[Path, Image.Image], **options) -> None:
     """Write Pillow images; the suffix chooses the format. A stopped write leaves none of them, and no half file.
+
+    Args:
+        options: as for Pillow's ``save``.
 
     Raises:
         UserError: the folder is missing, the disk is full, or the suffix is unknown.
@@ -148,7 +151,7 @@ def write_images(images: dict[Path, Image.Image]) -> None:
         with ExitStack() as stack:
             for path, image in images.items():
                 with open(stack.enter_context(whole(path)), "wb") as file:
-                    image.save(file, format=Image.registered_extensions().get(path.suffix.lower()))
+                    image.save(file, format=Image.registered_extensions().get(path.suffix.lower()), **options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
 
