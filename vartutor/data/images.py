@@ -31,7 +31,7 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Read one image file as RGB, in a quarter of the memory that floats take.
 
     Handles gray, palette, CMYK and 16-bit files, and honours the EXIF orientation. Transparent pixels
-    are laid over white. Of an animation the first frame is read. Colour profiles are ignored (sRGB is assumed).
+    are laid over white. Of an animation the first frame is read. A colour profile is heeded.
 
     Args:
         source: a path, or a binary file object.
@@ -81,6 +81,10 @@ def pixels_of(image: Image.Image) -> Tensor:
     """
     if image.mode == "F":
         raise UserError("floating-point image with an unknown range: save it with 8 or 16 bits first")
+    if image.info.get("icc_profile"):
+        from vartutor.data.srgb import to_srgb  # no photo of the course has one
+
+        image = to_srgb(image)
     if image.mode.startswith("I"):
         gray = np.asarray(image).astype(np.float32)
         if gray.size and (gray.max() > 65535 or gray.min() < 0):
