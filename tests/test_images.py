@@ -201,6 +201,13 @@ def test_random_damage_gives_one_line_or_an_image():
                 assert "\n" not in str(error)  # noqa: PT017
 
 
+def test_heic_has_a_sentence_of_its_own_where_it_cannot_be_read(tmp_path, raises_user_error, monkeypatch):
+    monkeypatch.setattr(Image, "registered_extensions", dict)  # no package for it
+    (tmp_path / "IMG.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with raises_user_error("IMG.HEIC: HEIC is read after pip install pillow-heif"):
+        quiet_read(tmp_path / "IMG.HEIC")
+
+
 def test_missing_file_and_folder(tmp_path, raises_user_error):
     with raises_user_error("nowhere.png", "no such file"):
         quiet_read(tmp_path / "nowhere.png")

@@ -31,6 +31,35 @@ def test_folders_are_searched_and_files_taken_as_named(folder):
     assert len(find_photos([folder, folder / "b.png", folder / "b.png"])) == 2
 
 
+def test_a_folder_as_a_phone_and_a_browser_leave_it(folder, tmp_path, raises_user_error):
+    image, lines = Image.new("RGB", (8, 6), "teal"), []
+    for name, kind in (("I1.JPG", "JPEG"), ("web.jfif", "JPEG"), ("old.jp2", "JPEG2000"), ("x.ppm", "PPM")):
+        image.save(folder / name, kind)
+    new = [".avif"] if ".avif" in Image.registered_extensions() else []
+    for suffix in new:
+        image.save(folder / f"new{suffix}")
+    (folder / "._I1.JPG").write_bytes(b"Mac OS X")
+    (folder / "I2.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "deep.png").mkdir()
+    restore([folder / "b.png"], folder, double, (2,))
+    found = [path.name for path in find_photos([folder], lines.append)]
+    assert found == ["I1.JPG", "I2.HEIC", "a.jpg", "b.png", *(f"new{s}" for s in new), "old.jp2", "web.jfif", "x.ppm"]
+    assert lines == [f"{folder}: left out b_x2.png (a result), deep.png (a folder), notes.txt (no photo)"]
+    for k in range(9):
+        (tmp_path / f"{k}.txt").write_text("")
+    with raises_user_error("no photos", "left out 0.txt (no photo)", "and 5 more"):
+        find_photos([tmp_path])
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, raises_user_error):
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with raises_user_error(tmp_path, "cannot be read (Permission denied)"):
+        find_photos([tmp_path])
+
+
 def test_an_empty_folder_is_one_line(tmp_path, raises_user_error):
     with raises_user_error(tmp_path, "no photos", ".png"):
         find_photos([tmp_path])

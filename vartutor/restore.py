@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from vartutor.data.folders import SUFFIXES
+from vartutor.data.folders import is_photo, visible
 from vartutor.data.images import DECODER_ERRORS, write_images
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder, sha256_of
@@ -26,20 +26,30 @@ class Outcome:
     error: str = ""
 
 
-def find_photos(sources: Sequence[Path]) -> list[Path]:
+def find_photos(sources: Sequence[Path], tell: Callable[[str], None] = lambda line: None) -> list[Path]:
     """Files as they are named, each once, and the photos directly inside folders, but no results; in order.
 
+    Args:
+        tell: called with a line for each folder of which something was left out.
+
     Raises:
-        UserError: a folder without photos.
+        UserError: a folder without photos, or one that cannot be read.
     """
     found = []
     for source in sources:
         if not source.is_dir():
             found.append(source)
             continue
-        inside = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and not _made(path))
+        inside, others = [], []
+        for path in visible(source):
+            why = "a folder" if path.is_dir() else "a result" if _mark(path) else "" if is_photo(path) else "no photo"
+            inside += [] if why else [path]
+            others += [f"{path.name} ({why})"] if why else []
+        left = f"left out {', '.join(others[:5])}{f' and {len(others) - 5} more' * (len(others) > 5)}"
         if not inside:
-            raise UserError(f"{source}: no photos in this folder ({', '.join(sorted(SUFFIXES))})")
+            raise UserError(f"{source}: no photos in this folder, such as .jpg or .png{f'; {left}' * bool(others)}")
+        if others:
+            tell(f"{source}: {left}")
         found += inside
     return list({path.absolute(): path for path in found}.values())
 
@@ -104,7 +114,8 @@ def _is_there(path: Path, mark: str, taken: set[Path], force: bool) -> bool:
         raise UserError(f"{path}: a photo that is to be restored has this name: choose another --out")
     if not path.exists():
         return False
-    if (found := _made(path)) == "":
+    found = _mark(path)
+    if not found and _is_picture(path):
         raise UserError(f"{path}: a picture from elsewhere has this name: choose another --out")
     if found != mark and not force:
         other = " of another photo or with other options" if found else ""
@@ -112,16 +123,20 @@ def _is_there(path: Path, mark: str, taken: set[Path], force: bool) -> bool:
     return not force
 
 
-def _made(path: Path) -> str | None:
-    """The mark of a result; empty for any other picture, None for what is none."""
-    if path.suffix == ".png" and path.is_file():
-        with open(path, "rb") as file:  # Pillow would refuse to open the largest results
-            if found := re.search(rb"tEXt%b\0([0-9a-f]{64})" % MARK.encode(), file.read(1024)):
-                return found[1].decode()
+def _mark(path: Path) -> str:
+    """The mark of a result; empty for anything else."""
+    if path.suffix != ".png" or not path.is_file():
+        return ""
+    with open(path, "rb") as file:  # Pillow would refuse to open the largest results
+        found = re.search(rb"tEXt%b\0([0-9a-f]{64})" % MARK.encode(), file.read(1024))
+    return found[1].decode() if found else ""
+
+
+def _is_picture(path: Path) -> bool:
     try:
         Image.open(path).close()
-    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
-        return None
+    except UnidentifiedImageError:
+        return False
     except (*DECODER_ERRORS, Image.DecompressionBombError):
         pass
-    return ""
+    return True

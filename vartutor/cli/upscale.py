@@ -22,7 +22,8 @@ def _upscale(args: argparse.Namespace) -> int:
     check_temperature(args.temperature)
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
-    photos, device = find_photos(args.photos), find_device(args.device)
+    photos = find_photos(args.photos, lambda line: print(f"vartutor upscale: {line}", file=sys.stderr))
+    device = find_device(args.device)
     resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
     refiner = None if args.refine is None else load_refiner(args.model)

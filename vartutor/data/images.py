@@ -3,7 +3,8 @@
 import math
 import struct
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from vartutor.errors import UserError, first_line
 from vartutor.paths import whole
 
 MAX_PIXELS = 2**27  # 134 megapixels: 0.4 GB, and 1.6 GB as a float tensor
+
+HEIC = (".heic", ".heif", ".hif")
+with suppress(ImportError):
+    import_module("pillow_heif").register_heif_opener()
 
 # What Pillow's decoders raise for a broken file depends on the format and on where it is broken.
 DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
@@ -60,6 +65,8 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except DECODER_ERRORS as error:
+        if Path(str(name)).suffix.lower() in HEIC and ".heic" not in Image.registered_extensions():
+            raise UserError(f"{name}: HEIC is read after pip install pillow-heif; or save it as JPEG") from None
         raise UserError(f"{name}: not a readable image ({_reason(error)})") from None
 
 

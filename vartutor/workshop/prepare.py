@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from vartutor.data.folders import SUFFIXES
+from vartutor.data.folders import is_photo
 from vartutor.data.images import read_image, to_uint8
 from vartutor.data.tiles import INDEX, TILES, load_set
 from vartutor.errors import UserError, first_line
@@ -167,7 +167,7 @@ def _members(archive: Path, within: str) -> Iterator[bytes]:
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-        return path.suffix.lower() in SUFFIXES and within in f"/{name}" and not hidden
+        return is_photo(path) and within in f"/{name}" and not hidden
 
     try:
         if archive.is_dir():
