@@ -25,7 +25,7 @@ from vartutor.evaluate.budget import ErrorBudget
 from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
-from vartutor.evaluate.report import markdown, write_rows
+from vartutor.evaluate.report import markdown, write_results, write_rows
 from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
@@ -235,6 +235,29 @@ def test_means_are_over_photos_of_means_over_seeds():
 def test_what_could_not_be_measured_is_left_out():
     (summary,) = summarise(rows_of("model", [1.0, math.nan, 3.0]))
     assert (summary.photos, summary.interval.mean) == (2, 2.0)
+
+
+def test_infinite_values_are_left_out_and_counted(tmp_path):
+    rows = rows_of("bicubic", [math.inf, 30.0, 31.0]) + rows_of("model", [40.0, math.inf, 33.0])
+    assert [s.interval.mean for s in summarise(rows)] == [30.5, 36.5]
+    (difference,) = write_results(tmp_path, rows, [], "bicubic")
+    assert (difference.photos, difference.interval.mean) == (1, 2.0)
+    said = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "left out, here and in differences: bicubic, PSNR of luma, dB: 1; model, PSNR of luma, dB: 1." in said
+    assert "inf" not in said.replace("Infinite", "")
+    assert "nan" not in said
+    assert math.inf in [row.value for row in read_rows(tmp_path / "results.csv")]
+
+
+def test_black_photos_do_not_spoil_the_mean(tmp_path, capsys):
+    for name, image in (("black.png", -torch.ones(3, 64, 64)), ("photo.png", torch.rand(3, 64, 64) * 2 - 1)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / name, image)
+    call = ["evaluate", "--photos", str(tmp_path / "in"), "--restorers", "bicubic", "--degradation", "bicubic"]
+    assert main([*call, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "bicubic, PSNR of luma, dB: 4" in said  # at ×1 both photos are as they were
+    assert "nan" not in said
 
 
 def test_differences_are_paired(raises_user_error):

@@ -232,7 +232,17 @@ def test_level_and_kinds_of_values():
     assert str(Interval(28.416, 27.0, 29.999)) == "28.42 [27.00, 30.00]"
 
 
-@pytest.mark.parametrize(("values", "groups"), [([], None), ([[1.0]], None), ([1.0, 2.0], ["a"]), ([1.0], ["a", "b"])])
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([], None),
+        ([[1.0]], None),
+        ([1.0, math.inf], None),
+        ([math.nan], None),
+        ([1.0, 2.0], ["a"]),
+        ([1.0], ["a", "b"]),
+    ],
+)
 def test_bootstrap_mistakes(values, groups, raises_user_error):
     with raises_user_error("bootstrap"):
         bootstrap(values, groups)

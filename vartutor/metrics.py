@@ -114,11 +114,12 @@ def bootstrap(
     photo, or photo and seed, of each value) whole groups are resampled and the mean is over group means.
 
     Raises:
-        UserError: no values, or another number of groups.
+        UserError: no values, infinite ones or NaN, or another number of groups.
     """
     values = torch.as_tensor(values, dtype=torch.float64).detach().cpu().numpy()
-    if values.ndim != 1 or not len(values) or (groups is not None and len(groups) != len(values)):
-        raise UserError("bootstrap needs a flat list of values, and one group for each if groups are given")
+    fit = values.ndim == 1 and len(values) and np.isfinite(values).all()
+    if not fit or (groups is not None and len(groups) != len(values)):
+        raise UserError("bootstrap needs a flat list of finite values, and one group for each if groups are given")
     if groups is not None:
         numbers: dict = {}  # of the groups, in the order of their first value
         groups = groups.tolist() if hasattr(groups, "tolist") else groups

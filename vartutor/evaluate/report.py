@@ -1,5 +1,7 @@
 """Results as files: every value in a CSV, means and differences in Markdown."""
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
         UserError: the reference was not measured.
     """
     differences = compare(rows, reference)
-    parts = ["# Results", *origin, READING, markdown(summarise(rows), ALL_MEASURES)]
+    parts = ["# Results", *origin, READING, *_left_out(rows), markdown(summarise(rows), ALL_MEASURES)]
     if differences:
         how = (
             "Restorer minus reference on the same photo, then the mean over photos: an interval without 0 is a finding."
@@ -43,6 +45,13 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
     write_rows(out / "results.csv", rows)
     (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
     return differences
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """How many values no mean can hold: of pictures that are as the clean photo is, such as black ones."""
+    counts = Counter((row.restorer, ALL_MEASURES[row.measure].title) for row in rows if math.isinf(row.value))
+    lines = [f"{restorer}, {title}: {count}" for (restorer, title), count in counts.items()]
+    return [f"Infinite values are left out, here and in differences: {'; '.join(lines)}."] if lines else []
 
 
 def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
