@@ -1,7 +1,9 @@
 import gc
 import io
 import os
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -140,6 +142,36 @@ def test_exif_orientation(tmp_path, orientation):
     read = levels(quiet_read(tmp_path / "turned.jpg"))
     assert read.shape == RGB.shape
     assert np.abs(read - RGB.astype(float)).max() <= 4
+    with Image.open(tmp_path / "turned.jpg") as image:  # a Pillow image is its file's equal
+        assert np.array_equal(levels(from_pil(image)), read)
+        assert np.array_equal(levels(read_image(image)), read)
+
+
+def png(depth, kind, row, key):
+    """One row as a PNG file of any depth; gray is kind 0, RGB 2. Pillow writes neither shallow files nor keys."""
+    bits = "".join(f"{value:0{depth}b}" for value in np.ravel(row))
+    data = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    head = struct.pack(">IIBBBBB", len(row), 1, depth, kind, 0, 0, 0)
+    key = struct.pack(f">{np.size(key)}H", *np.ravel(key))
+    chunks = ((b"IHDR", head), (b"tRNS", key), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+    parts = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_level_of_gray_is_white(depth):
+    top = 2**depth - 1
+    row = np.arange(8) % (top + 1) if depth < 8 else np.arange(8) * (top // 9)
+    for key in sorted(set(row.tolist())):
+        expected = np.where(row == key, 255, np.round(row * (255 / top)))
+        assert np.array_equal(levels(quiet_read(png(depth, 0, row, key)))[0, :, 1], expected)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_white(depth):
+    row = np.array([[10, 20, 30], [200, 20, 30], [0, 0, 0]]) * (1 if depth == 8 else 257)
+    read = levels(quiet_read(png(depth, 2, row, row[1])))
+    assert np.array_equal(read[0], [[10, 20, 30], [255, 255, 255], [0, 0, 0]])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -206,6 +238,14 @@ def test_heic_has_a_sentence_of_its_own_where_it_cannot_be_read(tmp_path, raises
     (tmp_path / "IMG.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with raises_user_error("IMG.HEIC: HEIC is read after pip install pillow-heif"):
         quiet_read(tmp_path / "IMG.HEIC")
+
+
+def test_pillow_images_that_cannot_be_read_are_one_line(tmp_path, raises_user_error):
+    (tmp_path / "cut.png").write_bytes(encoded("PNG")[:5000])
+    with raises_user_error("cut.png", "not a readable image"), Image.open(tmp_path / "cut.png") as image:
+        read_image(image)
+    with raises_user_error("an image without pixels"):
+        read_image(Image.new("RGB", (0, 4)))
 
 
 def test_missing_file_and_folder(tmp_path, raises_user_error):

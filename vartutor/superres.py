@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vartutor.data.images import check_image, from_pil, pixels_of, read_pixels, to_pil
+from vartutor.data.images import check_image, from_pil, read_pixels, to_pil
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError, pick
 from vartutor.tiling import Canvas, Region, Tile, cut, padded, ramp, regions
@@ -216,10 +216,8 @@ def _generator(seed: int, tile: Tile) -> torch.Generator:
 
 def _read(image: Any) -> Tensor:
     """(3, H, W) uint8, or float32 in [-1, 1] where the image has more than 8 bits."""
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path, Image.Image)):
         return read_pixels(image)
-    if isinstance(image, Image.Image):
-        return pixels_of(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an array of {image.dtype}, {image.shape}: give uint8 of shape (height, width, 3)")

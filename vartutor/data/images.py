@@ -3,7 +3,7 @@
 import math
 import struct
 import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 
 def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read one image file as RGB, in a quarter of the memory that floats take.
+    """Read one image as RGB, in a quarter of the memory that floats take.
 
     Handles gray, palette, CMYK and 16-bit files, and honours the EXIF orientation. Transparent pixels
     are laid over white. Of an animation the first frame is read. A colour profile is heeded.
 
     Args:
-        source: a path, or a binary file object.
+        source: a path, a binary file object, or a Pillow image.
         max_pixels: refuse larger images instead of filling the memory.
 
     Returns:
@@ -48,15 +48,19 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         UserError: missing, unreadable, truncated, floating-point or too large; the line says which.
     """
-    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "image")
+    name = (
+        source
+        if isinstance(source, (str, Path))
+        else getattr(source, "filename", getattr(source, "name", "")) or "image"
+    )
     try:
         # Pillow warns of damaged metadata, and of size from 89 megapixels on; the limit below decides instead.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(source) as image:
+            with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
                 if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError
-                return pixels_of(ImageOps.exif_transpose(image))
+                return pixels_of(image)
     except Image.DecompressionBombError:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow has one of its own
         raise UserError(f"{name}: more than {limit / 1e6:.0f} megapixels: shrink or cut it first") from None
@@ -84,18 +88,22 @@ def pixels_of(image: Image.Image) -> Tensor:
     """Pillow image -> (3, H, W) uint8, or float32 in [-1, 1] if it has 16 bits; modes as in :func:`read_pixels`.
 
     Raises:
-        UserError: floating-point, or integers beyond 16 bits.
+        UserError: without pixels, floating-point, or integers beyond 16 bits.
     """
+    if not image.width * image.height:
+        raise UserError("an image without pixels")
     if image.mode == "F":
         raise UserError("floating-point image with an unknown range: save it with 8 or 16 bits first")
-    if image.info.get("icc_profile"):
-        from vartutor.data.srgb import to_srgb  # no photo of the course has one
+    if image.info.keys() & {"icc_profile", "transparency"}:
+        from vartutor.data.metadata import heed  # no photo of the course has either
 
-        image = to_srgb(image)
+        image = heed(image)
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         gray = np.asarray(image).astype(np.float32)
-        if gray.size and (gray.max() > 65535 or gray.min() < 0):
+        if gray.max() > 65535 or gray.min() < 0:
             raise UserError("integers outside 0..65535: save it with 8 or 16 bits first")
+        gray[gray == image.info.get("transparency", -1)] = 65535
         return torch.from_numpy(gray / 32767.5 - 1).expand(3, -1, -1).contiguous()
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -1,11 +1,26 @@
-"""Colours of other spaces, such as Display P3 and Adobe RGB, as sRGB: what everything here works in."""
+"""What a file says of its pixels: a level that means transparent, and a profile of its colours, which become sRGB."""
 
 import io
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 GRAYS = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
+
+
+def heed(image: Image.Image) -> Image.Image:
+    """An image whose transparent level fits its pixels, and with a profile the image in sRGB, upright."""
+    _mend_key(image)
+    return to_srgb(ImageOps.exif_transpose(image)) if image.info.get("icc_profile") else image
+
+
+def _mend_key(image: Image.Image) -> None:
+    """Pillow scales the levels of shallow and deep PNG files to 8 bits, but not the level that means transparent."""
+    key, raw = image.info.get("transparency"), image.tile[0][3] if getattr(image, "tile", ()) else None
+    if raw == "RGB;16B" and key:
+        image.info["transparency"] = tuple(level >> 8 for level in key)
+    elif raw in ("L;2", "L;4") and key is not None and key < (step := 85 if raw == "L;2" else 17):
+        image.info["transparency"] = key * step
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
