@@ -1,6 +1,7 @@
 """Measuring restorers: measures, tables, intervals, the error budget, and the command."""
 
 import math
+import os
 import re
 from itertools import combinations
 
@@ -247,6 +248,16 @@ def test_infinite_values_are_left_out_and_counted(tmp_path):
     assert "inf" not in said.replace("Infinite", "")
     assert "nan" not in said
     assert math.inf in [row.value for row in read_rows(tmp_path / "results.csv")]
+
+
+def test_names_of_any_bytes_are_measured(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/in\xe9"
+    os.mkdir(folder)
+    write_image(tmp_path / "x.png", torch.zeros(3, 64, 64))
+    os.rename(tmp_path / "x.png", folder + b"/caf\xe9.png")
+    call = ["evaluate", "--photos", os.fsdecode(folder), "--restorers", "bicubic", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    assert {row.photo for row in read_rows(tmp_path / "out" / "results.csv")} == {"caf\\xe9.png"}
 
 
 def test_black_photos_do_not_spoil_the_mean(tmp_path, capsys):

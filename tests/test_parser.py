@@ -1,5 +1,8 @@
 """The command line: every option is written out."""
 
+import io
+import sys
+
 import pytest
 
 from vartutor.cli import main, parser
@@ -37,3 +40,13 @@ def test_a_shortened_option_is_refused_in_one_line(words, capsys, tmp_path, monk
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["plan"], ["train", "tokenizer", "--help"], ["data", "list"]])
+def test_a_terminal_with_few_characters_gets_the_others_escaped(words, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    try:
+        assert main(words) == 0
+    except SystemExit as done:  # of --help
+        assert done.code == 0
+    assert sys.stdout.tell() > 100

@@ -1,6 +1,10 @@
 """``vartutor upscale``: files and folders in, one folder out, whatever one of them is like."""
 
+import io
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -131,6 +135,41 @@ def test_weights_that_are_no_numbers_are_one_line_and_make_no_file(photos, tiny_
     assert upscale(photos, "--out", tmp_path / "out", "--model", tmp_path) == 2
     assert re.fullmatch(r"vartutor upscale: .*state\.pt: .* NaN or infinity.*\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def names(folder, name):
+    """A folder with a photo of that name in bytes, and a good one after it."""
+    image = Image.new("RGB", (10, 8), "teal")
+    with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+        image.save(file, "PNG")
+    image.save(folder / "zgood.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", [b"n" * 251 + b".png", b"caf\xe9.png", "照片 🦜.png".encode(), b"n" * 245 + b".png"])
+def test_no_name_stops_a_batch(tmp_path, tiny_runs, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    (tmp_path / "in").mkdir()
+    photos, out = names(tmp_path / "in", name), tmp_path / "out"
+    code = upscale(photos, "--out", out, "--model", tiny_runs / "transformer", "--scales", "1")
+    too_long = len(name) == 255
+    assert code == too_long
+    assert (out / "zgood_x1.png").is_file()
+    assert len(list(out.iterdir())) == 2 - too_long
+    assert ("file name too long" in capsys.readouterr().err) == too_long
+    sys.stdout.seek(0)
+    assert sys.stdout.read().count(" -> ") == 2 - too_long
+
+
+def test_a_reader_that_leaves_stops_nothing(photos, tiny_runs, tmp_path):
+    """As `vartutor upscale … | head -1` would: here the reader is gone from the beginning."""
+    call = [str(photos), "--out", str(tmp_path / "out"), "--model", str(tiny_runs / "transformer"), "--scales", "1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "vartutor", "upscale", *call], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x1.png", "b_x1.png"]
 
 
 def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monkeypatch):

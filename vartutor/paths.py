@@ -50,7 +50,7 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Where to write what becomes ``path`` if the block ends well; if not, the old file stays and nothing else."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name[-40:] + ".part")  # no longer than the name itself, where that is long
     try:
         yield temporary
         os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Restore photo files: many in, one folder out; a bad file stops nothing, no photo is lost, no work is done twice."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def find_photos(sources: Sequence[Path], tell: Callable[[str], None] = lambda li
     """
     found = []
     for source in sources:
-        if not source.is_dir():
+        if not os.path.isdir(source):  # a Path would complain of names that are too long
             found.append(source)
             continue
         inside, others = [], []

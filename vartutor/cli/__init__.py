@@ -5,6 +5,7 @@ import sys
 from vartutor import __version__
 from vartutor.cli import course, data, evaluate, plan, speedrun, study, train, upscale
 from vartutor.cli.parser import Commands, Parser
+from vartutor.cli.streams import lasting_streams
 from vartutor.errors import UserError
 
 
@@ -20,6 +21,11 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a :class:`UserError` becomes one line on stderr and exit code 2."""
+    with lasting_streams():
+        return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
     args = parser().parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
     try:

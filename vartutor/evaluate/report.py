@@ -43,7 +43,7 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
         )
         parts += [f"## Differences from {reference}", how, markdown(differences, ALL_MEASURES, signed=True)]
     write_rows(out / "results.csv", rows)
-    (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
+    (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8", errors="backslashreplace")
     return differences
 
 
@@ -58,7 +58,7 @@ def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
     """Write ``budget.csv`` and ``budget.md``, the error budget of a transformer."""
     write_rows(out / "budget.csv", rows)
     parts = ["# Error budget", *origin, READING, markdown(summarise(rows), BUDGET_MEASURES)]
-    (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8")
+    (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8", errors="backslashreplace")
 
 
 def _cell(summary: Summary | None, digits: int, signed: bool) -> str:
