@@ -1,6 +1,8 @@
 """`vartutor doctor` on a healthy machine, and on machines with one thing wrong."""
 
+import os
 import shutil
+import sys
 
 import psutil
 import pytest
@@ -90,6 +92,26 @@ def test_no_kernel(monkeypatch):
 
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", missing)
     assert find("kernel").advice == "pip install ipykernel"
+
+
+def test_a_kernel_of_the_interpreter_below_this_environment(monkeypatch, tmp_path):
+    """Its real path is the same, its packages are not; and one of an environment that is gone."""
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    bin = tmp_path / "venv" / "bin"
+    bin.mkdir(parents=True)
+    for name in ("python", "python3"):
+        (bin / name).symlink_to(os.path.realpath(sys.executable))
+    monkeypatch.setattr(sys, "executable", str(bin / "python"))
+    for command, status in {
+        "python": OK,
+        str(bin / "python"): OK,
+        str(bin / "python3"): OK,
+        os.path.realpath(bin / "python"): WARN,
+        str(tmp_path / "gone" / "python"): WARN,
+    }.items():
+        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_, c=command: KernelSpec(argv=[c]))
+        assert find("kernel").status == status, command
 
 
 def test_a_finding_is_one_line():

@@ -31,8 +31,7 @@ def _planes(x: Tensor, y: Tensor, color: str, border: int) -> tuple[Tensor, Tens
         raise UserError(f"unknown color {color!r}: choose 'y' or 'rgb'")
     if not 0 <= 2 * border < min(x.shape[-2:]):
         raise UserError(f"a border of {border} leaves nothing of {x.shape[-1]} x {x.shape[-2]} pixels")
-    for z in (x, y):
-        check_image(z, reach=10)  # what a model makes may lie further out than a photo
+    x, y = (check_image(z, reach=10) for z in (x, y))  # what a model makes may lie further out than a photo
     window = (..., slice(border, x.shape[-2] - border), slice(border, x.shape[-1] - border))
     return tuple(luma(z)[window] if color == "y" else (z[window] + 1) * 127.5 for z in (x, y))
 

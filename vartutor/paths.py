@@ -1,5 +1,6 @@
 """Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -43,6 +44,8 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise OSError(errno.EACCES, "not writable")
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None
 

@@ -119,10 +119,9 @@ def check_floats(x: Tensor) -> Tensor:
 
 
 def check_image(x: Tensor, reach: float = 2.0) -> Tensor:
-    """An image of any shape, as it is, if it can be one in [-1, 1]; bicubic enlargement leaves it below 1.9.
+    """An image of any shape, as it is; bicubic enlargement leaves it below 1.9.
 
-    Raises:
-        UserError: whole numbers, values that are no finite numbers, or such beyond the reach.
+    ``UserError`` if it has whole numbers, NaN or infinity, or values beyond the reach.
     """
     low, high = (end.item() for end in check_floats(x).detach().aminmax()) if x.numel() else (0.0, 0.0)
     if not math.isfinite(high - low):
@@ -180,6 +179,5 @@ def resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
 
     ``mode`` is ``bicubic``, ``bilinear`` or ``area``. Bicubic may overshoot the input's range; clamp if that matters.
     """
-    if mode == "area":
-        return F.interpolate(check_floats(x), size=size, mode="area")
-    return F.interpolate(check_floats(x), size=size, mode=mode, antialias=True, align_corners=False)
+    options = {} if mode == "area" else {"antialias": True, "align_corners": False}
+    return F.interpolate(check_floats(x), size=size, mode=mode, **options)

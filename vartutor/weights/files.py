@@ -93,11 +93,7 @@ def checksum(model: nn.Module) -> str:
 
 
 def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """The model with these weights, rounded to float16 and back, in evaluation mode, without gradients.
-
-    Raises:
-        UserError: weights that are no finite numbers.
-    """
+    """The model with these weights in float16, for evaluation, without gradients; ``UserError`` if one is infinite."""
     names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
     model = model.half().float().eval().requires_grad_(False)
