@@ -11,6 +11,7 @@ import torch
 from vartutor import doctor
 from vartutor.cli import main
 from vartutor.doctor import FAIL, OK, WARN, examine
+from vartutor.weights import load_restorer
 
 
 def find(word: str) -> doctor.Finding:
@@ -51,9 +52,13 @@ def test_a_missing_checkpoint_is_named(spoiled):
     assert "efficientnet_lite0_features.safetensors" in find("checkpoints").what
 
 
-def test_a_broken_manifest_is_named(spoiled):
-    (spoiled / "checkpoints" / "manifest.json").write_text("{")
-    assert find("checkpoints: no readable manifest").status == FAIL
+def test_a_broken_manifest_is_named(spoiled, raises_user_error):
+    manifest = spoiled / "checkpoints" / "manifest.json"
+    for text in ("{", "[]", '{"a": 1}', '{"a": {}}'):
+        manifest.write_text(text)
+        assert find("checkpoints: no readable manifest").status == FAIL
+        with raises_user_error(manifest, "not readable", "git checkout"):
+            load_restorer("course")
 
 
 def test_too_old_and_missing_packages(monkeypatch):

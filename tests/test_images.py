@@ -251,7 +251,7 @@ def test_pillow_images_that_cannot_be_read_are_one_line(tmp_path, raises_user_er
 def test_missing_file_and_folder(tmp_path, raises_user_error):
     with raises_user_error("nowhere.png", "no such file"):
         quiet_read(tmp_path / "nowhere.png")
-    with raises_user_error(tmp_path):
+    with raises_user_error(f"{tmp_path}: not a readable image (Is a directory)"):
         quiet_read(tmp_path)
 
 

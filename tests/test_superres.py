@@ -208,6 +208,12 @@ def test_colour_fixes_give_the_photos_colours(resolver):
 def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
     with raises_user_error("scales (3,)", "1, 2, 4"):
         resolver.upscale(photo(8, 8), (3,))
+    with raises_user_error("scales 4:", "as in (1, 4)"):
+        resolver.upscale(photo(8, 8), 4)
+    with raises_user_error("scales ():"):
+        resolver.upscale(photo(8, 8), ())
+    with raises_user_error("without pixels"):
+        resolver.upscale(Image.new("RGB", (0, 3)))
     with raises_user_error("fidelity 1.5", "0 to 1"):
         resolver.upscale(photo(8, 8), fidelity=1.5)
     with raises_user_error("no fidelity module"):

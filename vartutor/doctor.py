@@ -1,6 +1,5 @@
 """Is this machine ready for the course? One line per question, with what to do where the answer is no."""
 
-import json
 import os
 import platform
 import re
@@ -101,7 +100,7 @@ def _files(what: str, look: Callable[[], dict[str, bool]]) -> Finding:
     cure = f"git checkout -- assets/{what}"
     try:
         intact = look()
-    except (OSError, UserError, json.JSONDecodeError) as error:
+    except (OSError, UserError, KeyError) as error:
         return Finding(FAIL, f"{what}: no readable manifest ({error})", cure)
     broken = [name for name, fine in intact.items() if not fine]
     if broken:

@@ -44,7 +44,7 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
+        if not os.access(path, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "not writable")
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None

@@ -1,7 +1,7 @@
 """Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles that are decoded and blended."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,9 @@ class SuperResolver:
         Raises:
             UserError: it cannot.
         """
-        known = self.tokenizer.scales
-        if not scales or set(scales) - set(known):
-            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        known, asked = self.tokenizer.scales, set(scales if isinstance(scales, Iterable) else ())
+        if not asked or asked - set(known):
+            raise UserError(f"scales {scales}: choose from {', '.join(map(str, known))}, as in (1, 4)")
         if not 0 <= fidelity <= 1:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:

@@ -76,7 +76,7 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 def _reason(error: Exception) -> str:
     # Pillow ends its message with the file's name or object, which our own line says already.
-    return first_line(error).split(" '")[0].split(" <")[0]
+    return getattr(error, "strerror", None) or first_line(error).split(" '")[0].split(" <")[0]
 
 
 def from_pil(image: Image.Image) -> Tensor:

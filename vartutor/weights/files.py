@@ -21,8 +21,13 @@ Source = str | Path | Mapping[str, Tensor]
 
 
 def manifest() -> dict[str, dict]:
-    """``assets/checkpoints/manifest.json``: file name -> sha256 and where the weights come from."""
-    return json.loads((assets() / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
+    """``assets/checkpoints/manifest.json``: file name -> sha256 and where the weights come from; or ``UserError``."""
+    path = assets() / "checkpoints" / "manifest.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: entry | {"sha256": entry["sha256"]} for name, entry in found.items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not readable ({first_line(error)}); git checkout -- assets/checkpoints") from None
 
 
 def checkpoint_name(kind: str, name: str) -> str:
