@@ -179,6 +179,17 @@ def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monke
     assert "a.png" in capsys.readouterr().err
 
 
+def test_a_large_photo_says_its_cost_when_the_first_tiles_are_done(photos, tiny_runs, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (120, 90), "teal").save(photos / "large.png")
+    clock = iter(range(0, 10**6, 60))  # a minute between any two looks
+    monkeypatch.setattr("vartutor.cli.upscale.time.perf_counter", lambda: next(clock))
+    call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1,4"]
+    assert upscale(photos, *call) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    tiles = int(re.search(r"large\.png: (\d+) tiles, about \d+ minutes and 0\.0 GB of memory", line)[1])
+    assert tiles >= 10 * 8
+
+
 def test_images_may_be_given_in_memory(tiny_runs, lemur):
     resolver = SuperResolver(*load_restorer(str(tiny_runs / "fidelity")))
     image = to_pil(lemur[0, :, :9, :11])

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_seed
@@ -33,8 +34,13 @@ def _upscale(args: argparse.Namespace) -> int:
 
     def upscale(path: Path, scales: tuple[int, ...]) -> dict:
         with tqdm(desc=path.name, unit="tile", disable=not sys.stderr.isatty(), leave=False) as bar:
+            began = time.perf_counter()
 
             def progress(done: int, total: int) -> None:
+                minutes = (time.perf_counter() - began) * total / done / 60
+                if bar.total is None and done < total and minutes >= 1:  # the first tiles tell what all will cost
+                    what = f"{total} tiles, about {minutes:.0f} minutes and {_memory(path, scales):.1f} GB of memory"
+                    tqdm.write(f"vartutor upscale: {path}: {what}", file=sys.stderr)
                 bar.total = total
                 bar.update(done - bar.n)
 
@@ -50,6 +56,14 @@ def _upscale(args: argparse.Namespace) -> int:
     for outcome in failed:
         print(f"vartutor upscale: {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _memory(path: Path, scales: tuple[int, ...]) -> float:
+    """Of the results, in GB: all that grows with the photo."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return 4e-9 * image.width * image.height * sum(s * s for s in scales)  # Pillow keeps 4 bytes per pixel
 
 
 def _scales(text: str) -> tuple[int, ...]:
