@@ -163,6 +163,15 @@ def test_an_interruption_leaves_nothing_and_the_same_call_goes_on(folder, tmp_pa
     assert sorted(path.name for path in out.iterdir()) == ["b_x1.png", "b_x2.png", "b_x4.png"]
 
 
+def test_an_error_without_a_name_gets_one(folder, tmp_path):
+    def refuse(path, scales):
+        raise UserError("a photo of 9 × 9 pixels")
+
+    assert (
+        restore([folder / "b.png"], tmp_path, refuse, (2,))[0].error == f"{folder / 'b.png'}: a photo of 9 × 9 pixels"
+    )
+
+
 def test_names_that_meet_are_refused_before_anything_is_done(folder, tmp_path, raises_user_error):
     Image.new("RGB", (2, 2)).save(folder / "a.png")
     with raises_user_error("a.jpg", "a.png", "would both become"):

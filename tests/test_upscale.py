@@ -146,19 +146,24 @@ def names(folder, name):
     return folder
 
 
-@pytest.mark.parametrize("name", [b"n" * 251 + b".png", b"caf\xe9.png", "照片 🦜.png".encode(), b"n" * 245 + b".png"])
+@pytest.mark.parametrize(
+    "name", [b"n" * 251 + b".png", b"caf\xe9.png", "照片 🦜.png".encode(), b"n" * 245 + b".png", b"new\nline.png"]
+)
 def test_no_name_stops_a_batch(tmp_path, tiny_runs, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
     (tmp_path / "in").mkdir()
     photos, out = names(tmp_path / "in", name), tmp_path / "out"
     code = upscale(photos, "--out", out, "--model", tiny_runs / "transformer", "--scales", "1")
     too_long = len(name) == 255
+    escaped = b"\n" in name
     assert code == too_long
     assert (out / "zgood_x1.png").is_file()
     assert len(list(out.iterdir())) == 2 - too_long
     assert ("file name too long" in capsys.readouterr().err) == too_long
     sys.stdout.seek(0)
-    assert sys.stdout.read().count(" -> ") == 2 - too_long
+    said = sys.stdout.read()
+    assert said.count(" -> ") == said.count("\n") == 2 - too_long
+    assert ("new\\nline.png -> new\\nline_x1.png" in said) == escaped
 
 
 def test_a_reader_that_leaves_stops_nothing(photos, tiny_runs, tmp_path):

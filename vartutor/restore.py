@@ -52,7 +52,7 @@ def find_photos(sources: Sequence[Path], tell: Callable[[str], None] = lambda li
         if others:
             tell(f"{source}: {left}")
         found += inside
-    return list({path.absolute(): path for path in found}.values())
+    return list({os.path.abspath(path): path for path in found}.values())
 
 
 def targets(source: Path, out: Path, scales: Sequence[int]) -> dict[int, Path]:
@@ -85,7 +85,7 @@ def restore(
     names = {}
     for source in sources:
         if source.stem in names:
-            raise UserError(f"{names[source.stem]} and {source} would both become {source.stem}_x….png")
+            raise UserError(f"{names[source.stem]} and {source} would both become {source.stem}_x….png: rename one")
         names[source.stem] = source
     make_folder(out)
     outcomes, taken = [], {source.resolve() for source in sources}
@@ -104,7 +104,8 @@ def _one(source: Path, paths: dict[int, Path], upscale: Callable, how: str, take
             info.add_text(MARK, mark)
             write_images({path: images[s] for s, path in missing.items()}, pnginfo=info)
     except UserError as error:
-        return Outcome(source, error=str(error))
+        named = str(error).startswith(tuple(map(str, (source, *paths.values()))))
+        return Outcome(source, error=str(error) if named else f"{source}: {error}")
     except OSError as error:
         return Outcome(source, error=f"{source}: {(error.strerror or first_line(error)).lower()}")
     return Outcome(source, tuple(missing.values()))

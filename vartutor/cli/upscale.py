@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_seed
+from vartutor.cli.streams import one_line
 
 
 def _upscale(args: argparse.Namespace) -> int:
@@ -23,7 +24,7 @@ def _upscale(args: argparse.Namespace) -> int:
     check_temperature(args.temperature)
     options = {"fidelity": args.fidelity, "color_fix": args.color_fix, "temperature": args.temperature}
     options |= {"expected": not args.sample, "seed": check_seed(args.seed)}
-    photos = find_photos(args.photos, lambda line: print(f"vartutor upscale: {line}", file=sys.stderr))
+    photos = find_photos(args.photos, lambda line: print(one_line(f"vartutor upscale: {line}"), file=sys.stderr))
     device = find_device(args.device)
     resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
@@ -49,12 +50,12 @@ def _upscale(args: argparse.Namespace) -> int:
     def report(outcome) -> None:
         if not outcome.error:
             done = ", ".join(path.name for path in outcome.written)
-            print(f"{outcome.source} -> {done}" if done else f"{outcome.source}: already there", flush=True)
+            print(one_line(f"{outcome.source} -> {done}" if done else f"{outcome.source}: already there"), flush=True)
 
     outcomes = restore(photos, args.out, upscale, args.scales, how=how, force=args.force, report=report)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
-        print(f"vartutor upscale: {outcome.error}", file=sys.stderr)
+        print(one_line(f"vartutor upscale: {outcome.error}"), file=sys.stderr)
     return 1 if failed else 0
 
 
