@@ -18,7 +18,7 @@ FLOORS = [
     ["errors", "__init__"],
     ["paths", "profiles", "tables", "devices", "gpus"],
     ["data"],
-    ["metrics", "vgg", "metrics_extra", "tiling", "color"],
+    ["metrics", "vgg", "metrics_extra", "tiling"],
     ["tokenizer", "baselines"],
     ["transformer"],
     ["weights"],

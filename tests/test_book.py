@@ -153,6 +153,14 @@ def test_a_second_build_replaces_the_first(tmp_path):
 
 
 @needs_sphinx
+def test_a_book_elsewhere_writes_nothing_into_the_clone(tmp_path):
+    root = small_root(tmp_path / "root")
+    assert build_book(root, out=tmp_path / "elsewhere" / "mine").is_file()
+    assert not (root / "build").exists()
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["mine", "mine.log"]
+
+
+@needs_sphinx
 def test_a_broken_configuration_is_named(tmp_path):
     root = small_root(tmp_path, conf='extensions = ["no_such_extension"]\n')
     with pytest.raises(UserError, match=r"the book was not built: .*no_such_extension"):

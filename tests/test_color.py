@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from vartutor.color import FIXES, MeanFix, WaveletFix, find_fix, low_frequencies
+from vartutor.addons.color import FIXES, MeanFix, WaveletFix, low_frequencies
 from vartutor.data.images import from_pil, to_pil
+from vartutor.superres import find_fix
 
 
 def noise(seed=0, size=(64, 48)):

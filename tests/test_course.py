@@ -1,6 +1,7 @@
 """The notebook machinery, on small chapters made here and on the committed ones."""
 
 import csv
+import errno
 import json
 import re
 import sys
@@ -286,11 +287,38 @@ def test_a_failing_chapter_is_named_and_the_others_run(two, capsys):
 
 def test_a_second_run_replaces_what_a_stopped_one_left(two):
     two.mkdir()
-    (two / ".01_good.part.ipynb").write_text('{"cells": [')
     (two / "01_good.ipynb").write_text("half")
     assert main(["run", "1", "--out", str(two)]) == 0
     assert nbformat.read(two / "01_good.ipynb", as_version=4).cells
     assert not list(two.glob(".*"))
+
+
+@pytest.mark.parametrize("argv", [["/opt/deleted-venv/bin/python", "-m", "ipykernel"], [sys.executable, "-c", "1/0"]])
+def test_a_kernel_that_does_not_start_is_one_line_per_chapter(two, tmp_path, monkeypatch, capsys, argv):
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    spec = {"argv": [*argv, "-f", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setattr("vartutor.course.execute.QUIET_KERNEL", {"start_timeout": 5})
+    assert main(["run", "1", "--out", str(two)]) == 1
+    printed = capsys.readouterr()
+    assert re.search(r"01_good .*FAILED at .*\(vartutor doctor looks", printed.out)
+    assert printed.err.splitlines()[-1] == "vartutor run: 1 of 1 chapters failed: 01_good"
+
+
+def test_a_full_disk_is_one_line_per_chapter(two, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vartutor.course.execute.write_notebook", full)
+    assert main(["run", "--out", str(two)]) == 1
+    assert capsys.readouterr().out.count("FAILED at [Errno 28] No space left on device") == 2
+
+
+def test_a_folder_that_may_not_be_written_is_found_first(two, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["run", "--out", str(two)]) == 2
+    assert "out: cannot be made a folder (not writable)" in capsys.readouterr().err
 
 
 def test_memory_of_children_is_seen():

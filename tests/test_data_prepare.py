@@ -359,6 +359,31 @@ def test_wrong_folders_get_one_line(folder, tmp_path, raises_user_error):
     assert list((tmp_path / "t").iterdir()) == []
 
 
+def test_pieces_below_a_crop_are_said_or_one_line(tmp_path, raises_user_error):
+    (tmp_path / "in").mkdir()
+    run = TokenizerSettings.of(SMOKE, data=str(tmp_path / "out"))
+    size = run.profile.image_size
+    write_image(tmp_path / "in" / "small.png", photo(size - 8, 2 * size))
+    prepare(sets.SETS["own"], tmp_path / "out", source=tmp_path / "in", tile=size, least=16)
+    with raises_user_error("out: no piece has", f"--least {size} or more"):
+        make_source(run, Process())
+    write_image(tmp_path / "in" / "large.png", photo(size, size))
+    prepare(sets.SETS["own"], tmp_path / "out", source=tmp_path / "in", tile=size + 1, least=16)
+    with pytest.warns(UserWarning, match=r"2 of 3 pieces are below the crops'"):
+        assert make_source(run, Process()).batch(range(8)).x.shape[-1] == size
+
+
+def test_photos_of_ones_own_have_a_name_and_no_terms(tmp_path, capsys):
+    write_image(tmp_path / "mine.png", photo(64, 64))
+    call = ["data", "prepare", "own", "--tile", "64", "--least", "64", "--out", str(tmp_path / "out")]
+    assert main(call) == 2
+    assert capsys.readouterr().err == "vartutor data: own: no program may fetch it: add --from PATH of its photos\n"
+    assert main([*call, "--from", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("own: photos of your own, from --from PATH\nown: 1 pieces in")
+    assert "licence" not in said
+
+
 def test_a_broken_set_is_cut_again(tmp_path):
     write_image(tmp_path / "a.png", photo(64, 64))
     photos, options = PhotoSet("mine", 1, "", "", "here"), {"source": tmp_path, "tile": 64, "least": 64}
@@ -439,6 +464,7 @@ def test_photos_at_hand_and_the_first_few(tmp_path, raises_user_error):
 def test_every_set_says_its_terms_and_how_to_get_it():
     for photos in sets.SETS.values():
         assert bool(photos.files) + bool(photos.how) + photos.listed == 1
+        assert bool(photos.licence) == (photos.name != "own")
         assert photos.licence in terms(photos)
         for file in photos.files:
             assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32

@@ -1,6 +1,8 @@
 """`vartutor doctor` on a healthy machine, and on machines with one thing wrong."""
 
+import os
 import shutil
+import sys
 
 import psutil
 import pytest
@@ -9,6 +11,7 @@ import torch
 from vartutor import doctor
 from vartutor.cli import main
 from vartutor.doctor import FAIL, OK, WARN, examine
+from vartutor.weights import load_restorer
 
 
 def find(word: str) -> doctor.Finding:
@@ -49,9 +52,13 @@ def test_a_missing_checkpoint_is_named(spoiled):
     assert "efficientnet_lite0_features.safetensors" in find("checkpoints").what
 
 
-def test_a_broken_manifest_is_named(spoiled):
-    (spoiled / "checkpoints" / "manifest.json").write_text("{")
-    assert find("checkpoints: no readable manifest").status == FAIL
+def test_a_broken_manifest_is_named(spoiled, raises_user_error):
+    manifest = spoiled / "checkpoints" / "manifest.json"
+    for text in ("{", "[]", '{"a": 1}', '{"a": {}}'):
+        manifest.write_text(text)
+        assert find("checkpoints: no readable manifest").status == FAIL
+        with raises_user_error(manifest, "not readable", "git checkout"):
+            load_restorer("course")
 
 
 def test_too_old_and_missing_packages(monkeypatch):
@@ -90,6 +97,26 @@ def test_no_kernel(monkeypatch):
 
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", missing)
     assert find("kernel").advice == "pip install ipykernel"
+
+
+def test_a_kernel_of_the_interpreter_below_this_environment(monkeypatch, tmp_path):
+    """Its real path is the same, its packages are not; and one of an environment that is gone."""
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    bin = tmp_path / "venv" / "bin"
+    bin.mkdir(parents=True)
+    for name in ("python", "python3"):
+        (bin / name).symlink_to(os.path.realpath(sys.executable))
+    monkeypatch.setattr(sys, "executable", str(bin / "python"))
+    for command, status in {
+        "python": OK,
+        str(bin / "python"): OK,
+        str(bin / "python3"): OK,
+        os.path.realpath(bin / "python"): WARN,
+        str(tmp_path / "gone" / "python"): WARN,
+    }.items():
+        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_, c=command: KernelSpec(argv=[c]))
+        assert find("kernel").status == status, command
 
 
 def test_a_finding_is_one_line():

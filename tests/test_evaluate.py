@@ -1,6 +1,7 @@
 """Measuring restorers: measures, tables, intervals, the error budget, and the command."""
 
 import math
+import os
 import re
 from itertools import combinations
 
@@ -15,7 +16,8 @@ from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.cli import main
-from vartutor.data.degradation import gaussian_noise
+from vartutor.data.damage import damage
+from vartutor.data.degradation import degrade, gaussian_noise
 from vartutor.data.images import from_uint8, to_uint8, write_image
 from vartutor.data.pairs import eval_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE, UNSEEN
@@ -24,11 +26,12 @@ from vartutor.evaluate.budget import ErrorBudget
 from vartutor.evaluate.choice import default_restorers, find_model, find_restorers
 from vartutor.evaluate.measures import MEASURES, measure, sharpness_and_noise
 from vartutor.evaluate.photos import crops, own_photos, split_photos
-from vartutor.evaluate.report import markdown, write_rows
+from vartutor.evaluate.report import markdown, write_results, write_rows
 from vartutor.evaluate.restorers import Method, evaluate, of_model, seedless
 from vartutor.evaluate.table import Row, compare, read_rows, summarise
 from vartutor.metrics import bootstrap, psnr
 from vartutor.paths import assets
+from vartutor.perceptual import perceptual_distance
 from vartutor.profiles import get_profile
 from vartutor.show.tradeoff import draw_tradeoff
 from vartutor.superres import SuperResolver
@@ -185,6 +188,22 @@ def test_names_must_differ(photos, raises_user_error):
         list(evaluate([BICUBIC, BICUBIC], photos))
 
 
+def test_what_is_no_image_is_refused_at_every_door_and_named(photos, tokenizer, raises_user_error):
+    lr = photos[0].lr
+    doors = [CHOSEN, upscale_bicubic, lambda x: measure(x, x, 1), lambda x: perceptual_distance(x, x)]
+    doors += [tokenizer.tokenize, lambda x: degrade(x, COURSE), lambda x: damage(x, COURSE, torch.arange(len(x)))]
+    for door in doors:
+        with raises_user_error("an image of torch.uint8"):
+            door(to_uint8(lr))
+    for door in (CHOSEN, lambda x: perceptual_distance(x, x), tokenizer.tokenize, lambda x: degrade(x, COURSE)):
+        for bad in (lr + 255, lr * torch.nan):
+            with raises_user_error("an image with"):
+                door(bad)
+    broken = seedless("mine", lambda lr: {1: lr * torch.inf})
+    with raises_user_error(f"mine, {photos[0].name}, ×1: an image with NaN or infinity"):
+        list(evaluate([broken], photos))
+
+
 # --- tables ----------------------------------------------------------------------------------------
 
 
@@ -217,6 +236,39 @@ def test_means_are_over_photos_of_means_over_seeds():
 def test_what_could_not_be_measured_is_left_out():
     (summary,) = summarise(rows_of("model", [1.0, math.nan, 3.0]))
     assert (summary.photos, summary.interval.mean) == (2, 2.0)
+
+
+def test_infinite_values_are_left_out_and_counted(tmp_path):
+    rows = rows_of("bicubic", [math.inf, 30.0, 31.0]) + rows_of("model", [40.0, math.inf, 33.0])
+    assert [s.interval.mean for s in summarise(rows)] == [30.5, 36.5]
+    (difference,) = write_results(tmp_path, rows, [], "bicubic")
+    assert (difference.photos, difference.interval.mean) == (1, 2.0)
+    said = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "left out, here and in differences: bicubic, PSNR of luma, dB: 1; model, PSNR of luma, dB: 1." in said
+    assert "inf" not in said.replace("Infinite", "")
+    assert "nan" not in said
+    assert math.inf in [row.value for row in read_rows(tmp_path / "results.csv")]
+
+
+def test_names_of_any_bytes_are_measured(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/in\xe9"
+    os.mkdir(folder)
+    write_image(tmp_path / "x.png", torch.zeros(3, 64, 64))
+    os.rename(tmp_path / "x.png", folder + b"/caf\xe9.png")
+    call = ["evaluate", "--photos", os.fsdecode(folder), "--restorers", "bicubic", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    assert {row.photo for row in read_rows(tmp_path / "out" / "results.csv")} == {"caf\\xe9.png"}
+
+
+def test_black_photos_do_not_spoil_the_mean(tmp_path, capsys):
+    for name, image in (("black.png", -torch.ones(3, 64, 64)), ("photo.png", torch.rand(3, 64, 64) * 2 - 1)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / name, image)
+    call = ["evaluate", "--photos", str(tmp_path / "in"), "--restorers", "bicubic", "--degradation", "bicubic"]
+    assert main([*call, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "bicubic, PSNR of luma, dB: 4" in said  # at ×1 both photos are as they were
+    assert "nan" not in said
 
 
 def test_differences_are_paired(raises_user_error):

@@ -48,6 +48,18 @@ def test_only_good_files_give_no_warning(tmp_path):
     ]
 
 
+def test_hidden_files_are_no_photos_and_every_format_is_read(tmp_path):
+    fill(tmp_path, [(64, 64)])
+    (tmp_path / "._good0.png").write_bytes(b"Mac OS X")
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails" / "x.png").write_bytes(b"small")
+    write_image(tmp_path / "old.jp2", torch.zeros(3, 64, 64))
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.warns(UserWarning, match="skipped 1 of 3"):
+        folder = PhotoFolder(tmp_path)
+    assert [path.name for path in folder.files] == ["good0.png", "old.jp2"]
+
+
 def test_min_size(tmp_path):
     fill(tmp_path, [(20, 30), (64, 64)])
     assert len(PhotoFolder(tmp_path, min_size=20)) == 2

@@ -1,14 +1,26 @@
 import gc
 import io
 import os
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vartutor.data.images import from_pil, from_uint8, read_image, read_pixels, resize, to_pil, to_uint8, write_image
+from vartutor.data.images import (
+    check_image,
+    from_pil,
+    from_uint8,
+    read_image,
+    read_pixels,
+    resize,
+    to_pil,
+    to_uint8,
+    write_image,
+)
 from vartutor.errors import UserError
 
 # Four corners of different colours on a wider-than-high image: any flip or rotation shows.
@@ -130,6 +142,36 @@ def test_exif_orientation(tmp_path, orientation):
     read = levels(quiet_read(tmp_path / "turned.jpg"))
     assert read.shape == RGB.shape
     assert np.abs(read - RGB.astype(float)).max() <= 4
+    with Image.open(tmp_path / "turned.jpg") as image:  # a Pillow image is its file's equal
+        assert np.array_equal(levels(from_pil(image)), read)
+        assert np.array_equal(levels(read_image(image)), read)
+
+
+def png(depth, kind, row, key):
+    """One row as a PNG file of any depth; gray is kind 0, RGB 2. Pillow writes neither shallow files nor keys."""
+    bits = "".join(f"{value:0{depth}b}" for value in np.ravel(row))
+    data = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    head = struct.pack(">IIBBBBB", len(row), 1, depth, kind, 0, 0, 0)
+    key = struct.pack(f">{np.size(key)}H", *np.ravel(key))
+    chunks = ((b"IHDR", head), (b"tRNS", key), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+    parts = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_level_of_gray_is_white(depth):
+    top = 2**depth - 1
+    row = np.arange(8) % (top + 1) if depth < 8 else np.arange(8) * (top // 9)
+    for key in sorted(set(row.tolist())):
+        expected = np.where(row == key, 255, np.round(row * (255 / top)))
+        assert np.array_equal(levels(quiet_read(png(depth, 0, row, key)))[0, :, 1], expected)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_white(depth):
+    row = np.array([[10, 20, 30], [200, 20, 30], [0, 0, 0]]) * (1 if depth == 8 else 257)
+    read = levels(quiet_read(png(depth, 2, row, row[1])))
+    assert np.array_equal(read[0], [[10, 20, 30], [255, 255, 255], [0, 0, 0]])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -191,10 +233,25 @@ def test_random_damage_gives_one_line_or_an_image():
                 assert "\n" not in str(error)  # noqa: PT017
 
 
+def test_heic_has_a_sentence_of_its_own_where_it_cannot_be_read(tmp_path, raises_user_error, monkeypatch):
+    monkeypatch.setattr(Image, "registered_extensions", dict)  # no package for it
+    (tmp_path / "IMG.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with raises_user_error("IMG.HEIC: HEIC is read after pip install pillow-heif"):
+        quiet_read(tmp_path / "IMG.HEIC")
+
+
+def test_pillow_images_that_cannot_be_read_are_one_line(tmp_path, raises_user_error):
+    (tmp_path / "cut.png").write_bytes(encoded("PNG")[:5000])
+    with raises_user_error("cut.png", "not a readable image"), Image.open(tmp_path / "cut.png") as image:
+        read_image(image)
+    with raises_user_error("an image without pixels"):
+        read_image(Image.new("RGB", (0, 4)))
+
+
 def test_missing_file_and_folder(tmp_path, raises_user_error):
     with raises_user_error("nowhere.png", "no such file"):
         quiet_read(tmp_path / "nowhere.png")
-    with raises_user_error(tmp_path):
+    with raises_user_error(f"{tmp_path}: not a readable image (Is a directory)"):
         quiet_read(tmp_path)
 
 
@@ -240,11 +297,34 @@ def test_all_levels_survive_the_round_trip():
 
 def test_to_uint8_clamps_and_rounds():
     # Without the clamp, 1.01 would wrap around to 0; without the rounding, 0.999 would become 254.
-    x = torch.tensor([-5.0, -1.01, -1, 0.999, 1, 1.01, 5, float("inf"), -float("inf")])
-    assert to_uint8(x).tolist() == [0, 0, 0, 255, 255, 255, 255, 255, 0]
+    x = torch.tensor([-5.0, -1.01, -1, 0.999, 1, 1.01, 5])
+    assert to_uint8(x).tolist() == [0, 0, 0, 255, 255, 255, 255]
     half = torch.tensor([10.4, 10.6]) / 127.5 - 1
     assert to_uint8(half).tolist() == [10, 11]
     assert not to_uint8(torch.zeros(1, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("bad", [torch.tensor(value) for value in (float("nan"), float("inf"), 7, True)], ids=str)
+def test_what_is_no_number_or_a_whole_one_becomes_no_picture(tmp_path, raises_user_error, bad):
+    x = torch.zeros(3, 4, 4).to(bad.dtype)
+    x[1, 2, 3] = bad
+    for make in (to_uint8, to_pil, check_image, lambda x: write_image(tmp_path / "out.png", x)):
+        with raises_user_error("an image", "give floats" if bad.item() in (7, True) else "NaN or infinity"):
+            make(x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_range_of_an_image(raises_user_error):
+    harsh = (torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.5) * 2.0 - 1
+    for options in ({"antialias": True}, {"antialias": False}):  # bicubic overshoots, and may
+        enlarged = torch.nn.functional.interpolate(harsh, scale_factor=4, mode="bicubic", **options)
+        assert 1.3 < enlarged.abs().max() < 2
+        assert check_image(enlarged) is enlarged
+    with raises_user_error("values from 0 to 255", "[-1, 1]"):
+        check_image(torch.arange(256.0))
+    with raises_user_error("torch.uint8"):
+        resize(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), (4, 4))
+    assert check_image(torch.zeros(3, 0, 4)).shape == (3, 0, 4)
 
 
 def test_bytes_are_read_as_bytes_and_more_than_8_bits_as_floats(tmp_path):

@@ -155,6 +155,10 @@ def test_mistakes_give_one_line(name, raises_user_error):
     for z in (x[0], x[:, :1]):
         with raises_user_error("(B, 3, H, W)"):
             metric(z, z)
+    for bad in (to_uint8(x), x + 255, x * torch.nan, x / 0):
+        for pair in ((bad, x), (x, bad)):
+            with raises_user_error("an image"):
+                metric(*pair)
     with raises_user_error("'luma'", "'y' or 'rgb'"):
         metric(x, x, color="luma")
     for border in (96, 200, -1) if name != "gmsd" else ():  # which leaves out none
@@ -228,7 +232,17 @@ def test_level_and_kinds_of_values():
     assert str(Interval(28.416, 27.0, 29.999)) == "28.42 [27.00, 30.00]"
 
 
-@pytest.mark.parametrize(("values", "groups"), [([], None), ([[1.0]], None), ([1.0, 2.0], ["a"]), ([1.0], ["a", "b"])])
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([], None),
+        ([[1.0]], None),
+        ([1.0, math.inf], None),
+        ([math.nan], None),
+        ([1.0, 2.0], ["a"]),
+        ([1.0], ["a", "b"]),
+    ],
+)
 def test_bootstrap_mistakes(values, groups, raises_user_error):
     with raises_user_error("bootstrap"):
         bootstrap(values, groups)

@@ -1,5 +1,9 @@
 """The command line: every option is written out."""
 
+import io
+import sys
+from contextlib import suppress
+
 import pytest
 
 from vartutor.cli import main, parser
@@ -37,3 +41,11 @@ def test_a_shortened_option_is_refused_in_one_line(words, capsys, tmp_path, monk
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["train", "tokenizer", "--help"], ["data", "list"]])
+def test_a_terminal_with_few_characters_gets_the_others_escaped(words, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with suppress(SystemExit):  # of --help
+        assert main(words) == 0
+    assert sys.stdout.tell() > 100

@@ -1,5 +1,6 @@
 """Photos of any size: tiles that cover, blends without seams, results that depend on nothing but the seed."""
 
+import copy
 import subprocess
 import sys
 from itertools import pairwise
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vartutor.color import low_frequencies
+from vartutor.addons.color import low_frequencies
 from vartutor.data.images import from_uint8, to_pil
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.profiles import get_profile
@@ -146,6 +147,21 @@ def test_the_seed_decides(resolver):
         assert torch.equal(*(resolver.upscale(x, (4,), seed=seed, **way)[4] for seed in (1, 2)))
 
 
+@pytest.mark.parametrize("expected", [False, True])
+def test_at_temperature_0_and_near_it_the_likeliest_tokens_are_said(resolver, expected):
+    greedy = resolver.upscale(photo(20, 20), (4,), top_k=1, expected=False)[4]
+    for t in (0, 1e-40):
+        assert torch.equal(greedy, resolver.upscale(photo(20, 20), (4,), temperature=t, expected=expected)[4])
+
+
+def test_broken_weights_make_no_picture(resolver, raises_user_error):
+    broken = copy.deepcopy(resolver.model)
+    broken.body.blocks[0].load_state_dict({k: v * torch.nan for k, v in broken.body.blocks[0].state_dict().items()})
+    for expected in (False, True):
+        with raises_user_error("logits hold NaN"):
+            SuperResolver(broken, resolver.tokenizer).upscale(photo(20, 20), (4,), expected=expected)
+
+
 def test_progress_is_told(resolver):
     calls = []
     resolver.upscale(photo(16, 40), (1,), progress=lambda done, total: calls.append((done, total)))
@@ -192,6 +208,12 @@ def test_colour_fixes_give_the_photos_colours(resolver):
 def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
     with raises_user_error("scales (3,)", "1, 2, 4"):
         resolver.upscale(photo(8, 8), (3,))
+    with raises_user_error("scales 4:", "as in (1, 4)"):
+        resolver.upscale(photo(8, 8), 4)
+    with raises_user_error("scales ():"):
+        resolver.upscale(photo(8, 8), ())
+    with raises_user_error("without pixels"):
+        resolver.upscale(Image.new("RGB", (0, 3)))
     with raises_user_error("fidelity 1.5", "0 to 1"):
         resolver.upscale(photo(8, 8), fidelity=1.5)
     with raises_user_error("no fidelity module"):
@@ -206,6 +228,16 @@ def test_wrong_calls_are_one_clear_line(resolver, raises_user_error):
         resolver.upscale([1])
     with raises_user_error("a tensor of shape (1, 3, 4, 4)"):
         resolver.upscale(torch.zeros(1, 3, 4, 4))
+    for bad in (
+        torch.zeros(3, 4, 4, dtype=torch.uint8),
+        torch.full((3, 4, 4), 200.0),
+        torch.full((3, 4, 4), torch.nan),
+    ):
+        with raises_user_error("an image"):
+            resolver.upscale(bad)
+    for t in (-1.0, float("nan"), float("inf")):
+        with raises_user_error(f"temperature {t:g}"):
+            resolver.upscale(photo(8, 8), temperature=t)
     with raises_user_error("overlap 6"):
         SuperResolver(resolver.model, resolver.tokenizer, overlap=6)
 

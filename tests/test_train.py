@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import re
 import signal
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from vartutor.cli import main
 from vartutor.data.images import read_image
+from vartutor.errors import UserError
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train import state
@@ -263,11 +265,45 @@ def test_what_is_no_number_stops_in_one_line(tmp_path, raises_user_error, what):
             value = value * float("nan") if what == "loss" else (value - value.detach()).sqrt()
         return value, {}
 
-    with raises_user_error("step 2", f"the {what} is"):
+    with raises_user_error("step 2", f"the {what} is", "the last saved state is kept: --resume", "loop.lr"):
         fit(loss, tmp_path, steps=5)
     kept = load_state(tmp_path / STATE)
     assert kept["step"] == 2
     assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e30])
+def test_weights_that_no_file_can_hold_are_not_saved(tmp_path, raises_user_error, lr):
+    """A loss and a gradient before the step say nothing of the weights after it."""
+
+    def loss(model, moment):
+        return model(torch.ones(1, 1)).square().sum(), {}
+
+    with raises_user_error("step 1", "weights of weight", "nothing is saved yet: begin again", f"{lr / 10:g}"):
+        fit(loss, tmp_path, steps=3, lr=lr, warmup=0.0)
+    assert list(tmp_path.iterdir()) == []
+    fit(loss, tmp_path, steps=1)
+    poisoned = load_state(tmp_path / STATE)
+    poisoned["model"]["weight"].fill_(torch.nan)
+    torch.save(poisoned, tmp_path / STATE)
+    run = TokenizerSettings.of(SMOKE)
+    with raises_user_error(STATE, "weights of weight", "begin again in another --out"):
+        Trainer(Job(nn.Linear(1, 1), loss, {}), run, tmp_path, Process(), Nowhere()).resume()
+
+
+def test_a_run_that_bursts_in_its_only_step_is_one_line(tmp_path, capsys):
+    call = ["train", "transformer", "--profile", "smoke", "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*call, "--set", "loop.lr=1e30", "--set", "loop.steps=1", "--set", "batch=2"]) == 2
+    assert re.fullmatch(r"vartutor train: step 1: weights of .*begin again.*\n", capsys.readouterr().err)
+    assert not (tmp_path / STATE).exists()
+    assert main([*call, "--set", "loop.lr=nan"]) == 2
+    assert "loop.lr is 'nan', not a number" in capsys.readouterr().err
+
+
+def test_a_validation_that_is_no_number_stops_in_one_line(tmp_path, monkeypatch, raises_user_error):
+    monkeypatch.setattr(Look, "measure", lambda self, step: {"held-out/loss": 1.0, "held-out/psnr4": float("nan")})
+    with raises_user_error("step 1: held-out/psnr4 is nan"):
+        train_tokenizer(tmp_path, steps=2, validate_every=1)
 
 
 def test_a_run_may_be_given_a_time(tmp_path):
@@ -297,6 +333,8 @@ def test_a_full_disk_keeps_the_old_state(tmp_path, monkeypatch, raises_user_erro
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(state.torch, "save", full)
+    with pytest.raises(UserError, match=r"No space left on device\)$"):
+        save_state(tmp_path / "first.pt", {"step": 2})
     with raises_user_error(STATE, "No space left", "kept"):
         save_state(path, {"step": 2})
     with raises_user_error(STATE, "No space left", "kept"):

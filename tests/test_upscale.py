@@ -1,9 +1,14 @@
 """``vartutor upscale``: files and folders in, one folder out, whatever one of them is like."""
 
+import io
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vartutor.addons.guidance import Guided
@@ -79,18 +84,26 @@ def test_nothing_is_overwritten_unasked(photos, tiny_runs, tmp_path, capsys):
     assert "a_x1.png: exists; --force" in capsys.readouterr().err
     assert upscale(*call, "--force") == 0
     assert Image.open(tmp_path / "a_x1.png").size == (14, 10)
+    assert upscale(*call, "--seed", "1") == 1
+    assert "exists of another photo or with other options; --force" in capsys.readouterr().err
+    assert upscale(*call) == 0
+    assert capsys.readouterr().out == f"{photos / 'a.png'}: already there\n"
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--temperature", "0"], "--temperature 0"),
+        (["--temperature", "-1"], "temperature -1: give 0"),
+        (["--temperature", "nan"], "temperature nan"),
+        (["--guidance", "nan"], "guidance nan"),
+        (["--fidelity", "nan"], "fidelity nan"),
         (["--seed", "-1"], "seed -1"),
         (["--scales", "3"], r"scales \(3,\)"),
         (["--fidelity", "2"], "fidelity 2"),
         (["--fidelity", "1"], "no fidelity module"),
         (["--refine"], "no refiner"),
         (["--refine", "-1"], "refine -1"),
+        (["--refine", "inf"], "refine inf"),
         (["--guidance", "1"], "no null class"),
         (["--guidance", "1", "--negative", "text"], "negative 'text'"),
         (["--color-fix", "all"], "unknown colour fix 'all'"),
@@ -115,11 +128,71 @@ def test_a_run_of_something_else_is_one_line(photos, tiny_runs, tmp_path, capsys
     assert "'x': write them like 1,2,4" in capsys.readouterr().err
 
 
+def test_weights_that_are_no_numbers_are_one_line_and_make_no_file(photos, tiny_runs, tmp_path, capsys):
+    state = torch.load(tiny_runs / "transformer" / "state.pt", weights_only=True)
+    next(value for value in state["averaged"].values() if value.is_floating_point()).fill_(torch.nan)
+    torch.save(state, tmp_path / "state.pt")
+    assert upscale(photos, "--out", tmp_path / "out", "--model", tmp_path) == 2
+    assert re.fullmatch(r"vartutor upscale: .*state\.pt: .* NaN or infinity.*\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def names(folder, name):
+    """A folder with a photo of that name in bytes, and a good one after it."""
+    image = Image.new("RGB", (10, 8), "teal")
+    with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+        image.save(file, "PNG")
+    image.save(folder / "zgood.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", [b"n" * 251 + b".png", b"caf\xe9.png", "照片 🦜.png".encode(), b"n" * 245 + b".png", b"new\nline.png"]
+)
+def test_no_name_stops_a_batch(tmp_path, tiny_runs, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    (tmp_path / "in").mkdir()
+    photos, out = names(tmp_path / "in", name), tmp_path / "out"
+    code = upscale(photos, "--out", out, "--model", tiny_runs / "transformer", "--scales", "1")
+    too_long = len(name) == 255
+    escaped = b"\n" in name
+    assert code == too_long
+    assert (out / "zgood_x1.png").is_file()
+    assert len(list(out.iterdir())) == 2 - too_long
+    assert ("file name too long" in capsys.readouterr().err) == too_long
+    sys.stdout.seek(0)
+    said = sys.stdout.read()
+    assert said.count(" -> ") == said.count("\n") == 2 - too_long
+    assert ("new\\nline.png -> new\\nline_x1.png" in said) == escaped
+
+
+def test_a_reader_that_leaves_stops_nothing(photos, tiny_runs, tmp_path):
+    """As `vartutor upscale … | head -1` would: here the reader is gone from the beginning."""
+    call = [str(photos), "--out", str(tmp_path / "out"), "--model", str(tiny_runs / "transformer"), "--scales", "1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "vartutor", "upscale", *call], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x1.png", "b_x1.png"]
+
+
 def test_a_progress_bar_on_a_terminal(photos, tiny_runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1"]
     assert upscale(photos / "a.png", *call) == 0
     assert "a.png" in capsys.readouterr().err
+
+
+def test_a_large_photo_says_its_cost_when_the_first_tiles_are_done(photos, tiny_runs, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (120, 90), "teal").save(photos / "large.png")
+    clock = iter(range(0, 10**6, 60))  # a minute between any two looks
+    monkeypatch.setattr("vartutor.cli.upscale.time.perf_counter", lambda: next(clock))
+    call = ["--out", tmp_path / "out", "--model", tiny_runs / "transformer", "--scales", "1,4"]
+    assert upscale(photos, *call) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    tiles = int(re.search(r"large\.png: (\d+) tiles, about \d+ minutes and 0\.0 GB of memory", line)[1])
+    assert tiles >= 10 * 8
 
 
 def test_images_may_be_given_in_memory(tiny_runs, lemur):

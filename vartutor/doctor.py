@@ -1,6 +1,5 @@
 """Is this machine ready for the course? One line per question, with what to do where the answer is no."""
 
-import json
 import os
 import platform
 import re
@@ -86,8 +85,10 @@ def _kernel() -> Finding:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
         return Finding(WARN, "kernel: no 'python3'", "pip install ipykernel")
+    # A virtual environment is where its interpreter lies, not where that links to.
+    asked, own = ([os.path.realpath(p) for p in (os.path.dirname(at), at)] for at in (command, sys.executable))
     # A bare "python" is replaced by the running interpreter when the kernel starts.
-    if os.path.isabs(command) and os.path.realpath(command) != os.path.realpath(sys.executable):
+    if os.path.isabs(command) and asked != own:
         return Finding(
             WARN, "kernel: 'python3' starts another Python than this one", "python -m ipykernel install --sys-prefix"
         )
@@ -99,7 +100,7 @@ def _files(what: str, look: Callable[[], dict[str, bool]]) -> Finding:
     cure = f"git checkout -- assets/{what}"
     try:
         intact = look()
-    except (OSError, UserError, json.JSONDecodeError) as error:
+    except (OSError, UserError, KeyError) as error:
         return Finding(FAIL, f"{what}: no readable manifest ({error})", cure)
     broken = [name for name, fine in intact.items() if not fine]
     if broken:
@@ -133,8 +134,5 @@ def _threads() -> Finding:
 
 
 def _accelerator() -> Finding:
-    if torch.cuda.is_available():
-        return Finding(OK, f"GPU: {torch.cuda.get_device_name()}")
-    if torch.backends.mps.is_available():
-        return Finding(OK, "GPU: Apple MPS (DEVICE = 'mps')")
-    return Finding(OK, "GPU: none; every chapter runs on the CPU")
+    name = "Apple MPS (DEVICE = 'mps')" if torch.backends.mps.is_available() else "none; every chapter runs on the CPU"
+    return Finding(OK, f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else name}")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vartutor.data.images import check_image
 from vartutor.errors import UserError
 
 
@@ -30,6 +31,7 @@ def _planes(x: Tensor, y: Tensor, color: str, border: int) -> tuple[Tensor, Tens
         raise UserError(f"unknown color {color!r}: choose 'y' or 'rgb'")
     if not 0 <= 2 * border < min(x.shape[-2:]):
         raise UserError(f"a border of {border} leaves nothing of {x.shape[-1]} x {x.shape[-2]} pixels")
+    x, y = (check_image(z, reach=10) for z in (x, y))  # what a model makes may lie further out than a photo
     window = (..., slice(border, x.shape[-2] - border), slice(border, x.shape[-1] - border))
     return tuple(luma(z)[window] if color == "y" else (z[window] + 1) * 127.5 for z in (x, y))
 
@@ -38,7 +40,7 @@ def psnr(x: Tensor, y: Tensor, *, color: str = "y", border: int = 0) -> Tensor:
     """Peak signal-to-noise ratio, 10 log₁₀(255² / MSE), in dB, (B,); identical images give infinity.
 
     Raises:
-        UserError: the shapes differ, or the border leaves nothing (so for all metrics here).
+        UserError: the shapes differ, the border leaves nothing, or see ``check_image`` (so for all metrics here).
     """
     x, y = _planes(x, y, color, border)
     return 10 * torch.log10(255**2 / (x - y).square().mean(dim=(1, 2, 3)))
@@ -111,11 +113,12 @@ def bootstrap(
     photo, or photo and seed, of each value) whole groups are resampled and the mean is over group means.
 
     Raises:
-        UserError: no values, or another number of groups.
+        UserError: no values, infinite ones or NaN, or another number of groups.
     """
     values = torch.as_tensor(values, dtype=torch.float64).detach().cpu().numpy()
-    if values.ndim != 1 or not len(values) or (groups is not None and len(groups) != len(values)):
-        raise UserError("bootstrap needs a flat list of values, and one group for each if groups are given")
+    fit = values.ndim == 1 and len(values) and np.isfinite(values).all()
+    if not fit or (groups is not None and len(groups) != len(values)):
+        raise UserError("bootstrap needs a flat list of finite values, and one group for each if groups are given")
     if groups is not None:
         numbers: dict = {}  # of the groups, in the order of their first value
         groups = groups.tolist() if hasattr(groups, "tolist") else groups

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vartutor.data.images import to_uint8
+from vartutor.data.images import check_image, to_uint8
 from vartutor.errors import UserError, first_line
 from vartutor.vgg import VggDistance
 
@@ -148,7 +148,7 @@ def make(name: str, build: Callable[[torch.device], Made], device: str | torch.d
 
 
 def _check(name: str, x: Tensor, y: Tensor | None) -> None:
-    shapes = [tuple(z.shape) for z in (x, y) if z is not None]
+    shapes = [tuple(check_image(z).shape) for z in (x, y) if z is not None]
     if any(len(shape) != 4 or shape[1] != 3 for shape in shapes):
         raise UserError(f"metric {name!r}: images must be (B, 3, H, W), got {' and '.join(map(str, shapes))}")
     if name != "fid" and len(set(shapes)) > 1:

@@ -1,5 +1,6 @@
 """Where the photographs, the checkpoints and the notebooks lie, in a clone and in an installed wheel."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -43,6 +44,8 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, "not writable")
     except OSError as error:
         raise UserError(f"{path}: cannot be made a folder ({error.strerror})") from None
 
@@ -50,7 +53,7 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Where to write what becomes ``path`` if the block ends well; if not, the old file stays and nothing else."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name[-40:] + ".part")  # no longer than the name itself, where that is long
     try:
         yield temporary
         os.replace(temporary, path)

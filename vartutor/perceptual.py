@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vartutor.data.images import check_image
 from vartutor.weights.files import load_checkpoint
 
 CHECKPOINT = "efficientnet_lite0_features.safetensors"
@@ -103,4 +104,4 @@ def _shared() -> PerceptualDistance:
 @torch.no_grad()
 def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:
     """:class:`PerceptualDistance` for evaluation: (B, 3, H, W) in [-1, 1], twice -> (B,) on the CPU, no gradient."""
-    return _shared()(x.cpu().float(), y.cpu().float())
+    return _shared()(check_image(x).cpu().float(), check_image(y).cpu().float())

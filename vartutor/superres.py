@@ -1,7 +1,7 @@
 """Photo in, clean photo at ×1, ×2 and ×4 out: any size, in overlapping tiles that are decoded and blended."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vartutor.color import find_fix
-from vartutor.data.images import from_pil, pixels_of, read_pixels, to_pil
+from vartutor.data.images import check_image, from_pil, read_pixels, to_pil
 from vartutor.data.pairs import upscale_bicubic
-from vartutor.errors import UserError
+from vartutor.errors import UserError, pick
 from vartutor.tiling import Canvas, Region, Tile, cut, padded, ramp, regions
 from vartutor.tokenizer.fidelity import Fidelity, decode_faithfully
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -21,6 +20,39 @@ from vartutor.transformer.photo import PhotoTransformer, Writer, restore_latents
 from vartutor.weights import load_restorer
 
 MAX_SIDE = 4096  # its results at ×1, ×2 and ×4 are 1.4 GB: Pillow keeps 4 bytes per pixel
+
+
+class ColorFix:
+    """Gives a restored photo no other colours; the form of those that do, in :mod:`vartutor.addons.color`.
+
+    Args:
+        s: scale of the image.
+    """
+
+    margin = 0  # pixels of the degraded photo that `local` needs around a block
+    looks = False  # whether it reads the enlarged photo at all
+
+    def __init__(self, s: int):
+        self.s = s
+
+    def local(self, image: Tensor, photo: Tensor | None) -> Tensor:
+        """(3, H, W) in [-1, 1] and the enlarged degraded photo of the same place and shape -> (3, H, W)."""
+        return image
+
+    def observe(self, image: Tensor, photo: Tensor | None) -> None:
+        """Called once for every block, without its surroundings: (3, H, W) in [-1, 1] each."""
+
+    def whole(self, image: Image.Image) -> None:
+        """Called last, with the whole result, to change in place."""
+
+
+def find_fix(name: str) -> type[ColorFix]:
+    """A colour fix by its name; ``UserError`` if there is none."""
+    if name == "none":
+        return ColorFix
+    from vartutor.addons.color import FIXES  # no chapter needs them
+
+    return pick(name, FIXES, "colour fix")
 
 
 class SuperResolver:
@@ -82,9 +114,9 @@ class SuperResolver:
         Raises:
             UserError: it cannot.
         """
-        known = self.tokenizer.scales
-        if not scales or set(scales) - set(known):
-            raise UserError(f"scales {tuple(scales)}: choose from {', '.join(map(str, known))}")
+        known, asked = self.tokenizer.scales, set(scales if isinstance(scales, Iterable) else ())
+        if not asked or asked - set(known):
+            raise UserError(f"scales {scales}: choose from {', '.join(map(str, known))}, as in (1, 4)")
         if not 0 <= fidelity <= 1:
             raise UserError(f"fidelity {fidelity:g}: give a number from 0 to 1")
         if fidelity and self.fidelity is None:
@@ -110,7 +142,7 @@ class SuperResolver:
             scales: of 1, 2 and 4.
             fidelity: w of :func:`vartutor.tokenizer.fidelity.decode_faithfully`, 0 (the tokens alone) to 1 (faithful);
                 if left out, the module's own ``balanced``, where the model has one.
-            color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.color`.
+            color_fix: ``none``, ``mean`` or ``wavelet``; see :mod:`vartutor.addons.color`.
             seed: decides every draw, tile by tile, whatever the batch.
             write: writes the tokens of tiles, see :func:`vartutor.transformer.photo.write_maps`; or an add-on does.
             progress: called with the tiles done and their total.
@@ -123,7 +155,7 @@ class SuperResolver:
 
         Raises:
             UserError: an unknown scale or colour fix, fidelity outside 0…1 or without its module, an unreadable image,
-                or one of more than 4096 pixels a side.
+                one of more than 4096 pixels a side, or a tensor that is none in [-1, 1].
         """
         if fidelity is None:
             fidelity = 0.0 if self.fidelity is None else self.fidelity.balanced
@@ -185,10 +217,8 @@ def _generator(seed: int, tile: Tile) -> torch.Generator:
 
 def _read(image: Any) -> Tensor:
     """(3, H, W) uint8, or float32 in [-1, 1] where the image has more than 8 bits."""
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path, Image.Image)):
         return read_pixels(image)
-    if isinstance(image, Image.Image):
-        return pixels_of(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an array of {image.dtype}, {image.shape}: give uint8 of shape (height, width, 3)")
@@ -196,7 +226,7 @@ def _read(image: Any) -> Tensor:
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise UserError(f"a tensor of shape {tuple(image.shape)}: give (3, height, width) in [-1, 1]")
-        return image.float()
+        return check_image(image).float()
     raise UserError(f"a {type(image).__name__}: give a path, a Pillow image, an array or a tensor")
 
 

@@ -17,7 +17,7 @@ def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> 
         UserError: the folder is missing or the disk is full.
     """
     try:
-        with whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        with whole(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(fields)
             writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)

@@ -5,6 +5,7 @@ photo in place of the class needs no training: that is ours. No photo at all is 
 Salimans, 2022).
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -28,12 +29,14 @@ class Guided:
         negative: ``null``: the photo is not shown; ``photo``: a worse one is, see :func:`worsen`.
 
     Raises:
-        UserError: another negative.
+        UserError: another negative, or a guidance that is no finite number.
     """
 
     def __init__(self, guidance: float, negative: str = "null"):
         if negative not in NEGATIVES:
             raise UserError(f"negative {negative!r}: choose {' or '.join(NEGATIVES)}")
+        if not math.isfinite(guidance):
+            raise UserError(f"guidance {guidance:g}: give a number, 0 for none")
         self.guidance, self.negative = guidance, negative
 
     def check(self, model: PhotoTransformer) -> None:

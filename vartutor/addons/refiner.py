@@ -5,6 +5,7 @@ position, f - f_hat, given the transformer's last hidden state there and the cod
 with the transformer, on true tokens; ours afterwards, and on the transformer's own tokens unless asked otherwise.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,7 @@ class Refined:
     """
 
     def __init__(self, refiner: Refiner | None, temperature: float = 0.0, write: Writer = write_maps):
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise UserError(f"refine {temperature:g}: give a temperature from 0 on")
         if refiner is None:
             raise UserError("this model has no refiner: leave refine out, or train one (vartutor train refiner)")

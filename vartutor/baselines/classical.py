@@ -10,6 +10,7 @@ import torch
 from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
 from torch import Tensor
 
+from vartutor.data.images import check_image
 from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 
@@ -64,7 +65,7 @@ class Denoiser:
 
     def denoise(self, lr: Tensor) -> Tensor:
         """(B, 3, h, w) in [-1, 1] -> the same."""
-        light = (lr.cpu().double() + 1) / 2
+        light = (check_image(lr).cpu().double() + 1) / 2
         cleaned = []
         for image, sigma in zip(light, noise_level(light).tolist(), strict=True):
             pixels = image.permute(1, 2, 0).numpy()

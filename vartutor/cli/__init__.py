@@ -5,6 +5,7 @@ import sys
 from vartutor import __version__
 from vartutor.cli import course, data, evaluate, plan, speedrun, study, train, upscale
 from vartutor.cli.parser import Commands, Parser
+from vartutor.cli.streams import lasting_streams, one_line
 from vartutor.errors import UserError
 
 
@@ -20,12 +21,17 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a :class:`UserError` becomes one line on stderr and exit code 2."""
+    with lasting_streams():
+        return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
     args = parser().parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
     try:
         return args.action(args)
     except UserError as error:
-        print(f"vartutor {args.command}: {error}", file=sys.stderr)
+        print(one_line(f"vartutor {args.command}: {error}"), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "vartutor":

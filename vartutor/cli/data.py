@@ -27,7 +27,7 @@ def _prepare(args: argparse.Namespace) -> int:
             f"--tile {args.tile}, --least {args.least}: give pixels from 1 on, the first at least the second"
         )
     print("\n".join(map(terms, sets)), flush=True)
-    if not args.yes:
+    if not args.yes and any(photos.licence for photos in sets):
         raise UserError("nothing is fetched before you accept these terms: add --yes")
     options = {"source": args.source, "tile": args.tile, "least": args.least, "workers": args.workers}
     for photos in sets:

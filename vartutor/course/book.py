@@ -39,20 +39,18 @@ def build_book(root: Path, notebooks: Path | None = None, out: Path | None = Non
     """
     if not all(map(_installed, NEEDED)):
         raise UserError("the book needs the book extra: pip install -e '.[book]'")
-    build = root / "build"
-    out = out or build / "book"
+    out = out or root / "build" / "book"
     chapters = executed_chapters(root / "notebooks", notebooks)
     try:
-        build.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         # The new book grows beside the old one, so that the swap is a rename on one file system.
         with (
-            tempfile.TemporaryDirectory(dir=build, prefix="book-stage-") as work,
+            tempfile.TemporaryDirectory(dir=out.parent, prefix="book-stage-") as work,
             tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as fresh,
         ):
             source, html = Path(work, "source"), Path(fresh, "new")
             stage(root, chapters, source)
-            _run_sphinx(source, html, build / "book.log", strict)
+            _run_sphinx(source, html, out.with_name(f"{out.name}.log"), strict)
             # The download button hands out the chapter itself, not its staged form.
             for path in chapters:
                 shutil.copyfile(path, html / "_sources" / "notebooks" / path.name)

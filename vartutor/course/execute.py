@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
 import psutil
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -17,10 +19,12 @@ from papermill.exceptions import PapermillExecutionError
 
 from vartutor.course.chapters import Chapter, find_poster, write_notebook
 from vartutor.errors import UserError, first_line
-from vartutor.paths import make_folder
+from vartutor.paths import make_folder, whole
 from vartutor.tables import write_table
 
 QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
+# Of a cell that takes too long, of a kernel that dies or does not start, and of a disk.
+FAILURES = (CellTimeoutError, DeadKernelError, NoSuchKernel, RuntimeError, OSError)
 CELL_TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
 
 
@@ -43,7 +47,7 @@ def build(chapter: Chapter) -> None:
     )
     try:
         client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+    except (CellExecutionError, *FAILURES) as error:
         failed = [cell for cell in notebook.cells if cell.get("execution_count")]
         where = f"In [{failed[-1].execution_count}]" if failed else "the first cell"
         raise UserError(f"{chapter.name}, {where}: {_one_line(error)}") from None
@@ -91,10 +95,22 @@ def run(chapters: list[Chapter], out: Path, parameters: dict, report: Callable[[
 
 
 def _run_one(chapter: Chapter, out: Path, parameters: dict, title: str) -> Result:
-    source, target = out / f".{chapter.name}.source.ipynb", out / f".{chapter.name}.part.ipynb"
-    write_notebook(chapter.read_source(), source)
     started, error = time.perf_counter(), ""
     with PeakMemory() as memory:
+        try:
+            _execute(chapter, out, parameters, title)
+        except PapermillExecutionError as failure:
+            error = f"In [{failure.exec_count}]: {_one_line(failure)}"
+        except FAILURES as failure:
+            error = _one_line(failure)
+    return Result(chapter.name, not error, round(time.perf_counter() - started, 1), round(memory.peak / 1e6), error)
+
+
+def _execute(chapter: Chapter, out: Path, parameters: dict, title: str) -> None:
+    """Write the chapter's notebook and page to ``out``, also where a cell fails."""
+    with TemporaryDirectory() as folder:  # of its own, since the chapter may run twice at once
+        source, target = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
+        write_notebook(chapter.read_source(), source)
         try:
             papermill.execute_notebook(
                 source,
@@ -106,18 +122,13 @@ def _run_one(chapter: Chapter, out: Path, parameters: dict, title: str) -> Resul
                 progress_bar={"desc": title, "leave": False, "disable": not sys.stderr.isatty()},
                 **QUIET_KERNEL,
             )
-        except PapermillExecutionError as failure:
-            error = f"In [{failure.exec_count}]: {_one_line(failure)}"
-        except (CellTimeoutError, DeadKernelError, RuntimeError) as failure:
-            error = _one_line(failure)
-    seconds = time.perf_counter() - started
-    source.unlink(missing_ok=True)
-    if target.is_file():
-        notebook = nbformat.read(target, as_version=4)
-        html, _ = HTMLExporter(exclude_input_prompt=True).from_notebook_node(notebook)
-        (out / f"{chapter.name}.html").write_text(html, encoding="utf-8")
-        target.replace(out / f"{chapter.name}.ipynb")
-    return Result(chapter.name, not error, round(seconds, 1), round(memory.peak / 1e6), error)
+        finally:
+            if target.is_file():
+                notebook = nbformat.read(target, as_version=4)
+                html, _ = HTMLExporter(exclude_input_prompt=True).from_notebook_node(notebook)
+                with whole(out / f"{chapter.name}.html") as part:
+                    part.write_text(html, encoding="utf-8")
+                write_notebook(notebook, out / f"{chapter.name}.ipynb")
 
 
 def _one_line(error: Exception) -> str:
@@ -125,6 +136,8 @@ def _one_line(error: Exception) -> str:
         return f"{error.ename}: {error.evalue}".splitlines()[0]
     if isinstance(error, CellTimeoutError):
         return f"the cell took longer than {CELL_TIMEOUT} s"
+    if isinstance(error, (OSError, NoSuchKernel, DeadKernelError)) or "Kernel died" in str(error):
+        return f"{first_line(error)} (vartutor doctor looks at the kernel and the disk)"
     return first_line(error)
 
 
@@ -139,7 +152,10 @@ def _write_summary(results: list[Result], out: Path, parameters: dict) -> None:
     for r in results:
         error = r.error.replace("|", "\\|")
         lines.append(f"| {r.chapter} | {'ok' if r.ok else 'FAILED'} | {r.seconds} | {r.peak_mb:.0f} | {error} |")
-    (out / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        (out / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({first_line(error)})") from None
 
 
 class PeakMemory:

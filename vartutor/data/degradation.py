@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
-from vartutor.data.images import from_uint8, resize, to_uint8
+from vartutor.data.images import check_floats, check_image, from_uint8, resize, to_uint8
 from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 from vartutor.errors import UserError
 
@@ -222,7 +222,7 @@ def degrade(
     Raises:
         UserError: the size is not a multiple of the scale.
     """
-    target = target_size(x, preset)
+    target = target_size(check_image(x), preset)
     if seeds is None:
         seeds = torch.randint(2**31, (len(x),), generator=generator).tolist()
     images = zip(x.split(1), seeds, strict=True)
@@ -231,7 +231,7 @@ def degrade(
 
 def target_size(x: Tensor, preset: Degradation) -> tuple[int, int]:
     """Height and width of what ``preset`` makes of (B, 3, H, W); UserError if they are not whole."""
-    height, width = x.shape[-2:]
+    height, width = check_floats(x).shape[-2:]
     if height % preset.scale or width % preset.scale:
         raise UserError(f"image of {width} x {height} pixels: both must be multiples of {preset.scale}")
     return height // preset.scale, width // preset.scale

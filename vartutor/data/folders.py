@@ -1,15 +1,39 @@
 """Your own folder of photos as training data."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vartutor.data.images import read_image
+from vartutor.data.images import HEIC, read_image
 from vartutor.errors import UserError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+# All that Pillow decodes by itself, and HEIC, which takes a package more.
+ALONE_IT_CANNOT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+KINDS_BY_SUFFIX = Image.registered_extensions()  # this call finds the formats
+SUFFIXES = {*HEIC, *(s for s, kind in KINDS_BY_SUFFIX.items() if kind in Image.OPEN.keys() - ALONE_IT_CANNOT)}
+
+
+def visible(folder: Path, pattern: str = "*") -> Iterator[Path]:
+    """What lies in a folder, in order, without hidden files such as macOS's ``._IMG.JPG``.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    try:
+        next(folder.iterdir(), None)  # glob takes a folder that it may not read for an empty one
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    names = ((path, path.relative_to(folder).parts) for path in sorted(folder.glob(pattern)))
+    return (path for path, parts in names if not any(part.startswith(".") for part in parts))
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file's name is that of a photo."""
+    return path.suffix.lower() in SUFFIXES
 
 
 class PhotoFolder(Dataset):
@@ -19,7 +43,7 @@ class PhotoFolder(Dataset):
     Files that cannot be read, or are smaller than ``min_size``, are skipped and counted in one warning.
 
     Args:
-        folder: searched with its subfolders for the suffixes in ``SUFFIXES``.
+        folder: searched with its subfolders for names with one of ``SUFFIXES``.
         min_size: least short side in pixels.
 
     Attributes:
@@ -36,7 +60,7 @@ class PhotoFolder(Dataset):
             raise UserError(f"{folder}: no such folder")
         self.files: list[Path] = []
         self.skipped: dict[Path, str] = {}
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for path in filter(is_photo, visible(folder, "**/*")):
             reason = _fault(path, min_size)
             if reason:
                 self.skipped[path] = reason

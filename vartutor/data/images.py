@@ -1,8 +1,10 @@
 """Images in and out: every file becomes a (3, H, W) tensor in [-1, 1]."""
 
+import math
 import struct
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from vartutor.paths import whole
 
 MAX_PIXELS = 2**27  # 134 megapixels: 0.4 GB, and 1.6 GB as a float tensor
 
+HEIC = (".heic", ".heif", ".hif")
+with suppress(ImportError):
+    import_module("pillow_heif").register_heif_opener()
+
 # What Pillow's decoders raise for a broken file depends on the format and on where it is broken.
 DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
 
@@ -27,13 +33,13 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 
 def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read one image file as RGB, in a quarter of the memory that floats take.
+    """Read one image as RGB, in a quarter of the memory that floats take.
 
     Handles gray, palette, CMYK and 16-bit files, and honours the EXIF orientation. Transparent pixels
-    are laid over white. Of an animation the first frame is read. Colour profiles are ignored (sRGB is assumed).
+    are laid over white. Of an animation the first frame is read. A colour profile is heeded.
 
     Args:
-        source: a path, or a binary file object.
+        source: a path, a binary file object, or a Pillow image.
         max_pixels: refuse larger images instead of filling the memory.
 
     Returns:
@@ -42,15 +48,19 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         UserError: missing, unreadable, truncated, floating-point or too large; the line says which.
     """
-    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "image")
+    name = (
+        source
+        if isinstance(source, (str, Path))
+        else getattr(source, "filename", getattr(source, "name", "")) or "image"
+    )
     try:
         # Pillow warns of damaged metadata, and of size from 89 megapixels on; the limit below decides instead.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(source) as image:
+            with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
                 if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError
-                return pixels_of(ImageOps.exif_transpose(image))
+                return pixels_of(image)
     except Image.DecompressionBombError:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow has one of its own
         raise UserError(f"{name}: more than {limit / 1e6:.0f} megapixels: shrink or cut it first") from None
@@ -59,12 +69,14 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except DECODER_ERRORS as error:
+        if Path(str(name)).suffix.lower() in HEIC and ".heic" not in Image.registered_extensions():
+            raise UserError(f"{name}: HEIC is read after pip install pillow-heif; or save it as JPEG") from None
         raise UserError(f"{name}: not a readable image ({_reason(error)})") from None
 
 
 def _reason(error: Exception) -> str:
     # Pillow ends its message with the file's name or object, which our own line says already.
-    return first_line(error).split(" '")[0].split(" <")[0]
+    return getattr(error, "strerror", None) or first_line(error).split(" '")[0].split(" <")[0]
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -76,14 +88,22 @@ def pixels_of(image: Image.Image) -> Tensor:
     """Pillow image -> (3, H, W) uint8, or float32 in [-1, 1] if it has 16 bits; modes as in :func:`read_pixels`.
 
     Raises:
-        UserError: floating-point, or integers beyond 16 bits.
+        UserError: without pixels, floating-point, or integers beyond 16 bits.
     """
+    if not image.width * image.height:
+        raise UserError("an image without pixels")
     if image.mode == "F":
         raise UserError("floating-point image with an unknown range: save it with 8 or 16 bits first")
+    if image.info.keys() & {"icc_profile", "transparency"}:
+        from vartutor.data.metadata import heed  # no photo of the course has either
+
+        image = heed(image)
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         gray = np.asarray(image).astype(np.float32)
-        if gray.size and (gray.max() > 65535 or gray.min() < 0):
+        if gray.max() > 65535 or gray.min() < 0:
             raise UserError("integers outside 0..65535: save it with 8 or 16 bits first")
+        gray[gray == image.info.get("transparency", -1)] = 65535
         return torch.from_numpy(gray / 32767.5 - 1).expand(3, -1, -1).contiguous()
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -91,14 +111,34 @@ def pixels_of(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
+def check_floats(x: Tensor) -> Tensor:
+    """An image of any shape, as it is; ``UserError`` if it has whole numbers. No device is waited for."""
+    if not x.is_floating_point():
+        raise UserError(f"an image of {x.dtype}: give floats in [-1, 1], such as from_uint8 makes of 0..255")
+    return x
+
+
+def check_image(x: Tensor, reach: float = 2.0) -> Tensor:
+    """An image of any shape, as it is; bicubic enlargement leaves it below 1.9.
+
+    ``UserError`` if it has whole numbers, NaN or infinity, or values beyond the reach.
+    """
+    low, high = (end.item() for end in check_floats(x).detach().aminmax()) if x.numel() else (0.0, 0.0)
+    if not math.isfinite(high - low):
+        raise UserError("an image with NaN or infinity in it: something went wrong where it was made")
+    if max(-low, high) > reach:
+        raise UserError(f"an image with values from {low:g} to {high:g}: give them in [-1, 1]")
+    return x
+
+
 def to_pil(x: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> Pillow RGB image, clamped and rounded."""
+    """(3, H, W) in [-1, 1] -> Pillow RGB image, clamped and rounded; ``UserError`` as in :func:`to_uint8`."""
     return Image.fromarray(to_uint8(x).permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp."""
-    return x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp; ``UserError`` of whole numbers, NaN, infinity."""
+    return check_image(x, math.inf).detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(x: Tensor) -> Tensor:
@@ -116,8 +156,11 @@ def write_image(path: str | Path, x: Tensor) -> None:
     write_images({Path(path): to_pil(x)})
 
 
-def write_images(images: dict[Path, Image.Image]) -> None:
+def write_images(images: dict[Path, Image.Image], **options) -> None:
     """Write Pillow images; the suffix chooses the format. A stopped write leaves none of them, and no half file.
+
+    Args:
+        options: as for Pillow's ``save``.
 
     Raises:
         UserError: the folder is missing, the disk is full, or the suffix is unknown.
@@ -126,7 +169,7 @@ def write_images(images: dict[Path, Image.Image]) -> None:
         with ExitStack() as stack:
             for path, image in images.items():
                 with open(stack.enter_context(whole(path)), "wb") as file:
-                    image.save(file, format=Image.registered_extensions().get(path.suffix.lower()))
+                    image.save(file, format=Image.registered_extensions().get(path.suffix.lower()), **options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
 
@@ -136,6 +179,5 @@ def resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
 
     ``mode`` is ``bicubic``, ``bilinear`` or ``area``. Bicubic may overshoot the input's range; clamp if that matters.
     """
-    if mode == "area":
-        return F.interpolate(x, size=size, mode="area")
-    return F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=False)
+    options = {} if mode == "area" else {"antialias": True, "align_corners": False}
+    return F.interpolate(check_floats(x), size=size, mode=mode, **options)

@@ -5,6 +5,7 @@ versions of 128; for DIV2K-Val 3,000 at random, 30 of each photo, and for the re
 Which 3,000 the published tables used is known only from StableSR's own copy; where that is given, it is read as it is.
 """
 
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Benchmark:
             UserError: an unreadable photo, one that is too small, or a pair whose sizes do not fit.
         """
         name, degraded, clean = self.photos[i]
+        name = printable(Path(name))
         hr = read_image(clean)
         if degraded is None:
             hr = _random_crops(hr, self.crops[i], name)
@@ -98,6 +100,11 @@ def _middle(lr: Tensor, hr: Tensor, path: Path) -> tuple[Tensor, Tensor]:
     top, left = (height - side) // 2, (width - side) // 2
     clean = hr[:, top * SCALE : top * SCALE + SIZE, left * SCALE : left * SCALE + SIZE]
     return lr[None, :, top : top + side, left : left + side], clean[None]
+
+
+def printable(path: Path) -> str:
+    """A path in UTF-8, whatever bytes the system has for it."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 Found = Iterator[tuple[str, Path | None, Path]]

@@ -11,6 +11,7 @@ from vartutor.data.pairs import upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.evaluate.restorers import Method, of_model, seedless
 from vartutor.superres import SuperResolver
+from vartutor.transformer.generate import check_temperature
 from vartutor.weights import load_cnn, load_restorer
 from vartutor.weights.files import shipped
 
@@ -55,8 +56,8 @@ def find_restorers(
     Raises:
         UserError: unknown words, a negative temperature, or a model that is not there.
     """
-    if min(temperatures) < 0:
-        raise UserError(f"temperature {min(temperatures):g}: give 0, which is greedy, or more")
+    for t in temperatures:
+        check_temperature(t)
     found = []
     for word in words:
         kind, _, source = word.partition(":")

@@ -1,7 +1,7 @@
 """What restorers are measured on: clean photos with their degraded versions, by fixed seeds."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from vartutor.data.folders import PhotoFolder
 from vartutor.data.images import read_image
 from vartutor.data.pairs import eval_pairs, pyramid
 from vartutor.data.photos import photos
-from vartutor.evaluate.benchmarks import Sample
+from vartutor.evaluate.benchmarks import Sample, printable
 
 
 def crops(preset: Degradation, split: str = "test", per_photo: int = 3) -> list[Sample]:
@@ -64,7 +64,7 @@ def own_photos(folder: Path, preset: Degradation, **options) -> WholePhotos:
     Raises:
         UserError: no such folder, or no usable photo in it.
     """
-    files: Sequence[Path] = PhotoFolder(folder).files
-    return WholePhotos(
-        {file.relative_to(folder).as_posix(): lambda file=file: read_image(file) for file in files}, preset, **options
-    )
+    sources = {
+        printable(file.relative_to(folder)): lambda file=file: read_image(file) for file in PhotoFolder(folder).files
+    }
+    return WholePhotos(sources, preset, **options)

@@ -1,5 +1,7 @@
 """Results as files: every value in a CSV, means and differences in Markdown."""
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,22 +36,29 @@ def write_results(out: Path, rows: Sequence[Row], origin: Sequence[str], referen
         UserError: the reference was not measured.
     """
     differences = compare(rows, reference)
-    parts = ["# Results", *origin, READING, markdown(summarise(rows), ALL_MEASURES)]
+    parts = ["# Results", *origin, READING, *_left_out(rows), markdown(summarise(rows), ALL_MEASURES)]
     if differences:
         how = (
             "Restorer minus reference on the same photo, then the mean over photos: an interval without 0 is a finding."
         )
         parts += [f"## Differences from {reference}", how, markdown(differences, ALL_MEASURES, signed=True)]
     write_rows(out / "results.csv", rows)
-    (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8")
+    (out / "summary.md").write_text("\n\n".join(parts), encoding="utf-8", errors="backslashreplace")
     return differences
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """How many values no mean can hold: of pictures that are as the clean photo is, such as black ones."""
+    counts = Counter((row.restorer, ALL_MEASURES[row.measure].title) for row in rows if math.isinf(row.value))
+    lines = [f"{restorer}, {title}: {count}" for (restorer, title), count in counts.items()]
+    return [f"Infinite values are left out, here and in differences: {'; '.join(lines)}."] if lines else []
 
 
 def write_budget(out: Path, rows: Sequence[Row], origin: Sequence[str]) -> None:
     """Write ``budget.csv`` and ``budget.md``, the error budget of a transformer."""
     write_rows(out / "budget.csv", rows)
     parts = ["# Error budget", *origin, READING, markdown(summarise(rows), BUDGET_MEASURES)]
-    (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8")
+    (out / "budget.md").write_text("\n\n".join(parts), encoding="utf-8", errors="backslashreplace")
 
 
 def _cell(summary: Summary | None, digits: int, signed: bool) -> str:

@@ -39,8 +39,7 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, draws
         draws: whether it draws something even where no token is drawn.
         options: as for :meth:`SuperResolver.upscale`; if left out, codes are sampled, and fidelity is 0.
     """
-    options = {"expected": False, "fidelity": 0.0} | options
-    options = {"top_k": 1} | options if temperature == 0 else {"temperature": temperature} | options
+    options = {"expected": False, "fidelity": 0.0, "temperature": temperature} | options
 
     def run(lr: Tensor, seed: int) -> dict[int, Tensor]:
         # Photos of equal size are cut alike, and must not draw alike.
@@ -56,7 +55,11 @@ def of_model(resolver: SuperResolver, name: str, temperature: float = 1.0, draws
 def judge(photo: Sample, name: str, images: dict[int, Tensor], seed: int = 0) -> Iterator[Row]:
     """All measures of what became of a photo, {s: (B, 3, s h, s w)}, at every scale that is there."""
     for s, image in images.items():
-        for title, value in measure(image, photo.hr[s], s).items():
+        try:
+            measured = measure(image, photo.hr[s], s)
+        except UserError as error:
+            raise UserError(f"{name}, {photo.name}, ×{s}: {error}") from None
+        for title, value in measured.items():
             yield Row(name, seed, photo.name, str(s), title, value)
 
 

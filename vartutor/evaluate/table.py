@@ -1,6 +1,7 @@
 """One measured value per row; means with their intervals; differences from a reference, photo by photo."""
 
 import csv
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -75,10 +76,10 @@ Key = tuple[str, str, str]  # restorer, scale, measure
 
 
 def _gather(rows: Sequence[Row]) -> dict[Key, dict[int, dict[str, float]]]:
-    """{key: {seed: {photo: value}}}, in the order of the rows; what could not be measured is left out."""
+    """{key: {seed: {photo: value}}}, in the order of the rows; without what is infinite or could not be measured."""
     found = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        if row.value == row.value:
+        if math.isfinite(row.value):
             found[row.restorer, row.scale, row.measure][row.seed][row.photo] = row.value
     return found
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vartutor.data.images import check_image
 from vartutor.data.pairs import pyramid
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer, Size, shrink
 
@@ -30,7 +31,7 @@ class MultiScaleTokenizer(nn.Module):
 
     def tokenize(self, x: Tensor, sizes: Sequence[Size] | None = None) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> K index maps (B, p_k²) int64."""
-        return self.quantizer.tokenize(self.encode(x), sizes)
+        return self.quantizer.tokenize(self.encode(check_image(x)), sizes)
 
     def latents(self, indices: Sequence[Tensor], sizes: Sequence[Size] | None = None) -> list[Tensor]:
         """Index maps -> f_hat (B, C, h, w) after each scale."""

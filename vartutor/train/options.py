@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import math
 import re
 import types
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def _fit(value: Any, kind: Any, where: str) -> Any:
     if kind in (int, float) and not isinstance(value, bool):
         try:  # YAML takes 1e-3, without a point, for a word
             number = float(value)
-            if kind is float or number == int(number):
+            if math.isfinite(number) and (kind is float or number == int(number)):
                 return kind(number)
         except (TypeError, ValueError, OverflowError):
             pass

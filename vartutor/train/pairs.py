@@ -1,5 +1,6 @@
 """The loss of whatever makes clean photos of degraded ones directly: the fidelity module and the convolutional net."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class FidelityObjective:
     depth: int = 6  # its residual blocks
 
     def __post_init__(self):
-        if self.perceptual < 0 or self.temperature <= 0:
+        if not 0 <= self.perceptual < math.inf or not 0 < self.temperature < math.inf:
             raise UserError(f"perceptual {self.perceptual:g}, temperature {self.temperature:g}: from 0 on, and above 0")
         if self.base not in BASES:
             raise UserError(f"base {self.base!r}: choose one of {', '.join(BASES)}")
@@ -55,6 +56,12 @@ class Written:
     f_hats: dict[int, Tensor]
     hr: dict[int, Tensor]
     trust: Tensor
+
+
+def logged_psnr(images: dict[int, Tensor], clean: dict[int, Tensor]) -> Numbers:
+    """RGB-PSNR in dB of pictures (B, 3, s h, s w) as they would be seen; NaN in them is for the loss to tell."""
+    seen = {s: x.detach().nan_to_num().clamp(-1, 1) for s, x in images.items()}
+    return {f"psnr{s}": psnr(x, clean[s], color="rgb").mean() for s, x in seen.items()}
 
 
 class PairLoss:
@@ -102,7 +109,7 @@ class PairLoss:
             loss = loss + self.opinion * self.adversary.term(fake)
             numbers["critic"] = self.adversary.learn([seen.hr[s] for s in images], fake)
         if moment.logged:
-            numbers |= {f"psnr{s}": psnr(x.detach(), seen.hr[s], color="rgb").mean() for s, x in images.items()}
+            numbers |= logged_psnr(images, seen.hr)
         return loss, numbers
 
     @property

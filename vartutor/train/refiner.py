@@ -16,7 +16,7 @@ class RefinerObjective:
     expected: bool = False  # mean codes instead of sampled ones
 
     def __post_init__(self):
-        if self.temperature <= 0:
+        if not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature {self.temperature:g}: give a number above 0")
 
 

@@ -1,5 +1,6 @@
 """Batches of a run. A batch is a function of the step alone, so that a resumed run needs no memory of it."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from vartutor.data.photos import load_pixels
 from vartutor.data.presets import get_preset
 from vartutor.data.store import PhotoStore, send
 from vartutor.data.tiles import load_set, prepared_sets
+from vartutor.errors import UserError
 from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 
@@ -86,6 +88,12 @@ def make_source(run: Settings, process: Process) -> StoreSource:
         images = load_pixels("train")
     elif sets := prepared_sets(Path(run.data)):
         images = [piece for folder in sets for piece in load_set(folder)]
+        size, large = run.profile.image_size, sum(min(piece.shape[-2:]) >= run.profile.image_size for piece in images)
+        if not large:
+            raise UserError(f"{run.data}: no piece has {size} pixels a side: prepare it with --least {size} or more")
+        if large < len(images):
+            what = f"{len(images) - large} of {len(images)} pieces are below the crops' {size} pixels, and not used"
+            warnings.warn(f"{run.data}: {what}", stacklevel=2)
     else:
         images = [to_uint8(photo) for photo in PhotoFolder(run.data, min_size=run.profile.image_size)]
     return StoreSource(images, run, process.device, run.seed)

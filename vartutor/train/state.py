@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -24,7 +25,17 @@ def save_state(path: Path, state: dict) -> None:
         with whole(path) as part:
             torch.save(state, part)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise UserError(f"{path}: cannot be written ({first_line(error)}); the last saved state is kept") from None
+        kept = "; the last saved state is kept" if path.exists() else ""
+        raise UserError(f"{path}: cannot be written ({first_line(error)}){kept}") from None
+
+
+def broken(state: dict, model: nn.Module) -> str:
+    """What is wrong with a state: a weight that is no finite number, or none as it is published, in float16."""
+    learns = {name for name, _ in model.named_parameters()}
+    for name, value in chain(*(state[part].items() for part in ("model", "averaged") if part in state)):
+        if not (value.half() if name in learns else value).isfinite().all():
+            return f"weights of {name} are no finite numbers, or far too large"
+    return ""
 
 
 def gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vartutor.data.pairs import pyramid
-from vartutor.metrics import psnr
 from vartutor.perceptual import PerceptualDistance
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.train.adversarial import Adversary
 from vartutor.train.loop import Moment, Numbers
+from vartutor.train.pairs import logged_psnr
 
 if TYPE_CHECKING:
     from vartutor.train.source import Batch
@@ -66,7 +66,7 @@ class TokenizerLoss:
             loss = loss + w.adversarial * self.adversary.term(fake)
             numbers["critic"] = self.adversary.learn([target[s] for s in images], fake)
         if moment.logged:
-            numbers |= {f"psnr{s}": psnr(x.detach(), target[s], color="rgb").mean() for s, x in images.items()}
+            numbers |= logged_psnr(images, target)
             numbers |= {f"used/{k}": self._used(idx) for k, idx in enumerate(indices)}
         return loss, numbers
 

@@ -1,5 +1,6 @@
 """The one training loop: any model, on one process or many, on any device, with a state that resumes bit for bit."""
 
+import math
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -21,7 +22,7 @@ from vartutor.train.processes import Process
 from vartutor.train.settings import Settings
 from vartutor.train.source import Feed, StoreSource, make_source
 from vartutor.train.speed import Speed
-from vartutor.train.state import BEST, Averages, fill, gathered, moments, save_state, set_moments
+from vartutor.train.state import BEST, Averages, broken, fill, gathered, moments, save_state, set_moments
 from vartutor.weights.files import STATE, load_state
 
 PATIENCE = 10  # steps after which several processes ask one another whether to stop
@@ -70,7 +71,8 @@ class Trainer:
         """Write the state and the log; every process must call it.
 
         Raises:
-            UserError: the disk is full, or the folder is not writable; the state before is intact.
+            UserError: weights that are no finite numbers, a full disk, a folder that is not writable; the state before
+                is intact.
         """
         state = self._published() | {"model": gathered(self.model.state_dict())}
         state |= {"optimizer": moments(self.model, self.optimizer), "best": self.best}
@@ -83,8 +85,9 @@ class Trainer:
         return written | {"averaged": gathered(self.averages.values)}
 
     def _write(self, path: Path, state: dict) -> None:
-        failed = ""
-        if self.talks:
+        failed = broken(state, self.model)
+        failed = failed and f"step {self.step}: {failed}; {self._advice()}"
+        if self.talks and not failed:
             try:
                 save_state(path, state)
                 self._write_log()
@@ -92,6 +95,13 @@ class Trainer:
                 failed = str(error)
         if self.process.most(float(bool(failed))):
             raise UserError(failed or f"{path}: the first process could not write it")
+
+    def _advice(self) -> str:
+        """What to do after a run went wrong."""
+        smaller = f"with a smaller loop.lr, such as --set loop.lr={self.run.loop.lr / 10:g}"
+        if self.path.exists():
+            return f"the last saved state is kept: --resume {smaller}"
+        return f"nothing is saved yet: begin again {smaller}"
 
     def _write_log(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row)) or ["step"]
@@ -104,6 +114,8 @@ class Trainer:
             UserError: no state, an unreadable one, or one of another model.
         """
         state = load_state(self.path)
+        if line := broken(state, self.model):
+            raise UserError(f"{self.path}: {line}; begin again in another --out, with a smaller loop.lr")
         try:
             fill(self.model.state_dict(), state["model"])
             fill(self.averages.values, state["averaged"])
@@ -124,7 +136,7 @@ class Trainer:
             max_hours: save and stop after this time; 0 never.
 
         Raises:
-            UserError: a loss that is no number; the last saved state is kept.
+            UserError: a loss, gradient, weight or measure that is no finite number; the last saved state is kept.
             KeyboardInterrupt: Ctrl-C or a request to terminate; the step in hand is finished and saved first.
         """
         self.model.train()
@@ -172,9 +184,9 @@ class Trainer:
         last = stop or self._moment() is None
         due = lambda every: every and self.step % every == 0  # noqa: E731
         checked = moment.logged or last or due(loop.save_every) or self.process.device.type == "cpu"
-        for name in ("loss", "gradient") if checked else ():
-            if not torch.isfinite(numbers[name]):
-                raise UserError(f"step {moment.step}: the {name} is {numbers[name]:g}; resume with a smaller loop.lr")
+        for name in ("loss", "gradient", "critic") if checked else ():
+            if name in numbers and not torch.isfinite(numbers[name]):
+                raise UserError(f"step {moment.step}: the {name} is {numbers[name]:g}; {self._advice()}")
         found = {}
         if due(loop.validate_every):
             found = self.measure()
@@ -197,9 +209,16 @@ class Trainer:
             self.save()
 
     def measure(self) -> dict[str, float]:
-        """Numbers of the averaged weights on validation photos, see :meth:`vartutor.train.look.Look.measure`."""
+        """Numbers of the averaged weights on validation photos, see :meth:`vartutor.train.look.Look.measure`.
+
+        Raises:
+            UserError: one of them is no finite number.
+        """
         with self.averages.in_use():
-            return self._look().measure(self.step)
+            found = self._look().measure(self.step)
+        if bad := [name for name, value in found.items() if not math.isfinite(value)]:
+            raise UserError(f"step {self.step}: {bad[0]} is {found[bad[0]]:g}; {self._advice()}")
+        return found
 
     def report(self) -> str:
         """The same in a line."""

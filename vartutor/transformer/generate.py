@@ -1,5 +1,6 @@
 """Write token maps one scale after the other, with cached keys and values."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 from vartutor.transformer.attention import Cache
 from vartutor.transformer.condition import Condition
 from vartutor.transformer.model import NextScaleTransformer
+
+SUREST = 1e-6  # temperatures below count as 0: logits divided by them would be infinite
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,26 @@ def keep_likely(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
     return logits
 
 
+def chances(logits: Tensor, top_k: int = 0, top_p: float = 0.0, temperature: float = 1.0) -> Tensor:
+    """What logits (B, n, V) give every token, after :func:`keep_likely`; at temperature 0 the likeliest gets all.
+
+    Raises:
+        UserError: a temperature below 0 or infinite; logits that are no finite numbers.
+    """
+    if not logits.amax(-1).isfinite().all():
+        raise UserError("the logits hold NaN or infinity: broken weights, or too strong a guidance")
+    if check_temperature(temperature) < SUREST:
+        top_k, temperature = 1, 1.0
+    return keep_likely(logits / temperature, top_k, top_p).softmax(-1)
+
+
+def check_temperature(temperature: float) -> float:
+    """The temperature itself; ``UserError`` if it is below 0 or no finite number."""
+    if not 0 <= temperature < math.inf:
+        raise UserError(f"temperature {temperature:g}: give 0 (always the likeliest), or a number above it")
+    return temperature
+
+
 def sample(
     logits: Tensor,
     top_k: int = 0,
@@ -54,16 +77,16 @@ def sample(
     generator: Generator | None = None,
     uniform: Tensor | None = None,
 ) -> Tensor:
-    """(B, n, V) -> (B, n) int64; ``top_k=1`` takes the largest and draws nothing.
+    """(B, n, V) -> (B, n) int64; ``top_k=1`` and temperature 0 take the largest and draw nothing.
 
     ``uniform`` (B, n) in 0..1 decides the draws instead of the generator: the token at that share of the total.
     """
-    if top_k == 1:
-        return logits.argmax(-1)
-    chances = keep_likely(logits / temperature, top_k, top_p).softmax(-1)  # (B, n, V)
+    shares = chances(logits, top_k, top_p, temperature)  # (B, n, V)
+    if top_k == 1 or temperature < SUREST:
+        return shares.argmax(-1)
     if uniform is not None:
-        return (chances.cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
-    return torch.multinomial(chances.flatten(0, 1), 1, replacement=True, generator=generator).view(logits.shape[:2])
+        return (shares.cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    return torch.multinomial(shares.flatten(0, 1), 1, replacement=True, generator=generator).view(logits.shape[:2])
 
 
 @torch.no_grad()
@@ -96,7 +119,7 @@ def iterate(
         given: token maps (B, p_k²) that are said already, from the first on; the model goes on after them.
 
     Raises:
-        UserError: guidance away from nothing.
+        UserError: guidance away from nothing; see also :func:`chances`.
     """
     if (guided := guidance != 0) and null is None:
         raise UserError("guidance needs a condition to move away from: see vartutor.addons.guidance")
@@ -133,7 +156,7 @@ def iterate(
             said = F.embedding(idx, quantizer.codes)
         elif expected:
             idx = logits.argmax(-1)
-            said = keep_likely(logits / temperature, top_k, top_p).softmax(-1) @ quantizer.codes
+            said = chances(logits, top_k, top_p, temperature) @ quantizer.codes
         else:
             begin = sum(p * p for p in model.config.patch_nums[:k])
             draws = None if uniform is None else uniform[:, begin : begin + logits.shape[1]]

@@ -110,7 +110,7 @@ def _load(kind: str, source: str | Path, make: Callable[[Parts], Any]) -> Any:
         parts = parts_of(state)
         if kind in parts:
             return make(parts)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{path}: not a whole training state ({first_line(error)})") from None
     raise UserError(f"{path}: holds a {found}, not a {kind}")
 

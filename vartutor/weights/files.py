@@ -22,8 +22,13 @@ Source = str | Path | Mapping[str, Tensor]
 
 
 def manifest() -> dict[str, dict]:
-    """``assets/checkpoints/manifest.json``: file name -> sha256 and where the weights come from."""
-    return json.loads((assets() / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
+    """``assets/checkpoints/manifest.json``: file name -> sha256 and where the weights come from; or ``UserError``."""
+    path = assets() / "checkpoints" / "manifest.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: entry | {"sha256": entry["sha256"]} for name, entry in found.items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not readable ({first_line(error)}); git checkout -- assets/checkpoints") from None
 
 
 def checkpoint_name(kind: str, name: str) -> str:
@@ -99,10 +104,13 @@ def checksum(model: nn.Module) -> str:
 
 
 def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """The model with these weights, rounded to float16 and back, in evaluation mode, without gradients."""
+    """The model with these weights in float16, for evaluation, without gradients; ``UserError`` if one is infinite."""
     names = model.state_dict().keys()  # without the moving averages of a codebook, which only training needs
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
-    return model.half().float().eval().requires_grad_(False)
+    model = model.half().float().eval().requires_grad_(False)
+    if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise UserError(f"{bad[0]} holds NaN or infinity: train it again, with a smaller loop.lr")
+    return model
 
 
 def read_state_dict(source: Source) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from vartutor.data.folders import SUFFIXES
+from vartutor.data.folders import is_photo
 from vartutor.data.images import read_image, to_uint8
 from vartutor.data.tiles import INDEX, TILES, load_set
 from vartutor.errors import UserError, first_line
@@ -27,6 +27,8 @@ def terms(photos: PhotoSet) -> str:
     """What a set is and under which terms, to be shown before anything is fetched."""
     sizes = [file.size for file in photos.files]
     size = f", {sum(sizes) / 1e9:.1f} GB to download" if sizes and all(sizes) else ""
+    if not photos.licence:
+        return f"{photos.name}: {photos.what}"
     return f"{photos.name}: {photos.what}; {photos.photos} photos{size}\n  licence: {photos.licence}\n  {photos.home}"
 
 
@@ -58,9 +60,8 @@ def prepare(
     elif photos.files:
         archives = [_fetch(photos, number, out) for number in range(len(photos.files))]
     else:
-        raise UserError(
-            f"{photos.name}: no program may fetch it: {photos.how} ({photos.home}); then add --from PATH of its photos"
-        )
+        where = f": {photos.how} ({photos.home}); then" * bool(photos.home)
+        raise UserError(f"{photos.name}: no program may fetch it{where or ':'} add --from PATH of its photos")
     skipped = write_set(_read(archives, photos), folder, tile=tile, least=least, workers=workers)
     return f"{photos.name}: {len(load_set(folder))} pieces in {folder}; {skipped} files skipped"
 
@@ -167,7 +168,7 @@ def _members(archive: Path, within: str) -> Iterator[bytes]:
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-        return path.suffix.lower() in SUFFIXES and within in f"/{name}" and not hidden
+        return is_photo(path) and within in f"/{name}" and not hidden
 
     try:
         if archive.is_dir():

@@ -30,7 +30,7 @@ class PhotoSet:
     name: str
     photos: int
     what: str
-    licence: str
+    licence: str  # empty of photos of one's own
     home: str
     files: tuple[RemoteFile, ...] = ()
     how: str = ""
@@ -44,6 +44,7 @@ ETHZ = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 SETS = {
     photos.name: photos
     for photos in (
+        PhotoSet("own", 0, "photos of your own, from --from PATH", "", "", how="they are yours"),
         PhotoSet(
             "commons",
             443,

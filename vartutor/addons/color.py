@@ -11,31 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vartutor.data.images import from_pil, to_pil
-from vartutor.errors import pick
-
-
-class ColorFix:
-    """Changes nothing; the form of the others.
-
-    Args:
-        s: scale of the image.
-    """
-
-    margin = 0  # pixels of the degraded photo that `local` needs around a block
-    looks = False  # whether it reads the enlarged photo at all
-
-    def __init__(self, s: int):
-        self.s = s
-
-    def local(self, image: Tensor, photo: Tensor | None) -> Tensor:
-        """(3, H, W) in [-1, 1] and the enlarged degraded photo of the same place and shape -> (3, H, W)."""
-        return image
-
-    def observe(self, image: Tensor, photo: Tensor | None) -> None:
-        """Called once for every block, without its surroundings: (3, H, W) in [-1, 1] each."""
-
-    def whole(self, image: Image.Image) -> None:
-        """Called last, with the whole result, to change in place."""
+from vartutor.superres import ColorFix
 
 
 class MeanFix(ColorFix):
@@ -85,8 +61,3 @@ def low_frequencies(x: Tensor, levels: int) -> Tensor:
 
 
 FIXES = {"none": ColorFix, "mean": MeanFix, "wavelet": WaveletFix}
-
-
-def find_fix(name: str) -> type[ColorFix]:
-    """A colour fix by its name; ``UserError`` if there is none."""
-    return pick(name, FIXES, "colour fix")
