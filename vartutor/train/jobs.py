@@ -35,7 +35,8 @@ from vartutor.train.transformer import Objective, TransformerLoss, calibrate, de
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
 from vartutor.weights import is_official, load_cnn, load_hierarchical, load_restorer, load_start
-from vartutor.weights.files import checksum, load_strictly
+from vartutor.weights.files import checksum
+from vartutor.weights.state_dicts import load_strictly
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
 KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)

@@ -1,8 +1,7 @@
-"""Weights as files: states of training runs, published weights, and state dicts of other projects."""
+"""Weights as files: states of training runs, and published weights."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from vartutor.paths import assets, sha256_of
 
 STATE = "state.pt"  # of a training run, in its folder
 NET = "restorer."  # before the names of the weights of a transformer's restorer
-Source = str | Path | Mapping[str, Tensor]
 
 
 # --- what the course ships -----------------------------------------------------------------------------
@@ -111,52 +109,3 @@ def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
         raise UserError(f"{bad[0]} holds NaN or infinity: train it again, with a smaller loop.lr")
     return model
-
-
-def read_state_dict(source: Source) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, a .pth file (read with ``weights_only``), or a mapping.
-
-    Raises:
-        UserError: missing, unreadable, or not a flat dictionary of tensors.
-    """
-    if isinstance(source, Mapping):
-        state = dict(source)
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # safetensors, torch and pickle each raise their own, some with pages of advice
-            reason = first_line(error)[:120]
-            raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {reason})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")
-    return state
-
-
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:
-    """Load ``state`` into ``model``, in the model's types; nothing may be missing, unknown or misshapen.
-
-    Args:
-        optional: names that may be missing or of another shape; then the model's own stay.
-
-    Raises:
-        UserError: lists every missing, unknown and misshapen name.
-    """
-    own = model.state_dict()
-    bad = [f"missing {name}" for name in own if name not in state and name not in optional]
-    bad += [f"unknown {name}" for name in state if name not in own]
-    misshapen = [name for name in state if name in own and state[name].shape != own[name].shape]
-    bad += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-        for name in misshapen
-        if name not in optional
-    ]
-    if bad:
-        raise UserError(f"the weights do not fit the model: {'; '.join(bad)}")
-    kept = {name: value.to(own[name].dtype) for name, value in state.items() if name not in misshapen}
-    model.load_state_dict(kept, strict=False)

@@ -12,7 +12,7 @@ from vartutor.paths import make_folder, sha256_of
 from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
-from vartutor.weights.files import Source, load_strictly, read_state_dict
+from vartutor.weights.state_dicts import Source, load_strictly, read_state_dict
 
 # The file's name, and the sha256 that the model hub's large-file pointer gives. 436 MB, MIT licence.
 URL = "https://huggingface.co/FoundationVision/var/resolve/main/vae_ch160v4096z32.pth"

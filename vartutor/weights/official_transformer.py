@@ -12,8 +12,8 @@ from torch import Tensor
 from vartutor.errors import UserError
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
-from vartutor.weights.files import Source, load_strictly, read_state_dict
 from vartutor.weights.official_tokenizer import LADDER_256
+from vartutor.weights.state_dicts import Source, load_strictly, read_state_dict
 
 # Their names on the left, ours on the right; all other names are the same.
 TRANSFORMER_NAMES = (
