@@ -540,6 +540,6 @@ ch04.solution("next_inputs")
 # - K. Tian et al., [Visual Autoregressive Modeling: Scalable Image Generation via Next-Scale Prediction](https://arxiv.org/abs/2404.02905), 2024: VAR; the algorithm is in its section 3.
 # - D. Lee et al., [Autoregressive Image Generation using Residual Quantization](https://arxiv.org/abs/2203.01941), 2022: residual codes at one size.
 # - H. Tang et al., [HART: Efficient Visual Generation with Hybrid Autoregressive Transformer](https://arxiv.org/abs/2410.10812), 2024: the bypass.
-# - P. Esser et al., [Taming Transformers for High-Resolution Image Synthesis](https://arxiv.org/abs/2012.09841), 2021: the adversarial loss and its adaptive weight.
+# - P. Esser et al., [Taming Transformers for High-Resolution Image Synthesis](https://arxiv.org/abs/2012.09841), 2021: the adversarial loss.
 #
 # **Next:** chapter 05 makes the first tokens of a large photo the tokens of the small one.

@@ -1,6 +1,7 @@
 """pyproject.toml, environment.yml, constraints.txt, Makefile, README and the code agree."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -140,15 +141,29 @@ def test_the_page_of_commands_has_all_of_them():
     assert set(re.findall(r"`vartutor (\w+)", page)) == commands | {"COMMAND"}
 
 
+@pytest.mark.parametrize("page", ["README.md", "book/index.md"])
 @pytest.mark.parametrize("chapter", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
-def test_readme_lists_every_chapter_as_it_calls_itself(chapter):
+def test_pages_list_every_chapter_as_it_calls_itself(page, chapter):
     text = chapter.read_text()
     title = re.search(r"^# # (.*)$", text, re.M)[1].split(":")[0]
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| [")]
+    rows = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("| [")]
     (row,) = [line for line in rows if f"(notebooks/{chapter.stem}.ipynb)" in line]
     assert title in row
     time = re.search(r"^# \| (.*?) to run", text, re.M)[1].removeprefix("about ").replace("less than", "under")
     assert row.endswith(f"| {time} |")
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/index.md"])
+def test_the_poster_is_described_as_in_its_chapter(page):
+    alt = re.search(r"!\[([^]]*)\]\((?:\.\./)?assets/poster\.jpg\)", (ROOT / page).read_text())[1].replace("\n", " ")
+    (cell,) = [
+        cell
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for cell in json.loads(path.read_text())["cells"]
+        if "poster" in cell["metadata"].get("tags", ())
+    ]
+    (told,) = [output["metadata"]["image/jpeg"]["alt"] for output in cell["outputs"] if "image/jpeg" in output["data"]]
+    assert alt == told
 
 
 def test_readmes_python_examples_run_and_print_what_they_say():

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from vartutor.perceptual import STAGES, TAPS, PerceptualDistance
 from vartutor.tokenizer.vq import average_gradients
+from vartutor.train.loop import Moment, Numbers
 
 HIDDEN = 32  # channels of a head
 
@@ -49,10 +50,13 @@ class Adversary:
     """The critic with its optimiser, and the frozen classifier beneath it.
 
     Args:
+        weight: of its opinion in a model's loss.
+        start: share of the run before it begins.
         lr: of the critic.
     """
 
-    def __init__(self, device: torch.device, lr: float = 1e-3):
+    def __init__(self, device: torch.device, weight: float = 1.0, start: float = 0.0, lr: float = 1e-3):
+        self.weight, self.start = weight, start
         self.trunk = PerceptualDistance().features.to(device)
         self.critic = FeatureCritic().to(device)
         self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=lr, betas=(0.5, 0.9))
@@ -61,6 +65,16 @@ class Adversary:
     def judge(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, n)."""
         return self.critic(self.trunk(image))
+
+    def oppose(
+        self, images: dict[int, Tensor], clean: dict[int, Tensor], moment: Moment
+    ) -> tuple[Tensor | float, Numbers]:
+        """What pictures {s: (B, 3, H_s, W_s)} add to their model's loss, and the critic's own loss: it learns, too."""
+        if moment.progress < self.start:
+            return 0.0, {}
+        fake = list(images.values())
+        term = self.weight * self.term(fake)
+        return term, {"critic": self.learn([clean[s] for s in images], fake)}
 
     def term(self, images: list[Tensor]) -> Tensor:
         """What a model's pictures (B, 3, H_s, W_s) of every scale lose for not looking real, a scalar."""

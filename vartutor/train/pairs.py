@@ -93,9 +93,9 @@ class PairLoss:
         if min(perceptual, adversarial) < 0:
             raise UserError(f"perceptual {perceptual:g}, adversarial {adversarial:g}: give weights from 0 on")
         self.restore, self.model, self.bf16, self.device = restore, model, bf16, next(model.parameters()).device
-        self.weight, self.opinion, self.start = perceptual, adversarial, start
+        self.weight = perceptual
         self.perceptual = PerceptualDistance().to(self.device) if perceptual else None
-        self.adversary = Adversary(self.device) if adversarial else None
+        self.adversary = Adversary(self.device, adversarial, start) if adversarial else None
 
     def __call__(self, seen: Any, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, its RGB-PSNR in dB per scale. ``seen.hr`` are clean photos."""
@@ -104,10 +104,9 @@ class PairLoss:
         numbers = {}
         trust = getattr(seen, "trust", 1.0)
         loss = sum((trust * self._error(image, seen.hr[s])).mean() for s, image in images.items()) / len(images)
-        if self.adversary is not None and self.model.training and moment.progress >= self.start:
-            fake = list(images.values())
-            loss = loss + self.opinion * self.adversary.term(fake)
-            numbers["critic"] = self.adversary.learn([seen.hr[s] for s in images], fake)
+        if self.adversary is not None and self.model.training:
+            term, numbers = self.adversary.oppose(images, seen.hr, moment)
+            loss = loss + term
         if moment.logged:
             numbers |= logged_psnr(images, seen.hr)
         return loss, numbers

@@ -47,7 +47,8 @@ class TokenizerLoss:
         model.quantizer.deferred = True
         device = model.decoder.conv_out.weight.device
         self.perceptual = PerceptualDistance().to(device) if losses.perceptual else None
-        self.adversary = Adversary(device) if losses.adversarial else None
+        weight, start = losses.adversarial, losses.adversarial_start
+        self.adversary = Adversary(device, weight, start) if weight else None
 
     def __call__(self, batch: "Batch", moment: Moment) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; where it is logged, also PSNR in dB and the codes in use, per scale."""
@@ -61,10 +62,9 @@ class TokenizerLoss:
             images = {max(target): images}
         images = {s: image.float() for s, image in images.items()}
         loss = sum(self._error(image, target[s]) for s, image in images.items()) + w.quantizer * loss
-        if self.adversary is not None and learning and moment.progress >= w.adversarial_start:
-            fake = list(images.values())
-            loss = loss + w.adversarial * self.adversary.term(fake)
-            numbers["critic"] = self.adversary.learn([target[s] for s in images], fake)
+        if self.adversary is not None and learning:
+            term, numbers = self.adversary.oppose(images, target, moment)
+            loss = loss + term
         if moment.logged:
             numbers |= logged_psnr(images, target)
             numbers |= {f"used/{k}": self._used(idx) for k, idx in enumerate(indices)}
