@@ -1,6 +1,7 @@
 """pyproject.toml, environment.yml, constraints.txt, Makefile, README and the code agree."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -151,6 +152,26 @@ def test_pages_list_every_chapter_as_it_calls_itself(page, chapter):
     assert title in row
     time = re.search(r"^# \| (.*?) to run", text, re.M)[1].removeprefix("about ").replace("less than", "under")
     assert row.endswith(f"| {time} |")
+
+
+def test_the_instructors_page_names_exercises_and_chapters_that_exist():
+    page = (ROOT / "book" / "instructors.md").read_text()
+    mistakes = page.split("## What students get wrong")[1].split("##")[0]
+    rows = re.findall(r"^\| (\d\d) \| `(\w+)`", mistakes, re.M)
+    assert len(rows) > 10
+    for chapter, name in rows:
+        assert name in importlib.import_module(f"vartutor.exercises.ch{chapter}").sheet.exercises
+    weeks = page.split("## Ten weeks")[1].split("##")[0]
+    known = {name for n in range(13) for name in importlib.import_module(f"vartutor.exercises.ch{n:02}").sheet.exercises}
+    assert set(re.findall(r"`(\w+)`", weeks)) <= known
+    for path in sorted((ROOT / "notebooks").glob("*.py")):
+        text = path.read_text()
+        title = re.search(r"^# # (.*)$", text, re.M)[1].split(": prefer")[0]
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        time = re.search(r"^# \| (.*?) to run", text, re.M)[1]
+        minutes = {"a": "1", "less": "under 1", "under": "under", "two": "2", "three": "3", "four": "4"}
+        word = next(w for w in time.removeprefix("about ").split())
+        assert minutes[word] in row.split("|")[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "book/index.md"])

@@ -206,8 +206,8 @@ class SuperResolver:
         generators = [_generator(seed, t) for t in part]
         draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
         crops, options = crops.to(self.device), options | {"uniform": draws.to(self.device), "generators": generators}
-        f_hats = restore_latents(self.model, self.tokenizer, crops, scales, **options)
-        seen = self.model.first(crops, tuple(scales))
+        seen = self.model.first(crops, self.tokenizer.scales)
+        f_hats = restore_latents(self.model, self.tokenizer, crops, scales, first=lambda *_: seen, **options)
         return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
 
 

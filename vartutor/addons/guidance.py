@@ -49,10 +49,10 @@ class Guided:
             raise UserError("this model knows no null class: train it with objective.drop=0.1, or take negative photo")
 
     @torch.no_grad()
-    def __call__(self, model, tokenizer, photo: Tensor, *, generators=(), **options) -> Iterator[Step]:
+    def __call__(self, model, tokenizer, photo: Tensor, *, first=None, generators=(), **options) -> Iterator[Step]:
         """For photos (B, 3, h, w); all as of ``write_maps``."""
         self.check(model)
-        features = photo_features(tokenizer, photo, model.first)
+        features = photo_features(tokenizer, photo, first or model.first)
         condition, null = model.condition(photo, features), self.away(model, tokenizer, photo, features)
         return iterate(model.body, tokenizer, condition, null=null, guidance=self.guidance, **options)
 

@@ -185,17 +185,17 @@ def fidelity_job(
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()
-    def write(batch: Batch) -> dict[int, Tensor]:
+    def write(batch: Batch, first: dict[int, Tensor]) -> dict[int, Tensor]:
         draws = batch.uniform(model.config.tokens, TOKENS)
-        return restore_latents(model, tokenizer, batch.lr, uniform=draws, **decode)
+        return restore_latents(model, tokenizer, batch.lr, first=lambda *_: first, uniform=draws, **decode)
 
     @torch.no_grad()
     def prepare(batch: Batch) -> Written:
-        true = batch.uniform(1, FORCED)[:, 0] < asked.forced
-        own = write(batch) if asked.forced < 1 else {}
+        true, first = batch.uniform(1, FORCED)[:, 0] < asked.forced, model.first(batch.lr)
+        own = write(batch, first) if asked.forced < 1 else {}
         given = tokenizer.complete(tokenizer.tokenize(batch.x)) if asked.forced else own
         f_hats = {s: torch.where(true[:, None, None, None], f, own.get(s, f)) for s, f in given.items()}
-        return Written(model.first(batch.lr), f_hats, batch.hr, torch.where(true, 1.0, asked.trust))
+        return Written(first, f_hats, batch.hr, torch.where(true, 1.0, asked.trust))
 
     def look(seen: Written) -> dict[int, Tensor]:
         z = {s: tokenizer.post_quant_conv(f_hat) for s, f_hat in seen.f_hats.items()}
@@ -203,7 +203,8 @@ def fidelity_job(
 
     def restore(batch: Batch) -> dict[int, Tensor]:
         first, w = model.first(batch.lr), fidelity.balanced
-        return {s: decode_faithfully(tokenizer, fidelity, f_hat, first[s], s, w) for s, f_hat in write(batch).items()}
+        f_hats = write(batch, first)
+        return {s: decode_faithfully(tokenizer, fidelity, f_hat, first[s], s, w) for s, f_hat in f_hats.items()}
 
     info |= {"kind": "fidelity", "config": fidelity.settings, "objective": asdict(asked)}
     weights = asked.perceptual, asked.adversarial, asked.adversarial_start

@@ -155,16 +155,18 @@ def write_maps(
     tokenizer: HierarchicalTokenizer,
     photo: Tensor,
     *,
+    first: First | None = None,
     generators: Sequence[Generator] = (),
     **options,
 ) -> Iterator[Step]:
     """Write the token maps of degraded photos (B, 3, h, w), one after the other.
 
     Args:
+        first: gives the pictures that the tokens begin at, where they were made before.
         generators: one per photo, for add-ons that draw more than tokens.
         **options: see :func:`vartutor.transformer.generate.iterate`.
     """
-    condition = model.condition(photo, photo_features(tokenizer, photo, model.first))
+    condition = model.condition(photo, photo_features(tokenizer, photo, first or model.first))
     return iterate(model.body, tokenizer, condition, **options)
 
 

@@ -40,7 +40,8 @@ def restore_pairs(
     generator, other = (Generator().manual_seed(seed) for _ in range(2))
     images = {s: [] for s in tokenizer.scales}
     for photo in pairs.lr.split(batch):
-        seen, options["generators"] = model.first(photo), [other] * len(photo)
+        seen = model.first(photo)
+        options |= {"first": lambda *_, seen=seen: seen, "generators": [other] * len(photo)}
         for s, f_hat in restore_latents(model, tokenizer, photo, generator=generator, **options).items():
             images[s].append(decode_faithfully(tokenizer, fidelity, f_hat, seen[s], s, w))
     return {s: torch.cat(parts) for s, parts in images.items()}
