@@ -36,7 +36,7 @@ class Kind:
     given: Callable[[dict], dict[str, Any]] = lambda state: {}
 
 
-def _beneath(state: dict) -> dict[str, Any]:
+def _tokenizer_and_net(state: dict) -> dict[str, Any]:
     model, tokenizer = transformer_of(parts_of(state))
     return {"tokenizer": tokenizer, "restorer": model.restorer}
 
@@ -51,7 +51,7 @@ def _over(state: dict) -> dict[str, Any]:
 
 KINDS = {
     "tokenizer": Kind(TokenizerSettings, jobs.tokenizer_job),
-    "transformer": Kind(TransformerSettings, jobs.transformer_job, _beneath),
+    "transformer": Kind(TransformerSettings, jobs.transformer_job, _tokenizer_and_net),
     "preference": Kind(PreferenceSettings, jobs.preference_job, _start),
     "fidelity": Kind(FidelitySettings, jobs.fidelity_job, _over),
     "baseline": Kind(BaselineSettings, jobs.baseline_job),

@@ -100,9 +100,9 @@ def _tokenizer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[
 
 def _transformer(state: dict, profile: Profile, folder: Path, name: str) -> tuple[str, nn.Module, str, dict]:
     model, tokenizer = transformer_of(parts_of(state))
-    needs = {"tokenizer": _beneath(folder, "tokenizer", name, "hit", tokenizer)}
+    needs = {"tokenizer": _sum_of(folder, "tokenizer", name, "hit", tokenizer)}
     if model.restorer is not None:
-        needs["net"] = _beneath(folder, "cnn", name, "course", model.restorer)
+        needs["net"] = _sum_of(folder, "cnn", name, "course", model.restorer)
     restorer = Restorer(model, tokenizer)
     scores = {way: score_restorer(restorer, profile, **options) for way, options in DECODES.items()}
     details = needs | {"metrics": {"split": "test"} | scores}
@@ -145,7 +145,7 @@ MAKERS = {
 }
 
 
-def _beneath(folder: Path, kind: str, name: str, course: str, model: nn.Module) -> str:
+def _sum_of(folder: Path, kind: str, name: str, course: str, model: nn.Module) -> str:
     """The checksum of what a transformer was trained over: of the same name, else the course's."""
     own = checkpoint_name(kind, name)
     return _same(folder, own if own in _manifest(folder) else checkpoint_name(kind, course), model)
