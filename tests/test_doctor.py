@@ -119,6 +119,14 @@ def test_a_kernel_of_the_interpreter_below_this_environment(monkeypatch, tmp_pat
         assert find("kernel").status == status, command
 
 
+def test_a_kernel_that_cannot_be_read(monkeypatch, tmp_path):
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    for text in ("{", '{"argv": [], "display_name": "Python 3", "language": "python"}'):
+        (tmp_path / "kernels" / "python3" / "kernel.json").write_text(text)
+        assert find("kernel").status == WARN
+
+
 def test_a_finding_is_one_line():
     assert str(doctor.Finding(OK, "all well")) == "ok   all well"
     assert str(doctor.Finding(WARN, "old", "renew")) == "warn old -> renew"

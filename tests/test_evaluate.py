@@ -14,7 +14,7 @@ from scipy.stats import chi2
 
 from vartutor.addons.refiner import Refiner
 from vartutor.baselines.classical import CHOSEN, parse_denoiser
-from vartutor.baselines.cnn import CnnConfig
+from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
 from vartutor.cli import main
 from vartutor.data.damage import damage
 from vartutor.data.degradation import degrade, gaussian_noise
@@ -195,7 +195,9 @@ def test_what_is_no_image_is_refused_at_every_door_and_named(photos, tokenizer, 
     for door in doors:
         with raises_user_error("an image of torch.uint8"):
             door(to_uint8(lr))
-    for door in (CHOSEN, lambda x: perceptual_distance(x, x), tokenizer.tokenize, lambda x: degrade(x, COURSE)):
+    net = CnnSuperResolver(CnnConfig(8, 1))
+    more = [net.restore, lambda x: measure(x, x, 1), to_uint8]
+    for door in (CHOSEN, lambda x: perceptual_distance(x, x), tokenizer.tokenize, lambda x: degrade(x, COURSE), *more):
         for bad in (lr + 255, lr * torch.nan):
             with raises_user_error("an image with"):
                 door(bad)

@@ -82,16 +82,16 @@ def _kernel() -> Finding:
     except ImportError:
         return Finding(WARN, "kernel: Jupyter is not installed", "pip install -e '.[notebooks]'")
     try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
+        spec = KernelSpecManager().get_kernel_spec("python3")
+        command = spec.argv[0]
+    except (NoSuchKernel, ValueError, OSError, LookupError):  # none, or one that cannot be read
         return Finding(WARN, "kernel: no 'python3'", "pip install ipykernel")
     # A virtual environment is where its interpreter lies, not where that links to.
     asked, own = ([os.path.realpath(p) for p in (os.path.dirname(at), at)] for at in (command, sys.executable))
     # A bare "python" is replaced by the running interpreter when the kernel starts.
     if os.path.isabs(command) and asked != own:
-        return Finding(
-            WARN, "kernel: 'python3' starts another Python than this one", "python -m ipykernel install --sys-prefix"
-        )
+        cure = f"python -m ipykernel install --sys-prefix, and delete {spec.resource_dir} if it lies elsewhere"
+        return Finding(WARN, "kernel: 'python3' starts another Python than this one", cure)
     return Finding(OK, "kernel: 'python3' starts this Python")
 
 

@@ -23,11 +23,7 @@ MAX_SIDE = 4096  # its results at ×1, ×2 and ×4 are 1.4 GB: Pillow keeps 4 by
 
 
 class ColorFix:
-    """Gives a restored photo no other colours; the form of those that do, in :mod:`vartutor.addons.color`.
-
-    Args:
-        s: scale of the image.
-    """
+    """Gives a photo restored at scale s no other colours; the form of those in :mod:`vartutor.addons.color`."""
 
     margin = 0  # pixels of the degraded photo that `local` needs around a block
     looks = False  # whether it reads the enlarged photo at all

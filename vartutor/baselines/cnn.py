@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from vartutor.data.images import check_image
 from vartutor.data.pairs import SCALES, upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tiling import regions
@@ -116,7 +117,7 @@ class CnnSuperResolver(nn.Module):
             lr: (B, 3, h, w).
             block: pixels of the degraded photo a side that are done at once; bounds the memory.
         """
-        height, width = lr.shape[-2:]
+        height, width = (lr if lr.is_cuda else check_image(lr)).shape[-2:]  # training would wait for a GPU's values
         images = {s: lr.new_empty(len(lr), 3, height * s, width * s) for s in self.config.heads}
         for part in regions(height, width, block):
             around = part.grown(self.reach, height, width)

@@ -24,7 +24,7 @@ from vartutor.tables import write_table
 
 QUIET_KERNEL = {"extra_arguments": ["--log-level=40"]}  # ipykernel greets on stderr otherwise
 # Of a cell that takes too long, of a kernel that dies or does not start, and of a disk.
-FAILURES = (CellTimeoutError, DeadKernelError, NoSuchKernel, RuntimeError, OSError)
+FAILURES = (CellTimeoutError, DeadKernelError, NoSuchKernel, RuntimeError, ValueError, OSError)
 CELL_TIMEOUT = 1800  # seconds per cell: more than any chapter needs at the default profile
 
 

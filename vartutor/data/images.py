@@ -137,8 +137,8 @@ def to_pil(x: Tensor) -> Image.Image:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp; ``UserError`` of whole numbers, NaN, infinity."""
-    return check_image(x, math.inf).detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    """[-1, 1] -> 0..255, any shape: scale, round to nearest, clamp; ``UserError`` if it is far from that, or none."""
+    return check_image(x, reach=10).detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
+from vartutor.data.images import check_image
 from vartutor.data.pairs import SCALES, upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -188,7 +189,7 @@ def restore_latents(
     """
     ends = dict(zip(tokenizer.quantizer.ends, tokenizer.scales, strict=True))
     count = max(end for end, s in ends.items() if scales is None or s in scales)
-    steps = islice(write(model, tokenizer, photo, **options), count)
+    steps = islice(write(model, tokenizer, check_image(photo), **options), count)
     return {ends[step.k + 1]: step.f_hat for step in steps if step.k + 1 in ends}
 
 

@@ -107,5 +107,5 @@ def ready(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     model.load_state_dict({name: value for name, value in weights.items() if name in names})
     model = model.half().float().eval().requires_grad_(False)
     if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
-        raise UserError(f"{bad[0]} holds NaN or infinity: train it again, with a smaller loop.lr")
+        raise UserError(f"{bad[0]} is not finite in float16: train it again, with a smaller loop.lr")
     return model

@@ -68,9 +68,10 @@ def publish(
     make_folder(folder)
     path = run / STATE
     state = load_state(path)
-    file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
-    if bad := [key for key, value in model.state_dict().items() if not value.half().isfinite().all()]:
-        raise UserError(f"{path}: not finite in float16: {', '.join(bad[:3])}; nothing is published")
+    try:
+        file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}; nothing is published") from None
     info, data = state["info"], packed(model)
     entry = {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -83,8 +84,10 @@ def publish(
     }
     listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    card = {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry).encode()}
-    _replace({folder / "manifest.json": text.encode(), **card, folder / file: data})
+    card = (
+        {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry).encode(errors="backslashreplace")}
+    )
+    _replace({folder / "manifest.json": text.encode(errors="backslashreplace"), **card, folder / file: data})
     return entry
 
 
