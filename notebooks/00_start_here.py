@@ -153,7 +153,33 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** The noise is gone, the edges are firmer, and the fur is still missing: nothing in the small photo says where the hairs are. A small model, trained for an hour on one core, mostly dares to say what is sure. Chapter 07 lets it be bolder, and shows what that costs.
+# **What you should see.** The noise is gone, the edges are firmer, and the fur is still missing: nothing in the small photo says where the hairs are. A small model, trained for an hour on one core, mostly dares to say what is sure.
+#
+# Can a model be bolder? A second one, `detail`, lets a plain convolutional net restore the photo first, and then *draws* what the photo does not say: one guess among many. Here are pieces of four test photos, each from 18 × 18 pixels.
+
+# %% tags=["hide-input", "poster"]
+from vartutor.weights import load_cnn
+
+writer, plain = SuperResolver.from_pretrained("detail", device=session.device), load_cnn().to(session.device)
+pieces = {"kingfisher": (160, 360), "hawaMahal": (160, 240), "lemur": (120, 280), "parrot": (160, 160)}  # top, left
+rows = []
+for name, (top, left) in pieces.items():
+    clean = find_photo(name).load()[None, :, top : top + 192, left : left + 192]
+    own = make_pairs(clean, COURSE, torch.Generator().manual_seed(SEED))
+    certain = plain.restore(own.lr.to(session.device))[4][0].cpu()
+    pictures = [upscale_bicubic(own.lr)[4][0], certain, writer.upscale(own.lr[0], (4,))[4], own.hr[4][0]]
+    rows.append([picture[:, 60:132, 60:132] for picture in pictures])
+titles = ["bicubic", "a convolutional net", "this course's model, drawn", "clean"]
+figure = image_grid(rows, titles, colors=[COLORS[name] for name in ("bicubic", "other", "model", "hr")], height=1.8)
+show(
+    figure,
+    "Four times enlarged: what is certain, and one guess at the rest.",
+    "ALT",
+    photo=True,
+)
+
+# %% [markdown]
+# **What you should see.** TODO Chapter 07 builds both models, and measures what boldness costs.
 
 # %% [markdown]
 # ## How can one model draw three sizes?

@@ -49,13 +49,20 @@ def test_tiles_cover_and_end_with_the_photo(length):
 
 
 def test_blending_constant_parts_gives_the_constant():
-    canvas = Canvas(2, 28, 16, ramp(16, 4))
+    canvas = Canvas(2, 28, 16, ramp(16, 4, 4))
     for top in (0, 12):
         canvas.add(torch.full((2, 16, 16), 3.0), top, 0)
     assert torch.allclose(canvas.mean(), torch.full((2, 28, 16), 3.0))
     canvas.add(torch.ones(2, 16, 16), 40, 0)  # beside it
     canvas.add(torch.full((2, 16, 16), 3.0), -8, 8)  # hangs over two borders
     assert torch.allclose(canvas.mean(), torch.full((2, 28, 16), 3.0))
+
+
+def test_drawn_tiles_pass_into_each_other_in_the_middle_of_their_overlap():
+    line = ramp(32, 8, 2)[16]
+    assert torch.allclose(line[:8], torch.tensor([1e-3, 1e-3, 1e-3, 0.25, 0.75, 1, 1, 1]))
+    assert torch.equal(line, line.flip(0))
+    assert torch.allclose((line + line.roll(24))[24:29], torch.ones(5), atol=2e-3)  # two neighbours share the weight
 
 
 def test_a_part_is_read_from_floats_or_bytes_and_repeats_the_border():
@@ -149,7 +156,7 @@ def test_the_seed_decides(resolver):
 
 @pytest.mark.parametrize("expected", [False, True])
 def test_at_temperature_0_and_near_it_the_likeliest_tokens_are_said(resolver, expected):
-    greedy = resolver.upscale(photo(20, 20), (4,), top_k=1, expected=False)[4]
+    greedy = resolver.upscale(photo(20, 20), (4,), top_k=1, expected=expected)[4]
     for t in (0, 1e-40):
         assert torch.equal(greedy, resolver.upscale(photo(20, 20), (4,), temperature=t, expected=expected)[4])
 

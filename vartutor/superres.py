@@ -19,6 +19,7 @@ from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.transformer.photo import PhotoTransformer, Writer, restore_latents, write_maps
 from vartutor.weights import load_restorer
 
+SEAM = 2  # pixels of the degraded photo over which drawn tiles pass into each other: a mean of two draws is blurred
 MAX_SIDE = 4096  # its results at ×1, ×2 and ×4 are 1.4 GB: Pillow keeps 4 bytes per pixel
 
 
@@ -172,7 +173,7 @@ class SuperResolver:
         out = {s: Image.new("RGB", (width * s, height * s)) for s in scales}  # all that grows with the photo
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
-            canvases = {s: self._canvas(s, around) for s in scales}
+            canvases = {s: self._canvas(s, around, options["expected"]) for s in scales}
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
                 for s, images in self._restore(photo, part, scales, seed, fidelity, options).items():
                     for t, picture in zip(part, images.cpu(), strict=True):
@@ -189,9 +190,10 @@ class SuperResolver:
             fix.whole(out[s])
         return {s: _like(image, out.pop(s)) for s in tuple(out)}
 
-    def _canvas(self, s: int, around: Region) -> Canvas:
+    def _canvas(self, s: int, around: Region, mean: bool) -> Canvas:
         height, width = (around.bottom - around.top) * s, (around.right - around.left) * s
-        return Canvas(3, height, width, ramp(self.tile * s, self.overlap * s))
+        seam = self.overlap if mean else min(SEAM, self.overlap)
+        return Canvas(3, height, width, ramp(self.tile * s, self.overlap * s, seam * s))
 
     @torch.no_grad()
     def _restore(

@@ -36,10 +36,10 @@ def padded(sides: Sequence[int], least: int, multiple: int) -> tuple[int, ...]:
     return tuple(max(least, -(-side // multiple) * multiple) for side in sides)
 
 
-def ramp(size: int, overlap: int) -> Tensor:
-    """(size, size) weights of a tile: 1 inside, falling towards its borders over ``overlap``."""
-    edge = (torch.arange(size) + 0.5).minimum(size - 0.5 - torch.arange(size)) / max(1, overlap)
-    line = edge.clamp(max=1)
+def ramp(size: int, overlap: int, width: int) -> Tensor:
+    """(size, size) weights of a tile: 1 inside, falling over ``width`` pixels in the middle of its overlaps."""
+    edge = (torch.arange(size) + 0.5).minimum(size - 0.5 - torch.arange(size)) - (overlap - width) / 2
+    line = (edge / max(1, width)).clamp(1e-3, 1)  # above 0: at the photo's border nothing else lies
     return line[:, None] * line
 
 
