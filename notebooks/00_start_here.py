@@ -161,7 +161,7 @@ show(
 from vartutor.weights import load_cnn
 
 writer, plain = SuperResolver.from_pretrained("detail", device=session.device), load_cnn().to(session.device)
-pieces = {"kingfisher": (160, 360), "hawaMahal": (160, 240), "lemur": (120, 280), "parrot": (160, 160)}  # top, left
+pieces = {"raccoon": (120, 215), "pontduGard": (120, 319), "neuschwanstein": (140, 238), "crab": (185, 304)}  # top, left
 rows = []
 for name, (top, left) in pieces.items():
     clean = find_photo(name).load()[None, :, top : top + 192, left : left + 192]
