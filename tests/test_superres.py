@@ -169,6 +169,17 @@ def test_broken_weights_make_no_picture(resolver, raises_user_error):
             SuperResolver(broken, resolver.tokenizer).upscale(photo(20, 20), (4,), expected=expected)
 
 
+def test_logits_that_nobody_looked_at_show_in_the_picture(resolver, monkeypatch, raises_user_error):
+    """As on a GPU, which nobody waits for."""
+    bare = lambda logits, *_: logits.softmax(-1)  # noqa: E731
+    monkeypatch.setattr("vartutor.transformer.generate.chances", bare)
+    broken = copy.deepcopy(resolver.model)
+    broken.body.blocks[0].load_state_dict({k: v * torch.nan for k, v in broken.body.blocks[0].state_dict().items()})
+    for way in ({"expected": False}, {"expected": True}, {"top_k": 1, "expected": False}):
+        with raises_user_error("an image with NaN"):
+            SuperResolver(broken, resolver.tokenizer).upscale(photo(20, 20), (4,), **way)
+
+
 def test_progress_is_told(resolver):
     calls = []
     resolver.upscale(photo(16, 40), (1,), progress=lambda done, total: calls.append((done, total)))

@@ -104,4 +104,4 @@ def _shared() -> PerceptualDistance:
 @torch.no_grad()
 def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:
     """:class:`PerceptualDistance` for evaluation: (B, 3, H, W) in [-1, 1], twice -> (B,) on the CPU, no gradient."""
-    return _shared()(check_image(x).cpu().float(), check_image(y).cpu().float())
+    return _shared()(*(check_image(z.cpu()).float() for z in (x, y)))

@@ -224,7 +224,7 @@ def _read(image: Any) -> Tensor:
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise UserError(f"a tensor of shape {tuple(image.shape)}: give (3, height, width) in [-1, 1]")
-        return check_image(image).float()
+        return check_image(image.detach().cpu()).float()
     raise UserError(f"a {type(image).__name__}: give a path, a Pillow image, an array or a tensor")
 
 

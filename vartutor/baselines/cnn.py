@@ -117,7 +117,7 @@ class CnnSuperResolver(nn.Module):
             lr: (B, 3, h, w).
             block: pixels of the degraded photo a side that are done at once; bounds the memory.
         """
-        height, width = (lr if lr.is_cuda else check_image(lr)).shape[-2:]  # training would wait for a GPU's values
+        height, width = check_image(lr).shape[-2:]
         images = {s: lr.new_empty(len(lr), 3, height * s, width * s) for s in self.config.heads}
         for part in regions(height, width, block):
             around = part.grown(self.reach, height, width)

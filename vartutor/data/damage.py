@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vartutor.data.degradation import Blur, Degradation, Noise, Resize, target_size
 from vartutor.data.draws import BatchDice, constant, normal_at, uniform_at
-from vartutor.data.images import from_uint8
+from vartutor.data.images import from_uint8, to_uint8
 from vartutor.data.jpeg import jpeg_each
 from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 from vartutor.data.resample import MODES, Sizes, resize_each
@@ -60,7 +60,7 @@ def damage(x: Tensor, preset: Degradation, seeds: Tensor) -> Tensor:
             kernels = sinc_kernel(max(stage.blur.sizes), dice.uniform((math.pi / 3, math.pi)))
             x = blur_each(x, end, _cut(kernels, length), length).clamp(-1, 1)
         x = torch.where(jpeg_first, x, jpeg_each(x, quality))
-    return from_uint8(x.add(1).mul(127.5).round().clamp(0, 255))  # to_uint8 would look at values, and so wait
+    return from_uint8(to_uint8(x))
 
 
 # --- blur ------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from vartutor.errors import UserError
 
 # All that Pillow decodes by itself, and HEIC, which takes a package more.
 ALONE_IT_CANNOT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-KINDS_BY_SUFFIX = Image.registered_extensions()  # this call finds the formats
-SUFFIXES = {*HEIC, *(s for s, kind in KINDS_BY_SUFFIX.items() if kind in Image.OPEN.keys() - ALONE_IT_CANNOT)}
+READ = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN.keys() - ALONE_IT_CANNOT}
+SUFFIXES = {*READ, *HEIC}
 
 
 def visible(folder: Path, pattern: str = "*") -> Iterator[Path]:
