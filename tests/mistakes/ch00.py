@@ -14,6 +14,14 @@ def maps(x, sizes, subtract=True, area="area", up="bicubic", small=True):
     return parts
 
 
+def in_place(x, sizes):
+    parts = []
+    for p in sizes:
+        parts.append(F.interpolate(x, size=(p, p), mode="area"))
+        x -= F.interpolate(parts[-1], size=x.shape[-2:], mode="bicubic")
+    return parts
+
+
 WRONG = [
     ("count_tokens", sum, "added the sides"),
     ("count_tokens", lambda p: p[-1] ** 2, "last map alone"),
@@ -46,4 +54,5 @@ WRONG = [
     ("coarse_to_fine", lambda x, s: maps(x, s, up="bilinear"), "enlarge with bilinear"),
     ("coarse_to_fine", lambda x, s: maps(x, s)[:-1], "should be a list of 3"),
     ("coarse_to_fine", lambda x, s: torch.stack(maps(x, s, small=False)), "store the small map"),
+    ("coarse_to_fine", in_place, "you changed your input x"),
 ]

@@ -38,6 +38,12 @@ def bell(values, photos):
     return means.mean() - reach, means.mean() + reach
 
 
+def twenty(values, photos):
+    rng = np.random.default_rng(3)
+    means = np.array([values[photos == p].mean() for p in np.unique(photos)])
+    return np.quantile([rng.choice(means, len(means)).mean() for _ in range(20)], [0.025, 0.975])
+
+
 WRONG = [
     ("psnr", lambda x, y: 10 * torch.log10(1 / (x - y).square().mean()), "peak is 2"),
     ("psnr", lambda x, y: 10 * torch.log10(255**2 / (x - y).square().mean()), "peak is 255"),
@@ -73,4 +79,6 @@ WRONG = [
     ("photo_interval", bell, "should be 25"),
     ("photo_interval", lambda v, p: crop_interval(v, p, (0.975, 0.025), "photos"), "low before high"),
     ("photo_interval", lambda v, p: (23.3, 25.6), "low should be"),
+    ("same_lr", lambda x, n: x.add_(n).sub_(enlarge(shrink(n))), "you changed your input x"),
+    ("photo_interval", twenty, "about 2000 means"),
 ]

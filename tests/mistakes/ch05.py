@@ -15,7 +15,7 @@ def wide(idx, codes, p, size):
     return F.interpolate(codes[idx].transpose(1, 2).unflatten(2, (p, p)), size=(size, size), mode="bicubic")
 
 
-def variant(features, codes, groups, overlap=True, mode="bicubic", plain=False):
+def variant(features, codes, groups, overlap=True, mode="bicubic", plain=False, subtract=True):
     maps, ends, f_hat = [], [], None
     for f, sides in zip(features, groups, strict=True):
         f = features[-1] if plain else f
@@ -23,7 +23,7 @@ def variant(features, codes, groups, overlap=True, mode="bicubic", plain=False):
             f_hat = torch.zeros_like(f)
         f_hat = F.interpolate(f_hat, size=f.shape[-2:], mode=mode)
         for p in sides:
-            maps.append(token_map(f - f_hat, codes, p))
+            maps.append(token_map(f - f_hat * subtract, codes, p))
             f_hat = f_hat + wide(maps[-1], codes, p, f.shape[-1])
         ends.append(f_hat)
     return maps, ends
@@ -90,4 +90,5 @@ WRONG = [
     ("next_inputs", lambda m, c, g: inputs(m, c, g, old=True), "on the old canvas"),
     ("next_inputs", lambda m, c, g: one_more(m, c, g), "shape (1, 49, 4), and is a tensor of floats, shape (1, 50, 4)"),
     ("next_inputs", lambda m, c, g: inputs(m, c, g, border="bilinear"), "enlarged with bilinear"),
+    ("hierarchical", lambda f, c, g: variant(f, c, g, subtract=False), "looks at the features themselves"),
 ]

@@ -60,6 +60,13 @@ def unsoftened(logits, p):
     return keep(logits, torch.zeros_like(stay).scatter(-1, order, stay))
 
 
+def in_place(logits, p):
+    values, order = logits.sort(descending=True)
+    stay = values.softmax(-1).cumsum(-1) - values.softmax(-1) < p
+    logits[~torch.zeros_like(stay).scatter(-1, order, stay)] = -torch.inf
+    return logits
+
+
 WRONG = [
     ("block_mask", lambda p: torch.ones_like(block_mask(p)).tril() > 0, "a triangle forbids"),
     ("block_mask", lambda p: block_mask(p).T, "rows and columns"),
@@ -95,4 +102,5 @@ WRONG = [
         lambda q, k, v, c: attention(q, k, v, c, "all").transpose(1, 2),
         "shape (1, 2, 1, 2)",
     ),
+    ("top_p", in_place, "you changed your input logits"),
 ]

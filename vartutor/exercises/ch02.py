@@ -174,11 +174,11 @@ def _ema_step():
     """torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
     both with the old ones, then divide one by the other where there is something to divide."""
     cases = []
-    for V, C, N, decay in ((8, 2, 5, 0.9), (9, 4, 30, 0.6)):
+    for V, C, N, decay in ((9, 2, 5, 0.9), (10, 4, 30, 0.6)):
         weights = torch.rand(V) * 3
-        # Two dead codes, two just above the floor and below it after this step, and one that the batch revives.
-        weights[-5:] = torch.tensor([0.0, 1e-5, 0.004, 0.00105, 0.0005])
-        idx = torch.cat([torch.randint(1, V - 5, (N,)), torch.tensor([V - 1])])[torch.randperm(N + 1)]
+        # One revived by the batch, one far above the floor, two just above and below it after the step, two dead.
+        weights[-6:] = torch.tensor([5e-4, 0.004, 0.00105 / decay, 0.00095 / decay, 1e-5, 0.0])
+        idx = torch.cat([torch.randint(1, V - 6, (N,)), torch.tensor([V - 6])])[torch.randperm(N + 1)]
         sums = weights[:, None] * torch.randn(V, C)
         cases.append((torch.randn(V, C), sums, weights, torch.randn(N + 1, C), idx, decay))
     return cases

@@ -11,7 +11,7 @@ from vartutor.exercises.sheet import Sheet
 sheet = Sheet("ch05")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
-GROUPS = (((1, 2), (3, 6)), ((1, 2, 4), (6, 8), (12, 16)), ((2,), (3, 5, 10)))
+GROUPS = (((1, 2), (3, 6)), ((1, 2, 4), (6, 8), (12, 16)), ((2,), (3, 4), (5, 8, 10)))
 
 
 def canvas(k, groups):

@@ -150,5 +150,5 @@ def _say_saturated(got, right, margins, edge, share):
 def _largest_beta():
     """σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
     must β keep below that?"""
-    settings = ((5, 0.1, 0.3), (37, 0.05, 0.25), (37, 0.1, 0.5), (23, 0.02, 0.1), (41, 0.2, 0.65))
+    settings = ((5, 0.1, 0.3), (37, 0.05, 0.25), (37, 0.1, 0.5), (24, 0.02, 0.25), (41, 0.2, 0.65))
     return [(30 * torch.randn(n) - 15, edge, share) for n, edge, share in settings]

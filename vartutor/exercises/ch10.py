@@ -87,7 +87,7 @@ def mean_gradient(gradients, counts):
 def _mean_gradient():
     """The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
     count is its sum."""
-    counts = [2, 1], [4, 2, 7], [3, 3, 3, 3], [5, 1, 2, 9]
+    counts = [2, 1], [4, 2, 7], [3, 3, 3, 3], [5, 1, 2, 9], [6]
     return [([torch.randn(2, n) for _ in c], c) for n, c in enumerate(counts, 1)]
 
 

@@ -84,7 +84,7 @@ def _bill(flops, steps, gpus, peak, utilisation, price, hours=lambda h, g, u: h,
 def _price():
     """Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
     GPUs × price."""
-    return [(3.6e15, 1000, 8, 1e15, 0.5, 2.0), (2e14, 70_000, 3, 3e14, 0.35, 1.7), (7e16, 900, 24, 1e15, 0.4, 0.6)]
+    return [(3.6e15, 1000, 8, 1e15, 0.5, 2.0), (2e14, 70_000, 3, 3e14, 0.35, 1.7), (3e14, 7, 24, 1e15, 0.4, 0.6)]
 
 
 def shares(step, batch, rounds, size, rank):
