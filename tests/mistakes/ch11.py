@@ -26,6 +26,6 @@ WRONG = [
     ("rounds", lambda b, g, n: b // (g * n), "rounds down"),
     ("rounds", lambda b, g, n: rounds(b, 1, n), "GPUs are left out"),
     ("rounds", lambda b, g, n: rounds(b, g, n) + 2, "do not divide evenly"),
-    ("rounds", lambda b, g, n: 2 * rounds(b, g, n), "3 rounds are enough"),
+    ("rounds", lambda b, g, n: 2 * rounds(b, g, n), "Fewer rounds are enough"),
     ("price", lambda *a: price(*a)[::-1], "dollars come before hours"),
 ]

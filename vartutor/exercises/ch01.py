@@ -108,16 +108,17 @@ def photo_interval(values, photos, seed=0):
 
 
 def _say_width(got, right, values, photos):
-    ratio = (float(got[1]) - float(got[0])) / (right[1] - right[0])
-    return f"Yours is {ratio:.2f} times as wide as it should be. " + (
-        "Is low before high?"
-        if ratio < 0
-        else "Did you resample crops? Crops of one photo are not independent: average per photo, then resample photos."
-        if ratio < 0.75
-        else "Did you take quantiles of single values? They belong to the resampled means."
-        if ratio > 2.5
-        else "95 % runs from the 2.5 % quantile to the 97.5 % quantile of about 2000 means of resampled photos."
-    )
+    ratio = (got[1] - got[0]) / (right[1] - right[0])
+    if ratio < 0:
+        return "High comes before low."
+    seen = f"The interval is {ratio:.2f} times as wide as it should be. "
+    if 0.4 < ratio < 0.75:
+        return (
+            seen + "Did you resample crops? Those of one photo are not independent: average per photo, then resample."
+        )
+    if ratio > 2.5:
+        return seen + "Did you take quantiles of single values? They belong to the resampled means."
+    return seen + "It runs from the 2.5 % quantile to the 97.5 % quantile of about 2000 means of resampled photos."
 
 
 def _four_times(answer, values, photos):

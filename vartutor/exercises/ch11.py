@@ -19,10 +19,10 @@ def rounds(batch, gpus, largest):
 
 def _say_rounds(got, right, batch, gpus, largest):
     if got < 1 or batch % (gpus * got):
-        return f"With {got} rounds, {batch} images do not divide evenly among {gpus} GPUs and the rounds."
+        return f"With rounds = {got}, {batch} images do not divide evenly among {gpus} GPUs and the rounds."
     if batch // (gpus * got) > largest:
-        return f"With {got} rounds a GPU gets {batch // (gpus * got)} images at once, more than {largest}."
-    return f"{right} rounds are enough; more rounds waste time."
+        return f"With rounds = {got}, a GPU gets {batch // (gpus * got)} images at once, more than {largest}."
+    return "Fewer rounds are enough, and more waste time."
 
 
 @sheet.exercise(

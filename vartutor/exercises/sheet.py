@@ -149,7 +149,7 @@ class Exercise:
             for diagnosis, wrong in self.mistakes.items():
                 if alike(wrong, view):
                     return f" Probably: {diagnosis}"
-        said = self.explain(got, right, *copy.deepcopy(cases[number])) if fits else None
+        said = None if self._form(got, right) else self.explain(got, right, *copy.deepcopy(cases[number]))
         return f" {said}" if said else ""
 
 
