@@ -33,7 +33,7 @@ WRONG = [
     ("to_pixels", lambda x: (x * 255).round().clamp(0, 255).to(torch.uint8), "values in [0, 1]"),
     ("to_pixels", lambda x: (x * 127.5).round().clamp(0, 255).to(torch.uint8), "the 1 is missing"),
     ("coarse_to_fine", lambda x, s: maps(x, s, subtract=False), "shrinks the photo itself"),
-    ("coarse_to_fine", lambda x, s: maps(x, s, small=False), "store the small map"),
+    ("coarse_to_fine", lambda x, s: maps(x, s, small=False), "store the small ones"),
     ("coarse_to_fine", lambda x, s: maps(x, s, area="nearest"), "mean colour"),
     ("coarse_to_fine", lambda x, s: maps(x, s, up="nearest"), "repeating pixels"),
     ("count_tokens", len, "counts the maps"),
@@ -53,6 +53,6 @@ WRONG = [
     ("coarse_to_fine", lambda x, s: maps(x, s, area="bilinear"), "shrink with bilinear"),
     ("coarse_to_fine", lambda x, s: maps(x, s, up="bilinear"), "enlarge with bilinear"),
     ("coarse_to_fine", lambda x, s: maps(x, s)[:-1], "should be a list of 3"),
-    ("coarse_to_fine", lambda x, s: torch.stack(maps(x, s, small=False)), "store the small map"),
+    ("coarse_to_fine", lambda x, s: torch.stack(maps(x, s, small=False)), "store the small ones"),
     ("coarse_to_fine", in_place, "you changed your input x"),
 ]

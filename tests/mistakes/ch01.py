@@ -57,7 +57,7 @@ WRONG = [
     ("same_lr", lambda x, n: x + n, "whole pattern"),
     ("same_lr", lambda x, n: x + enlarge(shrink(n)), "the part that the shrinking sees"),
     ("same_lr", lambda x, n: x + n - enlarge(shrink(n), "bilinear"), "mode='nearest'"),
-    ("same_lr", lambda x, n: (x + n - enlarge(shrink(n))).clamp(-1, 1), "do not clamp"),
+    ("same_lr", lambda x, n: (x + n - enlarge(shrink(n))).clamp(-1, 1), "the result is clamped"),
     ("same_lr", lambda x, n: x + 0.1 * (n - enlarge(shrink(n))), "not x plus all of the pattern"),
     ("photo_interval", crop_interval, "Those of one photo are not independent"),
     ("photo_interval", lambda v, p: np.quantile(v, [0.025, 0.975]), "quantiles of single values"),

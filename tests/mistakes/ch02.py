@@ -108,7 +108,7 @@ WRONG = [
     ("quantize", lambda f, e: quantized(f, e, through=lambda f, q: f + (q - f)), "f gets no gradient"),
     ("quantize", lambda f, e: quantized(f, e, through=lambda f, q: f - f.detach() + q), "codes get the picture"),
     ("quantize", lambda f, e: quantized(f, e, through=lambda f, q: 2 * f + (q - 2 * f).detach()), "unchanged"),
-    ("ema_step", lambda *a: ema(*a[:-1], 1 - a[-1]), "you swapped them"),
+    ("ema_step", lambda *a: ema(*a[:-1], 1 - a[-1]), "you swapped the shares"),
     ("ema_step", lambda *a: ema(*a[:-1], 0.0), "the past is forgotten"),
     ("ema_step", lambda *a: ema(*a, add=True), "without forgetting"),
     ("ema_step", lambda *a: ema(*a, totals="means"), "averaged means"),

@@ -84,11 +84,11 @@ WRONG = [
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, factor=20), "squared already"),
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, log=math.log), "base 10"),
     ("gap_to_bound", lambda *a: -gap_to_bound(*a), "upside down"),
-    ("gap_to_bound", lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c), "not in decibels"),
+    ("gap_to_bound", lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c), "that is a difference"),
     ("gap_to_bound", lambda d, *a: 10 * math.log10(d), "now compare it"),
     ("beam_search", lambda z, b, beam: beam_search(z, b, 1), "that is greedy"),
     ("beam_search", lambda z, b, beam: beam_search(z, b, 3), "that beam is 3"),
-    ("beam_search", all_sums, "nothing was cut"),
+    ("beam_search", all_sums, "full search"),
     ("beam_search", lambda z, b, beam: search(z, b, beam, best, last=-1), "worst of the kept"),
     ("beam_search", lambda z, b, beam: search(z, b, beam, lambda p, n: p[-n:], last=-1), "farthest sums"),
     (

@@ -76,7 +76,7 @@ WRONG = [
     (
         "token_map",
         lambda r, c, p: (F.interpolate(r, size=(p, p), mode="area").permute(0, 2, 3, 1) @ c.T).argmax(-1).flatten(1),
-        "dot product",
+        "long codes win it",
     ),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, rest_of="f"), "looks at f itself"),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, rest_of="last"), "last map alone"),
@@ -87,7 +87,7 @@ WRONG = [
     ("next_inputs", lambda m, c, s: inputs(m, c, s, add=False), "last map alone"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, "bicubic"), "mean over areas"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, "nearest"), "picking pixels"),
-    ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True), "size of that map"),
+    ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True), "as large as its map"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True, last=True), "one input too many"),
     ("next_inputs", lambda m, c, s: next_inputs(m, c, s) + 1, "at [0, 0, 0] it should be"),
     ("token_map", lambda r, c, p: nearest(r, c).flatten(1)[:, : p * p], "should be [[1, 0, 1, 1]], and is"),
@@ -96,6 +96,6 @@ WRONG = [
     ("multiscale", lambda f, c, s: pyramid(f, c, s)[::-1], "maps should be a list of 3, and is a tensor"),
     ("multiscale", lambda f, c, s: pyramid(f, c, s)[0], "should be (maps, f_hat)"),
     ("next_inputs", straight, "straight to the next size"),
-    ("next_inputs", leaking, "contains that map"),
+    ("next_inputs", leaking, "holds the map that is to be predicted"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, last=True), "nothing follows the last map"),
 ]

@@ -98,7 +98,7 @@ WRONG = [
     ("patches", lambda x, p: F.pixel_unshuffle(x, p), "shape (1, 12, 1, 2)"),
     ("patches", lambda x, p: F.unfold(x, 2, stride=2).mT, "p is not used"),
     ("patches", lambda x, p: x.unfold(2, p, p).unfold(3, p, p).reshape(len(x), -1, p * p), "patch and colour"),
-    ("expected_code", lambda x, e, t, k: expected_code(x.softmax(-1), e, t, k), "softmax is taken of probabilities"),
+    ("expected_code", lambda x, e, t, k: expected_code(x.softmax(-1), e, t, k), "softmax is taken twice"),
     ("blend", running, "early tiles count less"),
     ("blend", plateau, "flat between the borders"),
     ("blend", fixed, "size of tensor"),

@@ -22,8 +22,8 @@ def in_place(gradients, counts):
 
 
 WRONG = [
-    ("block_flops", lambda n, d: 12 * n * d * d + 2 * n * n * d, "2 operations for each"),
-    ("block_flops", lambda n, d: 12 * n * d * d + 4 * n * n * d, "2 operations per weight"),
+    ("block_flops", lambda n, d: 12 * n * d * d + 2 * n * n * d, "2 operations each, everywhere"),
+    ("block_flops", lambda n, d: 12 * n * d * d + 4 * n * n * d, "the matrices' products without"),
     ("block_flops", lambda n, d: 24 * n * d * d, "4 n² D"),
     ("block_flops", lambda n, d: 24 * n * d * d + 2 * n * n * d, "two products"),
     ("block_flops", lambda n, d: 4 * n * n * d, "only attention's products"),
@@ -33,7 +33,7 @@ WRONG = [
     ("mean_gradient", lambda g, c: sum(g), "that is the sum"),
     ("mean_gradient", lambda g, c: sum(g) / sum(c), "a mean over its images already"),
     ("mean_gradient", lambda g, c: sum(g) / len(g), "count for more"),
-    ("mean_gradient", lambda g, c: mean_gradient(g, [1 / x for x in c]), "counts for less"),
+    ("mean_gradient", lambda g, c: mean_gradient(g, [1 / x for x in c]), "count for less"),
     ("mean_gradient", lambda g, c: sum(g).sum(), "should be a tensor of floats, shape (2, 1)"),
     ("fit_law", straight_line, "without E"),
     ("fit_law", lambda n, x: (*fit_law(n, x)[:2], -fit_law(n, x)[2]), "wrong sign"),

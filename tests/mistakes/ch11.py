@@ -3,7 +3,7 @@
 from vartutor.exercises.ch11 import price, rounds, shares
 
 WRONG = [
-    ("rounds", lambda b, g, n: -(-b // (g * n)), "need not be equal"),
+    ("rounds", lambda b, g, n: -(-b // (g * n)), "may then be unequal"),
     ("rounds", lambda b, g, n: 1, "more than"),
     ("rounds", lambda b, g, n: b // g, "one image per GPU"),
     ("rounds", lambda b, g, n: b / (g * n), "a whole number"),

@@ -10,7 +10,7 @@ WRONG = [
     ("steps", lambda n, b, e: n * e / b, "a whole number"),
     ("steps", lambda n, b, e: steps(n, b, e) + 1, "should be 22"),
     ("middle", lambda h, w: tuple(corner[::-1] for corner in middle(h, w)), "left comes before top"),
-    ("middle", lambda h, w: ((h // 2, w // 2), (2 * h, 2 * w)), "not the corner"),
+    ("middle", lambda h, w: ((h // 2, w // 2), (2 * h, 2 * w)), "not a corner"),
     ("middle", lambda h, w: (middle(h, w)[0], ((4 * h - 512) // 2, (4 * w - 512) // 2)), "two pixels apart"),
     ("middle", lambda h, w: (middle(h, w)[0], middle(h, w)[0]), "both corners are those"),
     ("middle", lambda h, w: middle(h, w)[0], "that is one corner"),

@@ -15,24 +15,20 @@ def count_tokens(patch_nums):
     return sum(p * p for p in patch_nums)
 
 
-@sheet.exercise(
-    1,
-    count_tokens,
-    {
+@sheet.exercise(1, count_tokens)
+def _count_tokens():
+    """A map of side p is a square of tokens."""
+    cases = [((1, 2),), ((2, 2, 3),), ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)]
+    mistakes = {
         "you added the sides; a map of side p has p * p tokens.": sum,
         "that is the last map alone; the model predicts every map of the ladder.": lambda p: p[-1] ** 2,
         "that counts the maps; a map of side p has p * p tokens.": len,
         "you squared the sum of the sides; square each side first, then add.": lambda p: sum(p) ** 2,
         "the first map is left out; it counts too.": lambda p: count_tokens(p[1:]),
         "the last map is left out; it counts too.": lambda p: count_tokens(p[:-1]),
-        "equal sides are counted once; a side may stand in the ladder twice, and counts twice.": (
-            lambda p: count_tokens(set(p))
-        ),
-    },
-)
-def _count_tokens():
-    """A map of side p is a square of tokens."""
-    return [((1, 2),), ((2, 2, 3),), ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)]
+        "equal sides are counted once; a side that stands twice counts twice.": lambda p: count_tokens(set(p)),
+    }
+    return cases, mistakes
 
 
 def to_pixels(x):
@@ -47,13 +43,17 @@ def _stretched(x):
     return ((x - x.min()) / (x.max() - x.min()) * 255).round().to(torch.uint8)
 
 
-@sheet.exercise(
-    2,
-    to_pixels,
-    {
-        "the fraction is cut off, which darkens the image by half a level on average; round first.": (
-            partial(_levels, whole=torch.floor)
-        ),
+@sheet.exercise(2, to_pixels)
+def _to_pixels():
+    """Four steps: shift and scale, round, clamp, convert. The conversion must come last."""
+    cases = [
+        (torch.tensor([-1.0, -0.45, 0.251, 1.0]),),
+        (torch.tensor([-1.2, 0.39, 1.1]),),
+        (torch.rand(2, 3, 5, 4) * 1.3 - 0.7,),  # reaches neither end
+        (torch.randn(1, 3, 6, 5),),
+    ]
+    mistakes = {
+        "the fraction is cut off, which darkens by half a level; round first.": partial(_levels, whole=torch.floor),
         "you rounded up, which brightens the image; the nearest level may be below.": partial(
             _levels, whole=torch.ceil
         ),
@@ -67,16 +67,8 @@ def _stretched(x):
         "256 equal parts do not have the levels in their middles; multiply by 127.5, and round.": (
             partial(_levels, factor=128, whole=torch.floor)
         ),
-    },
-)
-def _to_pixels():
-    """Four steps: shift and scale, round, clamp, convert. The conversion must come last."""
-    return [
-        (torch.tensor([-1.0, -0.45, 0.251, 1.0]),),
-        (torch.tensor([-1.2, 0.39, 1.1]),),
-        (torch.rand(2, 3, 5, 4) * 1.3 - 0.7,),  # reaches neither end
-        (torch.randn(1, 3, 6, 5),),
-    ]
+    }
+    return cases, mistakes
 
 
 def coarse_to_fine(x, sizes):
@@ -98,37 +90,25 @@ def _maps(x, sizes, down="area", up="bicubic", wide=False, go_on=lambda x, rest,
     return parts
 
 
-@sheet.exercise(
-    3,
-    coarse_to_fine,
-    {
-        "every map shrinks the photo itself; shrink what the maps before could not explain.": (
-            partial(_maps, go_on=lambda x, rest, h: x)
-        ),
+@sheet.exercise(3, coarse_to_fine)
+def _coarse_to_fine():
+    """Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
+    with mode='bicubic' and subtract it from rest."""
+    cases = [
+        (torch.rand(b, 3, s[-1], s[-1]) * 2 - 1, s) for b, s in ((1, (1, 2, 4)), (2, (2, 3, 12)), (1, (1, 2, 8, 16)))
+    ]
+    mistakes = {
+        "every map shrinks the photo itself; shrink what is left of it.": partial(_maps, go_on=lambda x, rest, h: x),
         "you subtract from the photo each time; subtract from the rest, so that earlier maps stay subtracted.": (
             partial(_maps, go_on=lambda x, rest, h: x - h)
         ),
         "you go on with the enlarged map; go on with what it leaves over.": partial(_maps, go_on=lambda x, rest, h: h),
         "the enlarged map is added to the rest; subtract it.": partial(_maps, go_on=lambda x, rest, h: rest + h),
-        "you store the enlarged maps; store the small map, and enlarge only what you subtract.": (
-            partial(_maps, wide=True)
-        ),
-        "you pick single pixels; the first map must be the mean colour, so mode='area'.": partial(
-            _maps, down="nearest"
-        ),
-        "you shrink with bilinear; the first map must be the mean colour, so mode='area'.": (
-            partial(_maps, down="bilinear")
-        ),
-        "you shrink with bicubic; the first map must be the mean colour, so mode='area'.": (
-            partial(_maps, down="bicubic")
-        ),
+        "you store the enlarged maps; store the small ones, enlarge what you subtract.": partial(_maps, wide=True),
+        "you pick single pixels; maps are mean colours, so mode='area'.": partial(_maps, down="nearest"),
+        "you shrink with bilinear; maps are mean colours, so mode='area'.": partial(_maps, down="bilinear"),
+        "you shrink with bicubic; maps are mean colours, so mode='area'.": partial(_maps, down="bicubic"),
         "you enlarge by repeating pixels; enlarge with mode='bicubic'.": partial(_maps, up="nearest"),
         "you enlarge with bilinear; enlarge with mode='bicubic'.": partial(_maps, up="bilinear"),
-    },
-)
-def _coarse_to_fine():
-    """Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
-    with mode='bicubic' and subtract it from rest."""
-    return [
-        (torch.rand(b, 3, s[-1], s[-1]) * 2 - 1, s) for b, s in ((1, (1, 2, 4)), (2, (2, 3, 12)), (1, (1, 2, 8, 16)))
-    ]
+    }
+    return cases, mistakes

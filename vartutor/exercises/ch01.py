@@ -18,35 +18,31 @@ def psnr(x, y):
     return 10 * torch.log10(2**2 / mse)
 
 
-def _psnr_of(x, y, peak=2, factor=10, log=torch.log10, power=1, error=lambda d: d.square().mean()):
-    return factor * log(peak**2 / error(x - y) ** power)
+def _psnr_of(x, y, peak=2, factor=10, log=torch.log10, error=lambda d: d.square().mean()):
+    return factor * log(peak**2 / error(x - y))
 
 
-@sheet.exercise(
-    1,
-    psnr,
-    {
+@sheet.exercise(1, psnr)
+def _psnr():
+    """The peak is the largest difference two pixels can have. In [-1, 1] that is 2."""
+    photos = [torch.rand(1, 3, h, w) * 2 - 1 for h, w in ((1, 2), (9, 8), (20, 31))]
+    cases = [
+        (x, (x + scale * torch.randn(x.shape)).clamp(-1, 1)) for x, scale in zip(photos, (0.5, 0.1, 0.02), strict=True)
+    ]
+    mistakes = {
         "that is luma alone; this exercise averages over all three colours.": metrics.psnr,
         "6.02 dB low: the range of [-1, 1] is 2, so the peak is 2, not 1.": partial(_psnr_of, peak=1),
         "3.01 dB low: the peak is not squared.": partial(_psnr_of, peak=2**0.5),
         "the peak is 255, but these images span 2; take the peak in their own units.": partial(_psnr_of, peak=255),
         "that is the natural logarithm; decibels use base 10.": partial(_psnr_of, log=torch.log),
-        "half the decibels: 10 log10 goes with the mean squared error, 20 log10 with its root.": (
-            partial(_psnr_of, factor=5)
-        ),
+        "half the decibels: 10 log10 goes with the mean square, 20 log10 with its root.": partial(_psnr_of, factor=5),
         "twice the decibels: 20 log10 goes with the root of the mean squared error.": partial(_psnr_of, factor=20),
         "the fraction is upside down; a smaller error must give more decibels.": partial(_psnr_of, factor=-10),
         "you took the absolute error; PSNR squares the differences.": partial(_psnr_of, error=lambda d: d.abs().mean()),
         "the errors are summed; take their mean.": partial(_psnr_of, error=lambda d: d.square().sum()),
         "that is the mean squared error; PSNR compares it with the peak, in dB.": lambda x, y: (x - y).square().mean(),
-    },
-)
-def _psnr():
-    """The peak is the largest difference two pixels can have. In [-1, 1] that is 2."""
-    photos = [torch.rand(1, 3, h, w) * 2 - 1 for h, w in ((1, 2), (9, 8), (20, 31))]
-    return [
-        (x, (x + scale * torch.randn(x.shape)).clamp(-1, 1)) for x, scale in zip(photos, (0.5, 0.1, 0.02), strict=True)
-    ]
+    }
+    return cases, mistakes
 
 
 def same_lr(x, pattern):
@@ -70,19 +66,19 @@ def _say_shift(got, right, x, pattern):
     return "It shrinks to the same averages as x, as it should, but it is not x plus all of the pattern that they miss."
 
 
-@sheet.exercise(
-    2,
-    same_lr,
-    {
+@sheet.exercise(2, same_lr, explain=_say_shift)
+def _same_lr():
+    """Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is down(pattern -
+    up(down(pattern)))?"""
+    cases = [(torch.rand(b, 3, h, w) * 2 - 1, torch.randn(b, 3, h, w)) for b, h, w in ((1, 4, 8), (2, 12, 8))]
+    mistakes = {
         "that is the photo itself; the pattern left no trace.": lambda x, n: x,
         "you added the whole pattern; take out of it what survives the shrinking.": lambda x, n: x + n,
         "you added the part that the shrinking sees; add the part that it does not see.": lambda x, n: x + _blocks(n),
         "you subtracted the hidden part; add it.": lambda x, n: x - n + _blocks(n),
         "that is the hidden part of the pattern alone; add it to the photo x.": lambda x, n: n - _blocks(n),
         "you took the blocks out of x too; take them out of the pattern alone.": lambda x, n: x + n - _blocks(x + n),
-        "the result is clamped, which changes the averages of the blocks; do not clamp here.": (
-            lambda x, n: same_lr(x, n).clamp(-1, 1)
-        ),
+        "the result is clamped, which changes averages of blocks; leave it.": lambda x, n: same_lr(x, n).clamp(-1, 1),
         "you enlarged with bilinear; enlarge with mode='nearest', so that shrinking undoes enlarging.": (
             lambda x, n: x + n - _blocks(n, mode="bilinear")
         ),
@@ -90,13 +86,8 @@ def _say_shift(got, right, x, pattern):
         "you subtracted one mean for the whole pattern; every block of 4 × 4 has its own.": lambda x, n: (
             x + n - n.mean()
         ),
-    },
-    explain=_say_shift,
-)
-def _same_lr():
-    """Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is down(pattern -
-    up(down(pattern)))?"""
-    return [(torch.rand(b, 3, h, w) * 2 - 1, torch.randn(b, 3, h, w)) for b, h, w in ((1, 4, 8), (2, 12, 8))]
+    }
+    return cases, mistakes
 
 
 def photo_interval(values, photos, seed=0):
@@ -135,7 +126,6 @@ def _four_times(answer, values, photos):
 @sheet.exercise(
     3,
     photo_interval,
-    {},
     run=_four_times,
     parts=("low", "high"),
     agree=lambda got, right: abs(got - right) < 0.25,  # of a standard error, which is 1 in these cases
@@ -152,4 +142,4 @@ def _photo_interval():
         values = means[photos] + means.std() * torch.randn(len(photos)).numpy()
         each = np.array([values[photos == n].mean() for n in range(count)])
         cases.append((25 + values * count**0.5 / each.std(), photos))
-    return cases
+    return cases, {}

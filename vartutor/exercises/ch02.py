@@ -21,10 +21,13 @@ def _entropy(idx, V):
     return perplexity(idx, V).log().item()
 
 
-@sheet.exercise(
-    1,
-    perplexity,
-    {
+@sheet.exercise(1, perplexity)
+def _perplexity():
+    """Count the codes with torch.bincount, divide by their number, drop the zeros, and take exp(-(p *
+    p.log()).sum())."""
+    sizes = ((2, 3), (4, 3, 5), (50,))
+    cases = [(torch.tensor([[4, 0, 0], [0, 1, 0]]), 6), *((torch.randint(9, s) ** 2 // 9, 11) for s in sizes)]
+    mistakes = {
         "unused codes give 0 · log 0; leave them out, their share is 0.": lambda idx, V: math.nan,
         "that is the entropy in nats; its exponential counts codes.": _entropy,
         "that is the entropy in bits; two to that power counts codes.": lambda i, V: _entropy(i, V) / math.log(2),
@@ -40,13 +43,8 @@ def _entropy(idx, V):
         "you divided by the length of the first side; idx.numel() counts all tokens.": (
             lambda i, V: math.exp((_entropy(i, V) - math.log(i[0].numel())) * i[0].numel())
         ),
-    },
-)
-def _perplexity():
-    """Count the codes with torch.bincount, divide by their number, drop the zeros, and take exp(-(p *
-    p.log()).sum())."""
-    sizes = ((2, 3), (4, 3, 5), (50,))
-    return [(torch.tensor([[4, 0, 0], [0, 1, 0]]), 6), *((torch.randint(9, s) ** 2 // 9, 11) for s in sizes)]
+    }
+    return cases, mistakes
 
 
 def quantize(f, codes):
@@ -92,36 +90,31 @@ def _mixed(f, codes):
 
 
 @sheet.exercise(
-    2,
-    quantize,
-    {
-        "reshape(-1, C) takes neighbouring pixels for channels; permute the channels to the end first.": _mixed,
-        "the codes are right, but channels lie last in a shape with channels second; permute them back.": (
-            lambda f, e: f + (quantize(f, e).permute(0, 2, 3, 1).reshape(f.shape) - f).detach()
-        ),
-        "those are the farthest codes; argmin, not argmax.": partial(_choose, score=lambda z, e: -_distance(z, e)),
-        "the largest product z·e wins, but long codes win it; compare squared distances.": (
-            partial(_choose, score=lambda z, e: -z @ e.T)
-        ),
-        "the 2 is missing: a squared distance is ‖z‖² - 2 z·e + ‖e‖².": (
-            partial(_choose, score=lambda z, e: e.square().sum(-1) - z @ e.T)
-        ),
-        "those are means of all codes, weighted by softmax; every position needs one code, the nearest.": (
-            lambda f, e: ((-_distance(f.permute(0, 2, 3, 1), e)).softmax(-1) @ e).permute(0, 3, 1, 2)
-        ),
-        "that is f itself; straight-through has the value of the code, and only the gradient of f.": lambda f, e: f * 1,
-    },
-    run=_through,
-    parts=("the result", "the gradient of f", "the gradient of codes"),
-    explain=_say_gradient,
+    2, quantize, run=_through, parts=("the result", "the gradient of f", "the gradient of codes"), explain=_say_gradient
 )
 def _quantize():
     """With z = f.permute(0, 2, 3, 1), z[..., None, :] - codes holds the differences to every code. Bring the chosen
     codes back with permute(0, 3, 1, 2). Then: the value of q, the gradient of f."""
     sizes = ((1, 2, 1, 2, 3), (2, 4, 3, 5, 12), (1, 5, 6, 4, 40))
-    return [
+    cases = [
         (torch.randn(b, c, h, w), torch.randn(v, c) * torch.linspace(0.3, 2, v)[:, None]) for b, c, h, w, v in sizes
     ]
+    mistakes = {
+        "reshape(-1, C) takes neighbouring pixels for channels; permute the channels to the end first.": _mixed,
+        "the codes are right, but channels lie last in a shape with channels second; permute them back.": (
+            lambda f, e: f + (quantize(f, e).permute(0, 2, 3, 1).reshape(f.shape) - f).detach()
+        ),
+        "those are the farthest codes; argmin, not argmax.": partial(_choose, score=lambda z, e: -_distance(z, e)),
+        "the largest z·e wins, but long codes win it; compare distances.": (
+            partial(_choose, score=lambda z, e: -z @ e.T)
+        ),
+        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": partial(_choose, score=lambda z, e: e.square().sum(-1) - z @ e.T),
+        "those are means of all codes, weighted by softmax; every position needs one code, the nearest.": (
+            lambda f, e: ((-_distance(f.permute(0, 2, 3, 1), e)).softmax(-1) @ e).permute(0, 3, 1, 2)
+        ),
+        "that is f itself; straight-through has the value of the code, and only the gradient of f.": lambda f, e: f * 1,
+    }
+    return cases, mistakes
 
 
 def ema_step(codes, sums, weights, z, idx, decay):
@@ -145,13 +138,20 @@ def _ema(codes, sums, weights, z, idx, decay, *, mean=False, floor=1e-3, by="new
     return torch.where(alive, sums / below[:, None], codes), sums, weights
 
 
-@sheet.exercise(
-    3,
-    ema_step,
-    {
-        "decay is the share of the old: decay · old + (1 - decay) · new; you swapped them.": (
-            lambda *a: _ema(*a[:5], 1 - a[5])
-        ),
+@sheet.exercise(3, ema_step, parts=("codes", "sums", "weights"))
+def _ema_step():
+    """torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
+    both with the old ones, then divide one by the other where there is something to divide."""
+    cases = []
+    for V, C, N, decay in ((9, 2, 5, 0.9), (10, 4, 30, 0.6)):
+        weights = torch.rand(V) * 3
+        # One revived by the batch, one far above the floor, two just above and below it after the step, two dead.
+        weights[-6:] = torch.tensor([5e-4, 0.004, 0.00105 / decay, 0.00095 / decay, 1e-5, 0.0])
+        idx = torch.cat([torch.randint(1, V - 6, (N,)), torch.tensor([V - 6])])[torch.randperm(N + 1)]
+        sums = weights[:, None] * torch.randn(V, C)
+        cases.append((torch.randn(V, C), sums, weights, torch.randn(N + 1, C), idx, decay))
+    mistakes = {
+        "you swapped the shares: decay · old + (1 - decay) · new.": lambda *a: _ema(*a[:5], 1 - a[5]),
         "the past is forgotten; average with the old weights and sums.": lambda *a: _ema(*a[:5], 0.0),
         "you added without forgetting: decay · old + (1 - decay) · new.": partial(_ema, add=True),
         "you averaged means; average the sums of the vectors, and divide by the averaged weights at the end.": (
@@ -167,18 +167,5 @@ def _ema(codes, sums, weights, z, idx, decay, *, mean=False, floor=1e-3, by="new
         "you compared the old weights with 0.001; the new ones decide.": partial(_ema, old=True),
         "only codes with features in this batch move; the averaged weight decides.": partial(_ema, hit=True),
         "the codes did not move; they are sums / weights.": lambda *a: (a[0], *ema_step(*a)[1:]),
-    },
-    parts=("codes", "sums", "weights"),
-)
-def _ema_step():
-    """torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
-    both with the old ones, then divide one by the other where there is something to divide."""
-    cases = []
-    for V, C, N, decay in ((9, 2, 5, 0.9), (10, 4, 30, 0.6)):
-        weights = torch.rand(V) * 3
-        # One revived by the batch, one far above the floor, two just above and below it after the step, two dead.
-        weights[-6:] = torch.tensor([5e-4, 0.004, 0.00105 / decay, 0.00095 / decay, 1e-5, 0.0])
-        idx = torch.cat([torch.randint(1, V - 6, (N,)), torch.tensor([V - 6])])[torch.randperm(N + 1)]
-        sums = weights[:, None] * torch.randn(V, C)
-        cases.append((torch.randn(V, C), sums, weights, torch.randn(N + 1, C), idx, decay))
-    return cases
+    }
+    return cases, mistakes

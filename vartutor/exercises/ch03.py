@@ -32,13 +32,13 @@ def _books(stages, size, dim):
     return [scale * torch.randn(size, dim) for scale in 0.6 ** torch.arange(stages)]
 
 
-@sheet.exercise(
-    1,
-    residual_quantize,
-    {
-        "every stage looks at z itself; subtract each code before the next stage.": (
-            partial(_walk, go_on=lambda z, rest, code: z)
-        ),
+@sheet.exercise(1, residual_quantize)
+def _residual_quantize():
+    """Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the codes,
+    and subtract codes[idx] from rest. Stack the indices along dim=1."""
+    cases = [(torch.randn(n, c), _books(m, v, c)) for n, c, m, v in ((2, 1, 3, 5), (70, 3, 4, 12), (40, 5, 6, 9))]
+    mistakes = {
+        "every stage looks at z itself; subtract each code first.": partial(_walk, go_on=lambda z, rest, code: z),
         "you subtract from z every time; the next stage must get rest - code, what all stages so far leave.": (
             partial(_walk, go_on=lambda z, rest, code: z - code)
         ),
@@ -46,16 +46,14 @@ def _books(stages, size, dim):
             _walk, go_on=lambda z, rest, code: code
         ),
         "the code is added to the rest; subtract it.": partial(_walk, go_on=lambda z, rest, code: rest + code),
-        "the sign of the rest is turned; it is rest - code, not code - rest.": (
-            partial(_walk, go_on=lambda z, rest, code: code - rest)
-        ),
+        "the sign of the rest is turned; it is rest - code.": partial(_walk, go_on=lambda z, rest, code: code - rest),
         "those are the farthest codes; argmin, not argmax.": (
             partial(_walk, pick=lambda rest, e: torch.cdist(rest, e).argmax(1))
         ),
-        "the largest dot product wins, but long codes win it; compare distances.": (
+        "the largest z·e wins, but long codes win it; compare distances.": (
             partial(_walk, pick=lambda rest, e: (rest @ e.T).argmax(1))
         ),
-        "the 2 is missing: a squared distance is ‖z‖² - 2 z·e + ‖e‖².": (
+        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": (
             partial(_walk, pick=lambda rest, e: (e.square().sum(1) - rest @ e.T).argmin(1))
         ),
         "every stage looks into the first book; each has its own.": lambda z, b: residual_quantize(z, b[:1] * len(b)),
@@ -64,12 +62,8 @@ def _books(stages, size, dim):
         ),
         "stages stand in rows; one row per vector please, (N, M): stack along dim=1.": lambda z, b: _walk(z, b).T,
         "you return a list; return one tensor: torch.stack(list, dim=1).": lambda z, b: list(_walk(z, b).T),
-    },
-)
-def _residual_quantize():
-    """Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the codes,
-    and subtract codes[idx] from rest. Stack the indices along dim=1."""
-    return [(torch.randn(n, c), _books(m, v, c)) for n, c, m, v in ((2, 1, 3, 5), (70, 3, 4, 12), (40, 5, 6, 9))]
+    }
+    return cases, mistakes
 
 
 def gap_to_bound(distortion, stages, size, dim):
@@ -81,10 +75,12 @@ def _gap(d, m, v, c, rate=lambda m, v, c: m * math.log2(v) / c, factor=10, expon
     return factor * log(d / 2 ** (-exponent * rate(m, v, c)))
 
 
-@sheet.exercise(
-    2,
-    gap_to_bound,
-    {
+@sheet.exercise(2, gap_to_bound)
+def _gap_to_bound():
+    """How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of squared
+    errors becomes decibels by 10 log10."""
+    cases = [(0.5, 1, 4, 3), (0.12, 3, 64, 7), (0.3, 5, 10, 24)]
+    mistakes = {
         "R is bits per number; divide by the length of the vector.": partial(
             _gap, rate=lambda m, v, c: m * math.log2(v)
         ),
@@ -92,25 +88,17 @@ def _gap(d, m, v, c, rate=lambda m, v, c: m * math.log2(v) / c, factor=10, expon
             _gap, rate=lambda m, v, c: math.log2(v) / c
         ),
         "an index among V codes takes log2(V) bits, not V.": partial(_gap, rate=lambda m, v, c: m * v / c),
-        "M stages have V to the power M sums, so M log2(V) bits in all.": (
-            partial(_gap, rate=lambda m, v, c: math.log2(m * v) / c)
-        ),
+        "M stages have V^M sums, so M log2(V) bits in all.": partial(_gap, rate=lambda m, v, c: math.log2(m * v) / c),
         "bits come from the logarithm to base 2.": partial(_gap, rate=lambda m, v, c: m * math.log(v) / c),
         "the bound is 2 to the power -2R; each bit quarters the squared error.": partial(_gap, exponent=1),
         "the exponent is -2R, so the bound falls as the rate grows.": partial(_gap, exponent=-2),
         "20 log10 is for amplitudes; a distortion is squared already, so 10.": partial(_gap, factor=20),
         "decibels use the logarithm to base 10.": partial(_gap, log=math.log),
         "upside down: a distortion above the bound must give a positive gap.": partial(_gap, factor=-10),
-        "a difference is not in decibels; take the logarithm of the ratio.": (
-            lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c)
-        ),
+        "that is a difference; decibels come from a ratio.": lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c),
         "that is the distortion in decibels; now compare it with the bound.": lambda d, m, v, c: 10 * math.log10(d),
-    },
-)
-def _gap_to_bound():
-    """How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of squared
-    errors becomes decibels by 10 log10."""
-    return [(0.5, 1, 4, 3), (0.12, 3, 64, 7), (0.3, 5, 10, 24)]
+    }
+    return cases, mistakes
 
 
 def beam_search(z, books, beam):
@@ -148,20 +136,19 @@ def _best(paths):
     return min(paths, key=lambda path: _size(path[1]))[0]
 
 
-@sheet.exercise(
-    3,
-    beam_search,
-    {
+@sheet.exercise(3, beam_search)
+def _beam_search():
+    """Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer ones by
+    the squared length of their rest, and keep the first `beam`."""
+    sizes = ((2, 3, 1, 2), (3, 6, 3, 3), (3, 6, 3, 1), (4, 5, 2, 2), (4, 5, 3, 4), (3, 5, 4, 7))  # M, V, C, beam
+    cases = [(torch.randn(c), _books(m, v, c), n) for m, v, c, n in sizes for _ in range(4)]
+    mistakes = {
         "that is greedy; keep the best `beam` paths after every stage, not one.": lambda z, b, n: beam_search(z, b, 1),
-        "nothing was cut: that is the full search; keep only the best `beam` after every stage.": (
-            lambda z, b, n: beam_search(z, b, 10**6)
-        ),
+        "that is the full search; keep the best `beam` after every stage.": lambda z, b, n: beam_search(z, b, 10**6),
         "that beam is 3; use the argument `beam`.": lambda z, b, n: beam_search(z, b, 3),
         "your beam is one too small.": lambda z, b, n: beam_search(z, b, max(1, n - 1)),
         "your beam is one too large.": lambda z, b, n: beam_search(z, b, n + 1),
-        "you return the worst of the kept paths; the best one leaves the smallest rest.": (
-            lambda z, b, n: _paths(z, b, n)[-1][0]
-        ),
+        "you return the worst of the kept paths; the smallest rest is best.": lambda z, b, n: _paths(z, b, n)[-1][0],
         "the farthest sums survive; sort by the error from small to large.": (
             lambda z, b, n: _paths(z, b, n, keep=lambda paths, n, e: paths[-n:])[-1][0]
         ),
@@ -175,13 +162,6 @@ def _best(paths):
             lambda z, b, n: _paths(z, b, n, error=lambda z, rest, e, past: past)[0][0]
         ),
         "the path is back to front; stage 1 first.": lambda z, b, n: beam_search(z, b, n)[::-1],
-        "that is the last stage alone; return the index of one code for each stage.": (
-            lambda z, b, n: beam_search(z, b, n)[-1:]
-        ),
-    },
-)
-def _beam_search():
-    """Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer ones by
-    the squared length of their rest, and keep the first `beam`."""
-    sizes = ((2, 3, 1, 2), (3, 6, 3, 3), (3, 6, 3, 1), (4, 5, 2, 2), (4, 5, 3, 4), (3, 5, 4, 7))  # M, V, C, beam
-    return [(torch.randn(c), _books(m, v, c), n) for m, v, c, n in sizes for _ in range(4)]
+        "that is the last stage alone; return one code for each stage.": lambda z, b, n: beam_search(z, b, n)[-1:],
+    }
+    return cases, mistakes

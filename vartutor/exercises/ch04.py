@@ -30,10 +30,13 @@ def _late(rest, codes, p):
     return idx.unfold(1, side, side).unfold(2, side, side).flatten(3).mode(-1).values.flatten(1)
 
 
-@sheet.exercise(
-    1,
-    token_map,
-    {
+@sheet.exercise(1, token_map)
+def _token_map():
+    """F.interpolate(rest, size=(p, p), mode='area') takes the means. Move the channels last, and compare with all codes
+    as chapter 02 does."""
+    sizes = ((1, 1, 4, 3, 2), (2, 5, 12, 30, 1), (2, 5, 12, 40, 4), (3, 4, 18, 40, 9))
+    cases = [(torch.randn(b, c, n, n), 0.5 * torch.randn(v, c), p) for b, c, n, v, p in sizes]
+    mistakes = {
         "you take one pixel of each area; take the mean over the area (mode='area').": partial(_tokens, mode="nearest"),
         "bilinear reads a few pixels; take the mean over the whole area (mode='area').": partial(
             _tokens, mode="bilinear"
@@ -43,21 +46,14 @@ def _late(rest, codes, p):
             partial(_tokens, score=lambda z, e: -(z[..., None, :] - e).square().sum(-1))
         ),
         "columns before rows; flatten row by row.": partial(_tokens, turned=True),
-        "the largest dot product wins, but long codes win it; compare squared distances.": (
+        "the largest z·e wins, but long codes win it; compare distances.": (
             partial(_tokens, score=lambda z, e: -z @ e.T)
         ),
-        "the 2 is missing: a squared distance is ‖z‖² - 2 z·e + ‖e‖².": (
-            partial(_tokens, score=lambda z, e: e.square().sum(-1) - z @ e.T)
-        ),
+        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": partial(_tokens, score=lambda z, e: e.square().sum(-1) - z @ e.T),
         "that looks up every pixel first; take the means first, then the nearest codes.": _late,
         "the map is still a square; flatten it to (B, p * p).": lambda r, e, p: token_map(r, e, p).unflatten(1, (p, p)),
-    },
-)
-def _token_map():
-    """F.interpolate(rest, size=(p, p), mode='area') takes the means. Move the channels last, and compare with all codes
-    as chapter 02 does."""
-    sizes = ((1, 1, 4, 3, 2), (2, 5, 12, 30, 1), (2, 5, 12, 40, 4), (3, 4, 18, 40, 9))
-    return [(torch.randn(b, c, n, n), 0.5 * torch.randn(v, c), p) for b, c, n, v, p in sizes]
+    }
+    return cases, mistakes
 
 
 def multiscale(f, codes, sides):
@@ -84,38 +80,31 @@ def _pyramid(f, codes, sides, mode="bicubic", go_on=lambda f, rest, h: rest - h,
     return maps, f_hat(f, rest, hs)
 
 
-@sheet.exercise(
-    2,
-    multiscale,
-    {
+@sheet.exercise(2, multiscale, parts=("maps", "f_hat"))
+def _multiscale():
+    """Keep two maps of full size: f_hat, which starts at zero, and rest, which starts at f. Every step adds the same
+    thing to one and subtracts it from the other."""
+    ladders = ((1, 2, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 12)))
+    cases = [(torch.randn(b, c, s[-1], s[-1]), torch.randn(40, c), s) for b, c, s in ladders]
+    mistakes = {
         "every map looks at f itself; subtract what the maps before it explain, and look at the rest.": (
             partial(_pyramid, go_on=lambda f, rest, h: f)
         ),
         "you subtract the last map alone from f; subtract every map from the rest of the one before.": (
             partial(_pyramid, go_on=lambda f, rest, h: f - h)
         ),
-        "the next map looks at the enlarged map, not at what it leaves over.": (
-            partial(_pyramid, go_on=lambda f, rest, h: h)
-        ),
+        "the next map looks at the enlarged map, not at the rest.": partial(_pyramid, go_on=lambda f, rest, h: h),
         "the enlarged map is added to the rest; subtract it.": partial(_pyramid, go_on=lambda f, rest, h: rest + h),
         "you enlarge by repeating pixels; use mode='bicubic'.": partial(_pyramid, mode="nearest"),
         "you enlarge with bilinear; use mode='bicubic'.": partial(_pyramid, mode="bilinear"),
         "that is what is left; f_hat is the sum of what was added.": partial(_pyramid, f_hat=lambda f, rest, hs: rest),
         "that is f itself; f_hat is the sum of the enlarged maps.": partial(_pyramid, f_hat=lambda f, rest, hs: f),
-        "that is the last map alone; f_hat is the sum of all enlarged maps.": (
-            partial(_pyramid, f_hat=lambda f, rest, hs: hs[-1])
-        ),
-        "that is the mean of the enlarged maps; f_hat is their sum.": (
+        "that is the last map alone; f_hat is the sum of all.": partial(_pyramid, f_hat=lambda f, rest, hs: hs[-1]),
+        "that is the mean of the maps; f_hat is their sum.": (
             partial(_pyramid, f_hat=lambda f, rest, hs: sum(hs) / len(hs))
         ),
-    },
-    parts=("maps", "f_hat"),
-)
-def _multiscale():
-    """Keep two maps of full size: f_hat, which starts at zero, and rest, which starts at f. Every step adds the same
-    thing to one and subtracts it from the other."""
-    ladders = ((1, 2, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 12)))
-    return [(torch.randn(b, c, s[-1], s[-1]), torch.randn(40, c), s) for b, c, s in ladders]
+    }
+    return cases, mistakes
 
 
 def next_inputs(maps, codes, sides):
@@ -141,32 +130,24 @@ def _inputs(
     return torch.cat(parts, 1)
 
 
-@sheet.exercise(
-    3,
-    next_inputs,
-    {
-        "that is the last map alone, straight to the next size; the input is the sum of all maps so far.": (
+@sheet.exercise(3, next_inputs)
+def _next_inputs():
+    """After map k you know f_hat. What does a model need to know to choose map k + 1, and at which size?"""
+    ladders = ((1, 3, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 6, 12)))
+    cases = [([torch.randint(40, (b, p * p)) for p in s], torch.randn(40, c), s) for b, c, s in ladders]
+    mistakes = {
+        "that is the last map, straight to the next size; the input is the sum of all so far.": (
             partial(_inputs, direct=True)
         ),
         "that is the last map alone; the input is the sum of all maps so far.": partial(_inputs, alone=True),
-        "the input of a map contains that map, which is to be predicted; stop the sum one map earlier.": (
-            partial(_inputs, leak=True)
-        ),
+        "the input holds the map that is to be predicted; stop the sum one map earlier.": partial(_inputs, leak=True),
         "you shrink f_hat with bicubic; take the mean over areas (mode='area').": partial(_inputs, down="bicubic"),
         "you shrink f_hat with bilinear; take the mean over areas (mode='area').": partial(_inputs, down="bilinear"),
         "you shrink f_hat by picking pixels; take the mean over areas (mode='area').": partial(_inputs, down="nearest"),
         "you enlarge by repeating pixels; use mode='bicubic'.": partial(_inputs, up="nearest"),
-        "one input too many: no map stands before the first, so there are K - 1 inputs for K maps.": (
-            partial(_inputs, own=True, last=True)
-        ),
+        "one input too many: no map stands before the first.": partial(_inputs, own=True, last=True),
         "one input too many: nothing follows the last map, so it is no input.": partial(_inputs, last=True),
-        "those have the sizes of the maps before; the input for a map has the size of that map.": (
-            partial(_inputs, own=True)
-        ),
+        "those have the sizes of the maps before; an input is as large as its map.": partial(_inputs, own=True),
         "channels come before positions; return (B, positions, C).": lambda m, e, s: next_inputs(m, e, s).mT,
-    },
-)
-def _next_inputs():
-    """After map k you know f_hat. What does a model need to know to choose map k + 1, and at which size?"""
-    ladders = ((1, 3, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 6, 12)))
-    return [([torch.randint(40, (b, p * p)) for p in s], torch.randn(40, c), s) for b, c, s in ladders]
+    }
+    return cases, mistakes

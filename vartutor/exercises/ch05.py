@@ -25,10 +25,11 @@ def _sides(groups):
     return [p for group in groups for p in group]
 
 
-@sheet.exercise(
-    1,
-    canvas,
-    {
+@sheet.exercise(1, canvas)
+def _canvas():
+    """Which group does map k belong to? The features of a group are as large as its last map."""
+    cases = [(k, groups) for groups in GROUPS for k in range(len(_sides(groups)))]
+    mistakes = {
         "that is the side of the map itself; it is enlarged to the features of its group.": lambda k, g: _sides(g)[k],
         "that is VAR's way, one canvas for all; in HIT every group has its own.": lambda k, g: g[-1][-1],
         "one map too early; maps are counted from 0.": lambda k, g: canvas(min(k + 1, len(_sides(g)) - 1), g),
@@ -36,11 +37,8 @@ def _sides(groups):
         "that is the group's first side; its features have the last.": lambda k, g: [s[0] for s in g for _ in s][k],
         "that is the number of the group, not a side.": lambda k, g: [n for n, s in enumerate(g) for _ in s][k],
         "you took k for the number of a group; it counts the maps.": lambda k, g: g[min(k, len(g) - 1)][-1],
-    },
-)
-def _canvas():
-    """Which group does map k belong to? The features of a group are as large as its last map."""
-    return [(k, groups) for groups in GROUPS for k in range(len(_sides(groups)))]
+    }
+    return cases, mistakes
 
 
 def hierarchical(features, codes, groups):
@@ -75,16 +73,14 @@ def _tokens(features, codes, groups, border="bicubic", up="bicubic", rest=lambda
     return maps, ends
 
 
-@sheet.exercise(
-    2,
-    hierarchical,
-    {
-        "every group starts from zero; let it start from the enlarged f_hat of the group before.": (
-            partial(_tokens, border=None)
-        ),
-        "every map looks at the features themselves; subtract f_hat first.": (
-            partial(_tokens, rest=lambda f, f_hat, own: f)
-        ),
+@sheet.exercise(2, hierarchical, parts=("maps", "f_hats"))
+def _hierarchical():
+    """Start from the exercise of chapter 04. Two things change: what f_hat is at the start of a group, and what the
+    maps of a group look at."""
+    cases = [([torch.randn(b, 5, s[-1], s[-1]) for s in g], torch.randn(40, 5), g) for b, g in enumerate(GROUPS, 1)]
+    mistakes = {
+        "every group starts from zero; start from f_hat of the group before, enlarged.": partial(_tokens, border=None),
+        "every map looks at the features themselves; subtract f_hat.": partial(_tokens, rest=lambda f, f_hat, own: f),
         "f_hat goes on from group to group, but only the part of the own group is subtracted; subtract all of it.": (
             partial(_tokens, rest=lambda f, f_hat, own: f - own)
         ),
@@ -99,13 +95,8 @@ def _tokens(features, codes, groups, border="bicubic", up="bicubic", rest=lambda
         "that is what is left after every group; return f_hat itself.": (
             lambda f, e, g: ((s := hierarchical(f, e, g))[0], [a - b for a, b in zip(f, s[1], strict=True)])
         ),
-    },
-    parts=("maps", "f_hats"),
-)
-def _hierarchical():
-    """Start from the exercise of chapter 04. Two things change: what f_hat is at the start of a group, and what the
-    maps of a group look at."""
-    return [([torch.randn(b, 5, s[-1], s[-1]) for s in g], torch.randn(40, 5), g) for b, g in enumerate(GROUPS, 1)]
+    }
+    return cases, mistakes
 
 
 def next_inputs(maps, codes, groups):
@@ -141,38 +132,24 @@ def _inputs(
     return torch.cat(parts, 1)
 
 
-@sheet.exercise(
-    3,
-    next_inputs,
-    {
-        "f_hat starts again at zero with every group; it must go on, enlarged.": partial(_inputs, border=None),
-        "at the border of two groups f_hat is enlarged by repeating; use mode='bicubic'.": (
-            partial(_inputs, border="nearest")
-        ),
-        "at the border of two groups f_hat is enlarged with bilinear; use mode='bicubic'.": (
-            partial(_inputs, border="bilinear")
-        ),
-        "at the border, the input is made on the old canvas; enlarge f_hat first, then make the input.": (
-            partial(_inputs, old=True)
-        ),
-        "one canvas for all maps is VAR's way; every group has the canvas of its own features.": (
-            partial(_inputs, single=True)
-        ),
-        "that is the last map alone; the input is the sum of all maps so far.": partial(_inputs, alone=True),
-        "you shrink f_hat with bicubic; take the mean over areas (mode='area').": partial(_inputs, down="bicubic"),
-        "you shrink f_hat by picking pixels; take the mean over areas (mode='area').": partial(_inputs, down="nearest"),
-        "one input too many: no map stands before the first, so there are K - 1 inputs for K maps.": (
-            partial(_inputs, own=True, last=True)
-        ),
-        "one input too many: nothing follows the last map, so it is no input.": partial(_inputs, last=True),
-        "those have the sizes of the maps before; the input for a map has the size of that map.": (
-            partial(_inputs, own=True)
-        ),
-    },
-)
+@sheet.exercise(3, next_inputs)
 def _next_inputs():
     """Within a group it is chapter 04's. At a border, the next map belongs to a larger canvas: bring f_hat there first,
     then shrink it to the map's size."""
-    return [
+    cases = [
         ([torch.randint(40, (b, p * p)) for p in _sides(g)], torch.randn(40, 4), g) for b, g in enumerate(GROUPS, 1)
     ]
+    mistakes = {
+        "f_hat starts again at zero with every group; it must go on, enlarged.": partial(_inputs, border=None),
+        "between two groups f_hat is enlarged by repeating; use mode='bicubic'.": partial(_inputs, border="nearest"),
+        "between two groups f_hat is enlarged with bilinear; use mode='bicubic'.": partial(_inputs, border="bilinear"),
+        "at a border the input is made on the old canvas; enlarge f_hat first.": partial(_inputs, old=True),
+        "one canvas for all maps is VAR's way; every group has its own canvas.": partial(_inputs, single=True),
+        "that is the last map alone; the input is the sum of all maps so far.": partial(_inputs, alone=True),
+        "you shrink f_hat with bicubic; take the mean over areas (mode='area').": partial(_inputs, down="bicubic"),
+        "you shrink f_hat by picking pixels; take the mean over areas (mode='area').": partial(_inputs, down="nearest"),
+        "one input too many: no map stands before the first.": partial(_inputs, own=True, last=True),
+        "one input too many: nothing follows the last map, so it is no input.": partial(_inputs, last=True),
+        "those have the sizes of the maps before; an input is as large as its map.": partial(_inputs, own=True),
+    }
+    return cases, mistakes

@@ -21,10 +21,12 @@ def _mask(patch_nums, of=lambda k, p: k, count=lambda p: p * p, see=torch.ge):
     return see(level[:, None], level)
 
 
-@sheet.exercise(
-    1,
-    block_mask,
-    {
+@sheet.exercise(1, block_mask)
+def _block_mask():
+    """Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those of
+    columns."""
+    cases = [((1, 2),), ((1, 2, 2, 3),), ((2, 3, 4),)]
+    mistakes = {
         "a triangle forbids a token its neighbours of the same map; all of a map may look at each other.": (
             lambda p: torch.ones_like(block_mask(p)).tril()
         ),
@@ -41,12 +43,8 @@ def _mask(patch_nums, of=lambda k, p: k, count=lambda p: p * p, see=torch.ge):
         "everybody sees everybody; maps to come must stay hidden.": lambda p: torch.ones_like(block_mask(p)),
         "those are numbers; return booleans, True where a row may look.": lambda p: block_mask(p).float(),
         "those are whole numbers; return booleans, True where a row may look.": lambda p: block_mask(p).long(),
-    },
-)
-def _block_mask():
-    """Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those of
-    columns."""
-    return [((1, 2),), ((1, 2, 2, 3),), ((2, 3, 4),)]
+    }
+    return cases, mistakes
 
 
 def top_p(logits, p):
@@ -67,10 +65,13 @@ def _at_least_one(c, p):
     return (c.cumsum(-1) <= p) | (torch.arange(c.shape[-1]) == 0)
 
 
-@sheet.exercise(
-    2,
-    top_p,
-    {
+@sheet.exercise(2, top_p)
+def _top_p():
+    """Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code goes.
+    Then scatter the decision back to the old places."""
+    first = torch.tensor([[0.3, 2.1, -0.4, 1.2]])
+    cases = [(first, 0.7), *((2 * torch.randn(n, v) - 3, p) for n, v, p in ((3, 6, 0.9), (7, 9, 0.5), (5, 20, 0.05)))]
+    mistakes = {
         "the code that reaches p goes; it must stay, or the sum is below p.": partial(_top, stay=_at_least_one),
         "the code that reaches p goes, and with it the likeliest, where that one is above p.": (
             partial(_top, stay=lambda c, p: c.cumsum(-1) <= p)
@@ -87,9 +88,7 @@ def _at_least_one(c, p):
         "the sum starts at the least likely codes; sort with descending=True.": partial(_top, rising=True),
         "you add up logits; take the softmax first.": partial(_top, chances=lambda v: v),
         "the decisions were not put back after sorting; scatter them to the old places.": partial(_top, place=False),
-        "you set the others to zero; as logits they must be minus infinity.": (
-            lambda x, p: top_p(x, p).nan_to_num(neginf=0.0)
-        ),
+        "you set the others to 0; they must be minus infinity.": lambda x, p: top_p(x, p).nan_to_num(neginf=0.0),
         "those are probabilities; return logits, those that stay unchanged.": lambda x, p: top_p(x, p).softmax(-1),
         "those are log-probabilities; leave the logits that stay as they are.": lambda x, p: top_p(x, p).log_softmax(
             -1
@@ -97,16 +96,9 @@ def _at_least_one(c, p):
         "those are the probabilities before the cut; return logits, those that stay unchanged.": (
             lambda x, p: x.softmax(-1).masked_fill(top_p(x, p).isinf(), -torch.inf)
         ),
-        "the logits are sorted; leave every code in its place.": (
-            lambda x, p: top_p(x, p).sort(descending=True).values
-        ),
-    },
-)
-def _top_p():
-    """Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code goes.
-    Then scatter the decision back to the old places."""
-    first = torch.tensor([[0.3, 2.1, -0.4, 1.2]])
-    return [(first, 0.7), *((2 * torch.randn(n, v) - 3, p) for n, v, p in ((3, 6, 0.9), (7, 9, 0.5), (5, 20, 0.05)))]
+        "the logits are sorted; leave codes in their places.": lambda x, p: top_p(x, p).sort(descending=True).values,
+    }
+    return cases, mistakes
 
 
 def cached_attention(q, k, v, cache):
@@ -139,27 +131,20 @@ def _attend(q, k, v, cache, see="all", scale=lambda d: d**0.5, dim=-1, causal=Fa
     return scores.softmax(dim) @ values
 
 
-@sheet.exercise(
-    3,
-    cached_attention,
-    {
-        "the new tokens hear each other only; put keys and values into the cache, and use all that it holds.": (
-            partial(_attend, see="own")
-        ),
+@sheet.exercise(3, cached_attention, run=_in_turn)
+def _cached_attention():
+    """Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is
+    plain attention of the new queries to all keys. No mask: all that is in the cache may be seen."""
+    sizes = ((1, 1, 2, (1, 2)), (2, 3, 4, (1, 4, 9)), (3, 2, 5, (4, 6, 3)))
+    cases = [tuple([torch.randn(B, H, n, d) for n in counts] for _ in "qkv") for B, H, d, counts in sizes]
+    mistakes = {
+        "the new tokens hear each other only; keep keys and values, and use all of them.": partial(_attend, see="own"),
         "the new tokens hear the old ones only; they must hear each other too.": partial(_attend, see="old"),
         "the cache holds the last map only; keep all maps, not just one.": partial(_attend, see="last"),
         "the scale is missing; divide the products by √d before the softmax.": partial(_attend, scale=lambda d: 1),
         "you divide by d; divide the products by √d.": partial(_attend, scale=lambda d: d),
         "you multiply by √d; divide the products by it.": partial(_attend, scale=lambda d: d**-0.5),
         "the softmax runs over the queries; it belongs over the keys, the last dimension.": partial(_attend, dim=-2),
-        "a mask hides new tokens from each other; all that is in the cache may be seen, so no mask.": (
-            partial(_attend, causal=True)
-        ),
-    },
-    run=_in_turn,
-)
-def _cached_attention():
-    """Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is
-    plain attention of the new queries to all keys. No mask: all that is in the cache may be seen."""
-    sizes = ((1, 1, 2, (1, 2)), (2, 3, 4, (1, 4, 9)), (3, 2, 5, (4, 6, 3)))
-    return [tuple([torch.randn(B, H, n, d) for n in counts] for _ in "qkv") for B, H, d, counts in sizes]
+        "a mask hides new tokens from each other; all may be seen, so no mask.": partial(_attend, causal=True),
+    }
+    return cases, mistakes

@@ -21,10 +21,12 @@ def _sorted_rows(answer, photo, p):
     return rows.sort(-1).values if isinstance(rows, torch.Tensor) else rows
 
 
-@sheet.exercise(
-    1,
-    patches,
-    {
+@sheet.exercise(1, patches, run=_sorted_rows)
+def _patches():
+    """F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
+    sides into one, and exchange it with the channels."""
+    cases = [(torch.rand(b, 3, h, w), p) for b, h, w, p in ((1, 2, 4, 2), (2, 6, 12, 3), (2, 4, 10, 2))]
+    mistakes = {
         "channels come before patches; exchange the two: .mT.": lambda x, p: F.pixel_unshuffle(x, p).flatten(2),
         "every row holds a patch, but they go down the columns; go along the rows, from left to right.": (
             lambda x, p: F.pixel_unshuffle(x, p).permute(0, 3, 2, 1).flatten(1, 2)
@@ -39,13 +41,8 @@ def _sorted_rows(answer, photo, p):
         "that is one row per patch and colour; put the three colours into one row.": (
             lambda x, p: x.unfold(2, p, p).unfold(3, p, p).reshape(len(x), -1, p * p)
         ),
-    },
-    run=_sorted_rows,
-)
-def _patches():
-    """F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
-    sides into one, and exchange it with the channels."""
-    return [(torch.rand(b, 3, h, w), p) for b, h, w, p in ((1, 2, 4, 2), (2, 6, 12, 3), (2, 4, 10, 2))]
+    }
+    return cases, mistakes
 
 
 def expected_code(logits, codes, temperature, top):
@@ -65,19 +62,20 @@ def _kept(logits, codes, temperature, top, largest=True, weigh=lambda x: x.softm
     return weighted.sum(-2) if add else weighted
 
 
-@sheet.exercise(
-    2,
-    expected_code,
-    {
+@sheet.exercise(2, expected_code)
+def _expected_code():
+    """logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is
+    (N, top, C), and the rest is a weighted sum."""
+    sizes = ((1, 4, 2, 0.5, 2), (5, 12, 3, 0.6, 4), (6, 9, 4, 1.7, 3))
+    cases = [(2 * torch.randn(n, v), torch.randn(v, c) + 2, t, k) for n, v, c, t, k in sizes]
+    mistakes = {
         "the logits are multiplied by the temperature; divide them by it.": lambda x, e, t, k: expected_code(
             x, e, 1 / t, k
         ),
         "the temperature has no effect.": lambda x, e, t, k: expected_code(x, e, 1, k),
         "all codes take part; keep the `top` likeliest.": lambda x, e, t, k: expected_code(x, e, t, len(e)),
         "the weights of the kept codes do not add up to one; take the softmax after keeping them.": _uncut,
-        "the softmax is taken of probabilities; take it of the logits.": (
-            lambda x, e, t, k: expected_code(x.softmax(-1), e, t, k)
-        ),
+        "the softmax is taken twice; take it of the logits.": lambda x, e, t, k: expected_code(x.softmax(-1), e, t, k),
         "the logits themselves are the weights; take their softmax.": partial(_kept, weigh=lambda x: x),
         "the probabilities are divided by the temperature, which belongs under the logits.": (
             lambda x, e, t, k: expected_code(x, e, 1, k) / t
@@ -88,13 +86,8 @@ def _kept(logits, codes, temperature, top, largest=True, weigh=lambda x: x.softm
         ),
         "those are the least likely codes; keep the likeliest.": partial(_kept, largest=False),
         "the weighted codes are not added up over the kept ones; return (N, C).": partial(_kept, add=False),
-    },
-)
-def _expected_code():
-    """logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is
-    (N, top, C), and the rest is a weighted sum."""
-    sizes = ((1, 4, 2, 0.5, 2), (5, 12, 3, 0.6, 4), (6, 9, 4, 1.7, 3))
-    return [(2 * torch.randn(n, v), torch.randn(v, c) + 2, t, k) for n, v, c, t, k in sizes]
+    }
+    return cases, mistakes
 
 
 def blend(tiles, lefts, width):
@@ -130,25 +123,22 @@ def _pairwise(tiles, lefts, width, overwrite=False):
     return out
 
 
-@sheet.exercise(
-    3,
-    blend,
-    {
+@sheet.exercise(3, blend)
+def _blend():
+    """Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
+    tile to both at its place, and divide in the end."""
+    cases = ((1, 3, [0, 2], 5), (2, 6, [0, 2, 4, 9], 15), (3, 5, [0, 3, 4, 6], 11), (2, 4, [0, 3], 7))
+    cases = [(torch.randn(len(lefts), c, n, n), lefts, width) for c, n, lefts, width in cases]
+    mistakes = {
         "that is the plain mean; weights rise from the borders of a tile to its middle.": partial(
             _paste, ramp=torch.ones
         ),
         "later tiles overwrite earlier ones; add them up instead.": partial(_pairwise, overwrite=True),
-        "each tile is averaged with what is there, so early tiles count less; keep a sum and the sum of the weights.": (
-            _pairwise
-        ),
+        "each tile is averaged with what is there, so early tiles count less; keep two sums.": _pairwise,
         "the weighted sum is not divided by the sum of the weights.": partial(_paste, divide=False),
         "the tiles are added without weights, and not divided.": partial(_paste, ramp=torch.ones, divide=False),
-        "the weighted sum is divided by the number of tiles; divide by the sum of their weights.": (
-            partial(_paste, divide="count")
-        ),
-        "somewhere all weights are zero; they begin with 1 at a tile's border.": (
-            partial(_paste, ramp=lambda n: _ramp(n) - 1)
-        ),
+        "the weighted sum is divided by the number of tiles, not by their weights.": partial(_paste, divide="count"),
+        "weights are 0 at a tile's border; they begin with 1.": partial(_paste, ramp=lambda n: _ramp(n) - 1),
         "the weights are flat between the borders; they rise up to the middle, such as 1, 2, 3, 3, 2, 1.": (
             partial(_paste, ramp=lambda n: _ramp(n).clamp(max=2))
         ),
@@ -156,10 +146,5 @@ def _pairwise(tiles, lefts, width, overwrite=False):
         "the weights rise from left to right only; they fall again to the right border.": (
             partial(_paste, ramp=lambda n: torch.arange(1.0, n + 1))
         ),
-    },
-)
-def _blend():
-    """Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
-    tile to both at its place, and divide in the end."""
-    cases = ((1, 3, [0, 2], 5), (2, 6, [0, 2, 4, 9], 15), (3, 5, [0, 3, 4, 6], 11), (2, 4, [0, 3], 7))
-    return [(torch.randn(len(lefts), c, n, n), lefts, width) for c, n, lefts, width in cases]
+    }
+    return cases, mistakes

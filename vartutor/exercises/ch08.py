@@ -21,10 +21,16 @@ def _say_far(got, right, *case):
         return f"Where the loser leads by 497 the loss is 497, not {got[0]:.4g}: is something clamped?"
 
 
-@sheet.exercise(
-    1,
-    dpo_loss,
-    {
+@sheet.exercise(1, dpo_loss, explain=_say_far)
+def _dpo_loss():
+    """The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus."""
+    far = torch.tensor([-500.0, -2.0]), torch.tensor([-3.0, -300.0]), 1.0
+    cases = [
+        (torch.tensor([-3.0, -5.5]), torch.tensor([-4.0, -2.5]), 0.4),
+        (-9 * torch.rand(7), -9 * torch.rand(7), 0.7),
+        far,
+    ]
+    mistakes = {
         "winner and loser are exchanged: your loss falls when the degraded photo's tokens become likelier.": (
             lambda hr, lr, b: dpo_loss(lr, hr, b)
         ),
@@ -44,17 +50,8 @@ def _say_far(got, right, *case):
             lambda hr, lr, b: -((b * (hr - lr)).sigmoid() + 1e-8).log()
         ),
         "that is a hinge; the loss of a pair is -log σ(β m).": lambda hr, lr, b: (-b * (hr - lr)).clamp(min=0),
-    },
-    explain=_say_far,
-)
-def _dpo_loss():
-    """The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus."""
-    far = torch.tensor([-500.0, -2.0]), torch.tensor([-3.0, -300.0]), 1.0
-    return [
-        (torch.tensor([-3.0, -5.5]), torch.tensor([-4.0, -2.5]), 0.4),
-        (-9 * torch.rand(7), -9 * torch.rand(7), 0.7),
-        far,
-    ]
+    }
+    return cases, mistakes
 
 
 def scale_logps(logits, tokens, squares):
@@ -67,15 +64,15 @@ def _by_map(logits, tokens, squares, of=lambda x: x.log_softmax(-1), how=torch.m
     return after(torch.stack([how(part, 1) for part in picked.split(squares, dim=1)], 1))
 
 
-@sheet.exercise(
-    2,
-    scale_logps,
-    {
+@sheet.exercise(2, scale_logps)
+def _scale_logps():
+    """log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each."""
+    sizes = ((1, 3, [1, 2]), (2, 6, [1, 4, 9]), (3, 5, [4, 9]))
+    cases = [(2 * torch.randn(b, sum(n), v), torch.randint(v, (b, sum(n))), n) for b, v, n in sizes]
+    mistakes = {
         "those are sums; divide by the tokens of each map.": partial(_by_map, how=torch.sum),
         "those are logits; they need a log-softmax over the codes first.": partial(_by_map, of=lambda x: x),
-        "the softmax runs over the tokens; it belongs over the codes, the last dimension.": (
-            partial(_by_map, of=lambda x: x.log_softmax(1))
-        ),
+        "the softmax runs over the tokens; it belongs over the codes.": partial(_by_map, of=lambda x: x.log_softmax(1)),
         "that is the logarithm of a mean; take logarithms first and means after.": (
             partial(_by_map, of=lambda x: x.softmax(-1), after=torch.log)
         ),
@@ -84,23 +81,15 @@ def _by_map(logits, tokens, squares, of=lambda x: x.log_softmax(-1), how=torch.m
             partial(_by_map, of=lambda x: x.roll(1, 1).log_softmax(-1))
         ),
         "that is a cross entropy; a log-likelihood is minus that.": partial(_by_map, after=torch.neg),
-        "that is the likeliest token's; gather the token that is there.": (
-            lambda x, z, n: scale_logps(x, x.argmax(-1), n)
-        ),
+        "that is for the likeliest tokens; gather those in `tokens`.": lambda x, z, n: scale_logps(x, x.argmax(-1), n),
         "that is one number per token; take means over the tokens of each map.": (
             lambda x, z, n: x.log_softmax(-1).gather(-1, z[..., None])[..., 0]
         ),
-        "that is one number for the whole sequence; return one per map.": (
-            lambda x, z, n: scale_logps(x, z, [sum(n)])[:, 0]
-        ),
+        "that is one number for all maps; return one per map.": lambda x, z, n: scale_logps(x, z, [sum(n)])[:, 0],
         "photos are averaged; return a row for each.": partial(_by_map, after=lambda x: x.mean(0)),
         "maps stand in rows; return one row per photo, (B, K).": partial(_by_map, after=torch.t),
-    },
-)
-def _scale_logps():
-    """log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each."""
-    sizes = ((1, 3, [1, 2]), (2, 6, [1, 4, 9]), (3, 5, [4, 9]))
-    return [(2 * torch.randn(b, sum(n), v), torch.randint(v, (b, sum(n))), n) for b, v, n in sizes]
+    }
+    return cases, mistakes
 
 
 def largest_beta(margins, edge, share):
@@ -120,10 +109,13 @@ def _say_saturated(got, right, margins, edge, share):
     return f"Yours saturates {part:.0%} of the pairs, {limit} the {share:.0%} that may be."
 
 
-@sheet.exercise(
-    3,
-    largest_beta,
-    {
+@sheet.exercise(3, largest_beta, explain=_say_saturated)
+def _largest_beta():
+    """σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
+    must β keep below that?"""
+    settings = ((5, 0.1, 0.3), (37, 0.05, 0.25), (37, 0.1, 0.5), (24, 0.02, 0.25), (41, 0.2, 0.65))
+    cases = [(30 * torch.randn(n) - 15, edge, share) for n, edge, share in settings]
+    mistakes = {
         "that β saturates none of the pairs; a share of them may be.": lambda m, e, s: largest_beta(m, e, 0),
         "that leaves only `share` of the pairs unsaturated; the share that *may* saturate is the other part.": (
             lambda m, e, s: _beta(m, e, 1 - s)
@@ -140,15 +132,7 @@ def _say_saturated(got, right, margins, edge, share):
         "you rounded the number of pairs; where that is down, one pair too many is saturated.": partial(
             _beta, count=round
         ),
-        "you count one pair too many; with that β, one more may be saturated.": (
-            partial(_beta, count=lambda n: math.ceil(n) + 1)
-        ),
+        "you count one pair too many; β can be larger.": partial(_beta, count=lambda n: math.ceil(n) + 1),
         "the edges are exchanged, so β is negative; σ saturates where |βm| is large.": lambda *a: -largest_beta(*a),
-    },
-    explain=_say_saturated,
-)
-def _largest_beta():
-    """σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
-    must β keep below that?"""
-    settings = ((5, 0.1, 0.3), (37, 0.05, 0.25), (37, 0.1, 0.5), (24, 0.02, 0.25), (41, 0.2, 0.65))
-    return [(30 * torch.randn(n) - 15, edge, share) for n, edge, share in settings]
+    }
+    return cases, mistakes

@@ -19,10 +19,16 @@ def _both(ours, theirs, how=np.mean, names=lambda ours, theirs: [n for n in ours
     return after([how(ours.get(n, [0])) - how(theirs.get(n, [0])) for n in names(ours, theirs)])
 
 
-@sheet.exercise(
-    1,
-    differences,
-    {
+@sheet.exercise(1, differences)
+def _differences():
+    """Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side."""
+
+    def side(**seeds):
+        return {name: (torch.randn(n) * 3 + 20).tolist() for name, n in seeds.items()}
+
+    ours = {"sea": [4.0, 6.0], "moss": [1.0]}, {"sea": [1.0, 1.0, 4.0]}
+    cases = [ours, (side(sea=2, moss=4, gate=1, owl=3, elk=1), side(owl=2, kite=1, elk=3, moss=3, sea=4))]
+    mistakes = {
         "that is theirs minus ours; take ours minus theirs.": lambda a, b: [-x for x in differences(a, b)],
         "that is the first seed alone; take the mean over seeds.": partial(_both, how=lambda v: v[0]),
         "that is the last seed alone; take the mean over seeds.": partial(_both, how=lambda v: v[-1]),
@@ -40,16 +46,8 @@ def _both(ours, theirs, how=np.mean, names=lambda ours, theirs: [n for n in ours
         "only the seeds that both have are compared; take the mean of all on each side.": (
             lambda a, b: [np.mean([x - y for x, y in zip(a[n], b[n], strict=False)]) for n in a if n in b]
         ),
-    },
-)
-def _differences():
-    """Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side."""
-
-    def side(**seeds):
-        return {name: (torch.randn(n) * 3 + 20).tolist() for name, n in seeds.items()}
-
-    ours = {"sea": [4.0, 6.0], "moss": [1.0]}, {"sea": [1.0, 1.0, 4.0]}
-    return [ours, (side(sea=2, moss=4, gate=1, owl=3, elk=1), side(owl=2, kite=1, elk=3, moss=3, sea=4))]
+    }
+    return cases, mistakes
 
 
 def interval(values, chosen, level):
@@ -67,10 +65,12 @@ def _normal(values, chosen, level):
     return means.mean() - reach, means.mean() + reach
 
 
-@sheet.exercise(
-    2,
-    interval,
-    {
+@sheet.exercise(2, interval, parts=("low", "high"))
+def _interval():
+    """values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end."""
+    sizes = ((3, 5, 0.5), (12, 300, 0.9), (7, 80, 0.6))
+    cases = [(torch.rand(n).log().neg().numpy(), torch.randint(n, (r, n)).numpy(), level) for n, r, level in sizes]
+    mistakes = {
         "those are quantiles of the values; take means of the resampled photos first.": partial(
             _ends, means=lambda v: v
         ),
@@ -88,13 +88,8 @@ def _normal(values, chosen, level):
             _ends, tail=lambda level: 0
         ),
         "that is the mean of all resamples; return two numbers, low and high.": lambda v, c, level: v[c].mean(),
-    },
-    parts=("low", "high"),
-)
-def _interval():
-    """values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end."""
-    sizes = ((3, 5, 0.5), (12, 300, 0.9), (7, 80, 0.6))
-    return [(torch.rand(n).log().neg().numpy(), torch.randint(n, (r, n)).numpy(), level) for n, r, level in sizes]
+    }
+    return cases, mistakes
 
 
 def _beats(a, b):
@@ -117,10 +112,17 @@ def _say_points(got, right, points):
     return f"{missing[0]} is missing, though no point beats it." if missing else None
 
 
-@sheet.exercise(
-    3,
-    front,
-    {
+@sheet.exercise(3, front, run=lambda answer, points: set(answer(points)), explain=_say_points)
+def _front():
+    """For each point, ask whether any other is at least as good in both, and not the same point."""
+    small = {"a": (28.0, 0.2), "b": (30.0, 0.5), "c": (30.0, 0.6), "d": (27.0, 0.3), "e": (25.0, 0.1), "f": (25.0, 0.1)}
+    places = torch.randint(6, (3, 9, 2)).tolist()
+    cases = [
+        ({"b": (30.0, 0.5), "a": (28.0, 0.2)},),
+        (small,),
+        *(({"qwertyuio"[k]: (20.0 + p, d / 10) for k, (p, d) in enumerate(ps)},) for ps in places),
+    ]
+    mistakes = {
         "two equal points beat each other; neither is better in one, so both stay.": (
             partial(_unbeaten, beats=lambda q, p: q[0] >= p[0] and q[1] <= p[1])
         ),
@@ -136,7 +138,7 @@ def _say_points(got, right, points):
         "you take a smaller PSNR for better; larger is better.": (
             partial(_unbeaten, beats=lambda q, p: q != p and q[0] <= p[0] and q[1] <= p[1])
         ),
-        "those are the points that nobody is worse than; turn the comparison round.": (
+        "nobody is worse than those points; turn the comparison round.": (
             partial(_unbeaten, beats=lambda q, p: _beats(p, q))
         ),
         "those are the points that another beats; return the others.": lambda points: set(points) - front(points),
@@ -149,16 +151,5 @@ def _say_points(got, right, points):
         "that is the best in distance alone; others may have more PSNR.": (
             lambda points: {n for n in points if points[n][1] == min(p[1] for p in points.values())}
         ),
-    },
-    run=lambda answer, points: set(answer(points)),
-    explain=_say_points,
-)
-def _front():
-    """For each point, ask whether any other is at least as good in both, and not the same point."""
-    small = {"a": (28.0, 0.2), "b": (30.0, 0.5), "c": (30.0, 0.6), "d": (27.0, 0.3), "e": (25.0, 0.1), "f": (25.0, 0.1)}
-    places = torch.randint(6, (3, 9, 2)).tolist()
-    return [
-        ({"b": (30.0, 0.5), "a": (28.0, 0.2)},),
-        (small,),
-        *(({"qwertyuio"[k]: (20.0 + p, d / 10) for k, (p, d) in enumerate(ps)},) for ps in places),
-    ]
+    }
+    return cases, mistakes

@@ -20,14 +20,14 @@ def _flops(n, d, matrices=24, scores=4):
     return matrices * n * d * d + scores * n * n * d
 
 
-@sheet.exercise(
-    1,
-    block_flops,
-    {
-        "each product is counted, but not its sum: 2 operations per weight and position.": partial(_flops, matrices=12),
-        "each product is counted, but not its sum: 2 operations for each, everywhere.": (
-            partial(_flops, matrices=12, scores=2)
-        ),
+@sheet.exercise(1, block_flops)
+def _block_flops():
+    """Count the weights of the four matrices in units of D². Each is used once per token, at two operations. Then
+    attention: n² products of D numbers for the scores, and as many for the values."""
+    cases = [(5, 8), (437, 192), (3154, 1024)]
+    mistakes = {
+        "you count the matrices' products without their sums: 2 operations each.": partial(_flops, matrices=12),
+        "you count products without their sums: 2 operations each, everywhere.": partial(_flops, matrices=12, scores=2),
         "the products of queries with keys, and of weights with values, are missing: 4 n² D.": partial(
             _flops, scores=0
         ),
@@ -39,20 +39,14 @@ def _flops(n, d, matrices=24, scores=4):
         "q, k and v have a matrix each; you count one for all.": partial(_flops, matrices=20),
         "the projection after attention is missing; it has D² weights.": partial(_flops, matrices=22),
         "the feed-forward part is missing; it has eight of the 12 D².": partial(_flops, matrices=8),
-        "18 D² are a block's parameters with the modulation; without it the matrices have 12 D².": (
-            partial(_flops, matrices=36)
-        ),
+        "18 D² counts the modulation, which is left out here; the rest has 12 D².": partial(_flops, matrices=36),
         "every position uses every matrix; multiply by the number of tokens.": lambda n, d: 24 * d * d + 4 * n * n * d,
         "a token sees all tokens, so there are n² pairs; yours grows with n alone.": lambda n, d: (
             24 * n * d * d + 4 * n * d
         ),
         "that is the work of a training step; the forward pass alone is a third of it.": lambda n, d: 3 * _flops(n, d),
-    },
-)
-def _block_flops():
-    """Count the weights of the four matrices in units of D². Each is used once per token, at two operations. Then
-    attention: n² products of D numbers for the scores, and as many for the values."""
-    return [(5, 8), (437, 192), (3154, 1024)]
+    }
+    return cases, mistakes
 
 
 def mean_gradient(gradients, counts):
@@ -60,10 +54,13 @@ def mean_gradient(gradients, counts):
     return sum(w * g for w, g in zip(weights, gradients, strict=True))
 
 
-@sheet.exercise(
-    2,
-    mean_gradient,
-    {
+@sheet.exercise(2, mean_gradient)
+def _mean_gradient():
+    """The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
+    count is its sum."""
+    counts = [2, 1], [4, 2, 7], [3, 3, 3, 3], [5, 1, 2, 9], [6]
+    cases = [([torch.randn(2, n) for _ in c], c) for n, c in enumerate(counts, 1)]
+    mistakes = {
         "that is the sum; divide, or the step grows with every process.": lambda g, c: sum(g),
         "that is the plain mean; a process with more images must count for more.": lambda g, c: sum(g) / len(g),
         "each gradient is a mean over its images already; weigh it by its count before you divide by all images.": (
@@ -72,9 +69,7 @@ def mean_gradient(gradients, counts):
         "you divide each gradient by its count; multiply, for a process with more images must count for more.": (
             lambda g, c: sum(x / n for x, n in zip(g, c, strict=True)) / sum(c)
         ),
-        "a process counts for less the more images it has; turn that round.": (
-            lambda g, c: mean_gradient(g, [1 / n for n in c])
-        ),
+        "more images count for less; turn that round.": lambda g, c: mean_gradient(g, [1 / n for n in c]),
         "the weighted sum is not divided; divide by the number of all images.": lambda g, c: (
             mean_gradient(g, c) * sum(c)
         ),
@@ -82,13 +77,8 @@ def mean_gradient(gradients, counts):
             lambda g, c: mean_gradient(g, c) * sum(c) / len(c)
         ),
         "that is the gradient of the process with the most images alone.": lambda g, c: g[c.index(max(c))],
-    },
-)
-def _mean_gradient():
-    """The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
-    count is its sum."""
-    counts = [2, 1], [4, 2, 7], [3, 3, 3, 3], [5, 1, 2, 9], [6]
-    return [([torch.randn(2, n) for _ in c], c) for n, c in enumerate(counts, 1)]
+    }
+    return cases, mistakes
 
 
 def fit_law(sizes, losses):
@@ -110,14 +100,20 @@ def _line(sizes, losses, base=0.0):
     return base, (y.mean() + alpha * x.mean()).exp().item(), alpha
 
 
-@sheet.exercise(
-    3,
-    fit_law,
-    {
+def _near(got, right):  # a search in small steps is good enough
+    return abs(got - right) < 0.01 + 0.02 * abs(right)
+
+
+@sheet.exercise(3, fit_law, parts=("E", "A", "alpha"), agree=_near)
+def _fit_law():
+    """For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
+    between 0 and 1, and keep the one with the smallest squared error. Work in float64."""
+    sizes = [2.6e5, 6.6e5, 1.4e6, 4.3e6, 1.2e7]
+    laws = ((4.0, 20.0, 0.25), (2.5, 60.0, 0.4), (1.2, 900.0, 0.75), (3.0, 5.0, 0.1))
+    cases = [(sizes, [E + A * n**-alpha for n in sizes]) for E, A, alpha in laws]
+    mistakes = {
         "that is a straight line through the logarithms, without E; the curve bends, for no size gets below E.": _line,
-        "that takes the smallest loss for E, but E is below all losses; try many α instead.": (
-            lambda n, x: _line(n[:-1], x[:-1], min(x))
-        ),
+        "that takes the smallest loss for E; E is below all losses.": lambda n, x: _line(n[:-1], x[:-1], min(x)),
         "α has the wrong sign; the loss falls as N grows, so in A N^-α it is positive.": (
             lambda n, x: (*fit_law(n, x)[:2], -fit_law(n, x)[2])
         ),
@@ -131,13 +127,5 @@ def _line(sizes, losses, base=0.0):
             lambda n, x: (fit_law(n, x)[0], torch.tensor(fit_law(n, x)[1]).log().item(), fit_law(n, x)[2])
         ),
         "that is α alone; return three numbers: E, A and α.": lambda n, x: fit_law(n, x)[2],
-    },
-    parts=("E", "A", "alpha"),
-    agree=lambda got, right: abs(got - right) < 0.01 + 0.02 * abs(right),  # a search in small steps is good enough
-)
-def _fit_law():
-    """For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
-    between 0 and 1, and keep the one with the smallest squared error. Work in float64."""
-    sizes = [2.6e5, 6.6e5, 1.4e6, 4.3e6, 1.2e7]
-    laws = ((4.0, 20.0, 0.25), (2.5, 60.0, 0.4), (1.2, 900.0, 0.75), (3.0, 5.0, 0.1))
-    return [(sizes, [E + A * n**-alpha for n in sizes]) for E, A, alpha in laws]
+    }
+    return cases, mistakes

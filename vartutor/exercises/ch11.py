@@ -25,28 +25,23 @@ def _say_rounds(got, right, batch, gpus, largest):
     return "Fewer rounds are enough, and more waste time."
 
 
-@sheet.exercise(
-    1,
-    rounds,
-    {
-        "that rounds up, so no GPU gets too many, but the rounds need not be equal; try larger numbers.": (
-            lambda b, g, n: -(-b // (g * n))
-        ),
+@sheet.exercise(1, rounds, explain=_say_rounds)
+def _rounds():
+    """Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at most
+    `largest`."""
+    cases = [(24, 2, 4), (384, 8, 48), (384, 8, 9), (96, 4, 7), (60, 2, 29), (100, 2, 14), (60, 3, 3)]
+    mistakes = {
+        "that rounds up, but rounds may then be unequal; try larger numbers.": lambda b, g, n: -(-b // (g * n)),
         "that rounds down, so that a GPU may get too many at once.": lambda b, g, n: b // (g * n),
         "that is one image per GPU and round; a GPU takes up to `largest` at once.": lambda b, g, n: b // g,
         "the GPUs are left out: all of them take images in every round.": lambda b, g, n: rounds(b, 1, n),
-        "that is the number of images per GPU and round; return the number of rounds.": (
+        "that is the images per GPU and round; return the number of rounds.": (
             lambda b, g, n: b // (g * rounds(b, g, n))
         ),
         "a GPU may take `largest` images, and you ask for fewer.": lambda b, g, n: rounds(b, g, n - 1),
         "you return a fraction; try 1, 2, 3 … rounds.": lambda b, g, n: b / (g * n),
-    },
-    explain=_say_rounds,
-)
-def _rounds():
-    """Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at most
-    `largest`."""
-    return [(24, 2, 4), (384, 8, 48), (384, 8, 9), (96, 4, 7), (60, 2, 29), (100, 2, 14), (60, 3, 3)]
+    }
+    return cases, mistakes
 
 
 def price(flops, steps, gpus, peak, utilisation, price):
@@ -59,10 +54,12 @@ def _bill(flops, steps, gpus, peak, utilisation, price, hours=lambda h, g, u: h,
     return h, dollars(h, gpus, price)
 
 
-@sheet.exercise(
-    2,
-    price,
-    {
+@sheet.exercise(2, price, parts=("hours", "dollars"))
+def _price():
+    """Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
+    GPUs × price."""
+    cases = [(3.6e15, 1000, 8, 1e15, 0.5, 2.0), (2e14, 70_000, 3, 3e14, 0.35, 1.7), (3e14, 7, 24, 1e15, 0.4, 0.6)]
+    mistakes = {
         "the time is in seconds; divide by 3600.": partial(_bill, hours=lambda h, g, u: h * 3600),
         "the time is in minutes; divide by 3600, not by 60.": partial(_bill, hours=lambda h, g, u: h * 60),
         "the time is that of one GPU; they share the work, so divide by their number.": partial(
@@ -78,13 +75,8 @@ def _bill(flops, steps, gpus, peak, utilisation, price, hours=lambda h, g, u: h,
         "dollars come before hours.": lambda *a: price(*a)[::-1],
         "that is one number; return two: hours and dollars.": lambda *a: price(*a)[0],
         "that is the bill alone; return two numbers: hours and dollars.": lambda *a: price(*a)[1],
-    },
-    parts=("hours", "dollars"),
-)
-def _price():
-    """Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
-    GPUs × price."""
-    return [(3.6e15, 1000, 8, 1e15, 0.5, 2.0), (2e14, 70_000, 3, 3e14, 0.35, 1.7), (3e14, 7, 24, 1e15, 0.4, 0.6)]
+    }
+    return cases, mistakes
 
 
 def shares(step, batch, rounds, size, rank):
@@ -119,9 +111,13 @@ def _cut(step, batch, rounds, size, rank):
 
 
 @sheet.exercise(
-    3,
-    shares,
-    {
+    3, shares, run=_all_ranks, parts=("the lengths of the lists", "the photos of the step"), explain=_say_photos
+)
+def _shares():
+    """Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round into
+    processes."""
+    cases = [(1, 6, 1, 2), (0, 8, 2, 1), (3, 24, 2, 3), (2, 16, 4, 2), (7, 30, 3, 5)]
+    mistakes = {
         "that is one list for the whole step; return one per round.": lambda s, b, r, n, k: [_cut(s, b, r, n, k)],
         "every process gets the numbers of all; share them.": lambda s, b, r, n, k: shares(s, b, r, 1, 0),
         "every round has the numbers of the whole step; share them.": lambda s, b, r, n, k: [_cut(s, b, r, n, k)] * r,
@@ -131,12 +127,5 @@ def _cut(step, batch, rounds, size, rank):
         "processes and rounds are exchanged: one list per round, each with this process's numbers.": (
             lambda s, b, r, n, k: shares(s, b, n, r, k % r)
         ),
-    },
-    run=_all_ranks,
-    parts=("the lengths of the lists", "the photos of the step"),
-    explain=_say_photos,
-)
-def _shares():
-    """Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round into
-    processes."""
-    return [(1, 6, 1, 2), (0, 8, 2, 1), (3, 24, 2, 3), (2, 16, 4, 2), (7, 30, 3, 5)]
+    }
+    return cases, mistakes

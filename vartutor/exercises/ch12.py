@@ -15,10 +15,11 @@ def steps(photos, batch, epochs):
     return round(photos * epochs / batch)
 
 
-@sheet.exercise(
-    1,
-    steps,
-    {
+@sheet.exercise(1, steps)
+def _steps():
+    """All images that are seen, by the images of a step. Round at the end, not before."""
+    cases = [(50, 16, 7), (100, 300, 6), (30, 16, 3), (1000, 14, 3), (25_274, 384, 200)]
+    mistakes = {
         "that counts images; a step takes `batch` of them.": lambda n, b, e: n * e,
         "the last part of every epoch is left out; the stream goes on, so divide at the end.": lambda n, b, e: (
             n // b * e
@@ -29,11 +30,8 @@ def steps(photos, batch, epochs):
         "that rounds up; round to the nearest whole number.": lambda n, b, e: math.ceil(n * e / b),
         "you return a fraction; round it.": lambda n, b, e: n * e / b,
         "those are the steps of one epoch; there are `epochs`.": lambda n, b, e: round(n / b),
-    },
-)
-def _steps():
-    """All images that are seen, by the images of a step. Round at the end, not before."""
-    return [(50, 16, 7), (100, 300, 6), (30, 16, 3), (1000, 14, 3), (25_274, 384, 200)]
+    }
+    return cases, mistakes
 
 
 def middle(height, width):
@@ -45,14 +43,14 @@ def _corners(height, width, small=lambda n: (n - 128) // 2, large=lambda n: 4 * 
     return (small(height), small(width)), (large(height), large(width))
 
 
-@sheet.exercise(
-    2,
-    middle,
-    {
+@sheet.exercise(2, middle, parts=("the small corner", "the large corner"))
+def _middle():
+    """Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
+    times that one."""
+    cases = [(130, 132), (229, 131), (128, 401), (327, 128)]
+    mistakes = {
         "left comes before top in yours; return (top, left).": lambda h, w: tuple(c[::-1] for c in middle(h, w)),
-        "that is the middle itself, not the corner of a crop there.": (
-            partial(_corners, small=lambda n: n // 2, large=lambda n: 2 * n)
-        ),
+        "that is the middle itself, not a corner.": partial(_corners, small=lambda n: n // 2, large=lambda n: 2 * n),
         "you halve what is left over, but keep fractions; corners are whole numbers.": (
             partial(_corners, small=lambda n: (n - 128) / 2, large=lambda n: 2 * (n - 128))
         ),
@@ -73,13 +71,8 @@ def _corners(height, width, small=lambda n: (n - 128) // 2, large=lambda n: 4 * 
         ],
         "that is one corner; return two, in the degraded photo and in the clean one.": lambda h, w: middle(h, w)[0],
         "those are four numbers; return two pairs.": lambda h, w: sum(middle(h, w), ()),
-    },
-    parts=("the small corner", "the large corner"),
-)
-def _middle():
-    """Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
-    times that one."""
-    return [(130, 132), (229, 131), (128, 401), (327, 128)]
+    }
+    return cases, mistakes
 
 
 def pull(margins, beta, total):
@@ -89,10 +82,13 @@ def pull(margins, beta, total):
     return (-beta * torch.sigmoid(-beta * M) * weight / photos).expand_as(margins)
 
 
-@sheet.exercise(
-    3,
-    pull,
-    {
+@sheet.exercise(3, pull)
+def _pull():
+    """The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
+    of photos. All tokens of a photo feel the same pull."""
+    sizes = ((1, 2, 1.5, False), (3, 4, 0.7, False), (3, 4, 0.7, True), (5, 2, 0.3, True))
+    cases = [(torch.randn(b, n), beta, total) for b, n, beta, total in sizes]
+    mistakes = {
         "the sign is wrong; a larger margin lowers the loss.": lambda m, b, t: -pull(m, b, t),
         "the loss is a mean over photos; divide by their number.": lambda m, b, t: pull(m, b, t) * len(m),
         "β is missing in front; it stands outside the logistic function too.": lambda m, b, t: pull(m, b, t) / b,
@@ -111,10 +107,5 @@ def pull(margins, beta, total):
             :, :1
         ],
         "`total` means the sum, and not `total` the mean; you exchanged them.": lambda m, b, t: pull(m, b, not t),
-    },
-)
-def _pull():
-    """The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
-    of photos. All tokens of a photo feel the same pull."""
-    sizes = ((1, 2, 1.5, False), (3, 4, 0.7, False), (3, 4, 0.7, True), (5, 2, 0.3, True))
-    return [(torch.randn(b, n), beta, total) for b, n, beta, total in sizes]
+    }
+    return cases, mistakes

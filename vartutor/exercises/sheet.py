@@ -60,21 +60,27 @@ def _raised(answer: Callable, error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Exercise:
-    """``cases`` returns the arguments of some calls, drawn by torch, small ones first; its docstring is the hint.
+    """``draw`` returns the arguments of some calls, from torch's random numbers, small ones first, and the known
+    mistakes: a diagnosis, and the function that deserves it. Its docstring is the hint.
 
-    ``mistakes`` maps a diagnosis to the function that deserves it. ``run`` calls an answer on a case and returns what
-    is compared: all of it, or ``parts`` with names, one after the other. ``agree`` compares two of them. ``explain``
-    gets a wrong result, the right one and the arguments, and says what it sees there, or None.
+    ``run`` calls an answer on a case and returns what is compared: all of it, or ``parts`` with names, one after the
+    other. ``agree`` compares two of them. ``explain`` gets a wrong result, the right one and the arguments, and says
+    what it sees there, or None.
     """
 
     stars: int
     solution: Callable
-    cases: Callable[[], list[tuple]]
-    mistakes: dict[str, Callable]
+    draw: Callable[[], tuple[list[tuple], dict[str, Callable]]]
     run: Callable
     parts: tuple[str, ...]
     agree: Callable
     explain: Callable
+
+    def drawn(self) -> tuple[list[tuple], dict[str, Callable]]:
+        """The cases and the known mistakes, always the same; the reader's own random numbers go on."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.draw()
 
     def judge(self, answer: Callable) -> None:
         """Compare an answer with the solution on all cases.
@@ -83,9 +89,7 @@ class Exercise:
             NotAttempted: the answer is still the stub.
             Mistake: it is wrong; says in which case, and which known mistake has the same results.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            cases = self.cases()
+        cases, mistakes = self.drawn()
         for number, case in enumerate(cases):
             names = inspect.signature(self.solution).parameters
             shown = ", ".join(f"{name} = {short(value)}" for name, value in zip(names, case, strict=False))
@@ -97,7 +101,7 @@ class Exercise:
                 for name, before, after in zip(names, case, given, strict=False):
                     require(seen or unchanged(before, after), f"you changed your input {name}: {CLONE}")
                 seen = seen or self._values(got, right)
-                require(not seen, f"{seen}.{seen and self._guess(answer, cases, number)}")
+                require(not seen, f"{seen}.{seen and self._guess(answer, cases, mistakes, number)}")
             except Mistake as mistake:
                 raise Mistake(f"{self.solution.__name__}({shown}): {mistake}") from mistake
 
@@ -124,7 +128,7 @@ class Exercise:
         pairs = leaves(got, right, "the result", self.parts)
         return next((difference(*pair) for pair in pairs if not self.agree(*pair[1:])), "")
 
-    def _guess(self, answer: Callable, cases: list[tuple], number: int) -> str:
+    def _guess(self, answer: Callable, cases: list[tuple], mistakes: dict[str, Callable], number: int) -> str:
         """The known mistake that has the same results as the answer, where there is one."""
 
         @functools.cache
@@ -146,7 +150,7 @@ class Exercise:
             first = next(k for k, pair in enumerate(zip(got, right, strict=True)) if not same(*pair, self.agree))
             views.append(lambda found: found[first] if isinstance(found, (list, tuple)) else None)
         for view in views:
-            for diagnosis, wrong in self.mistakes.items():
+            for diagnosis, wrong in mistakes.items():
                 if alike(wrong, view):
                     return f" Probably: {diagnosis}"
         said = None if self._form(got, right) else self.explain(got, right, *copy.deepcopy(cases[number]))
@@ -163,19 +167,17 @@ class Sheet:
         self,
         stars: int,
         solution: Callable,
-        mistakes: dict[str, Callable],
         *,
         run: Callable = lambda answer, *case: answer(*case),
         parts: tuple[str, ...] = (),
         agree: Callable = close,
         explain: Callable = lambda got, right, *case: None,
     ) -> Callable:
-        """Makes the cases below an exercise; see :class:`Exercise`."""
+        """Makes an exercise of the function below, which draws cases and names mistakes; see :class:`Exercise`."""
 
-        def add(cases: Callable) -> Callable:
-            made = Exercise(stars, solution, cases, mistakes, run, parts, agree, explain)
-            self.exercises[solution.__name__] = made
-            return cases
+        def add(draw: Callable) -> Callable:
+            self.exercises[solution.__name__] = Exercise(stars, solution, draw, run, parts, agree, explain)
+            return draw
 
         return add
 
@@ -205,7 +207,7 @@ class Sheet:
 
     def hint(self, name: str) -> None:
         """Show the hint, folded."""
-        text = " ".join(self._find(name).cases.__doc__.split())
+        text = " ".join(self._find(name).draw.__doc__.split())
         _fold(f"Hint for {name}", f"<p>{html.escape(text)}</p>")
 
     def solution(self, name: str) -> None:
