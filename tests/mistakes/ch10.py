@@ -38,11 +38,11 @@ WRONG = [
     ("fit_law", straight_line, "without E"),
     ("fit_law", lambda n, x: (*fit_law(n, x)[:2], -fit_law(n, x)[2]), "wrong sign"),
     ("fit_law", lambda n, x: (fit_law(n, x)[1], fit_law(n, x)[0], fit_law(n, x)[2]), "A comes first in yours"),
-    ("fit_law", fixed_exponent, "E should be 4"),
+    ("fit_law", fixed_exponent, "E should be 3.87"),
     ("fit_law", lambda n, x: fit_law(n, x)[2], "three numbers"),
     ("mean_gradient", lambda g, c: sum(n * x for n, x in zip(c, g, strict=True)), "is not divided"),
     ("mean_gradient", lambda g, c: sum(n * x for n, x in zip(c, g, strict=True)) / len(c), "number of processes"),
     ("mean_gradient", in_place, "you changed your input gradients"),
     ("fit_law", lambda n, x: fit_law(n, x)[::-1], "α comes first"),
-    ("fit_law", lambda n, x: (min(x), *fit_law(n, x)[1:]), "E should be 4"),
+    ("fit_law", lambda n, x: (min(x), *fit_law(n, x)[1:]), "E should be 3.87"),
 ]

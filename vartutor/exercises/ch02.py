@@ -75,8 +75,16 @@ def _say_gradient(got, right, f, codes):
     return "The values are right. f must get the gradient unchanged, as if q were f."
 
 
-def _distance(z, e):
-    return (z[..., None, :] - e).square().sum(-1)
+def distances(z, codes):
+    return (z[..., None, :] - codes).square().sum(-1)
+
+
+# What decides in wrong answers, here and in chapters 03 and 04: the code with the smallest of these numbers.
+SCORES = {
+    "those are the farthest codes; argmin, not argmax.": lambda z, e: -distances(z, e),
+    "the largest z·e wins, but long codes win it; compare distances.": lambda z, e: -z @ e.T,
+    "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": lambda z, e: e.square().sum(-1) - z @ e.T,
+}
 
 
 def _choose(f, codes, score):
@@ -86,7 +94,7 @@ def _choose(f, codes, score):
 
 def _mixed(f, codes):
     z = f.reshape(-1, f.shape[1])
-    return f + (codes[_distance(z, codes).argmin(1)].view(f.shape) - f).detach()
+    return f + (codes[distances(z, codes).argmin(1)].view(f.shape) - f).detach()
 
 
 @sheet.exercise(
@@ -104,13 +112,9 @@ def _quantize():
         "the codes are right, but channels lie last in a shape with channels second; permute them back.": (
             lambda f, e: f + (quantize(f, e).permute(0, 2, 3, 1).reshape(f.shape) - f).detach()
         ),
-        "those are the farthest codes; argmin, not argmax.": partial(_choose, score=lambda z, e: -_distance(z, e)),
-        "the largest z·e wins, but long codes win it; compare distances.": (
-            partial(_choose, score=lambda z, e: -z @ e.T)
-        ),
-        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": partial(_choose, score=lambda z, e: e.square().sum(-1) - z @ e.T),
+        **{diagnosis: partial(_choose, score=score) for diagnosis, score in SCORES.items()},
         "those are means of all codes, weighted by softmax; every position needs one code, the nearest.": (
-            lambda f, e: ((-_distance(f.permute(0, 2, 3, 1), e)).softmax(-1) @ e).permute(0, 3, 1, 2)
+            lambda f, e: ((-distances(f.permute(0, 2, 3, 1), e)).softmax(-1) @ e).permute(0, 3, 1, 2)
         ),
         "that is f itself; straight-through has the value of the code, and only the gradient of f.": lambda f, e: f * 1,
     }

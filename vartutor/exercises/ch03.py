@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from vartutor.exercises.ch02 import SCORES, distances
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch03")
@@ -20,10 +21,10 @@ def residual_quantize(z, books):
     return torch.stack(indices, dim=1)
 
 
-def _walk(z, books, go_on=lambda z, rest, code: rest - code, pick=lambda rest, e: torch.cdist(rest, e).argmin(1)):
+def _walk(z, books, go_on=lambda z, rest, code: rest - code, score=distances):
     rest, indices = z, []
     for codes in books:
-        indices.append(pick(rest, codes))
+        indices.append(score(rest, codes).argmin(1))
         rest = go_on(z, rest, codes[indices[-1]])
     return torch.stack(indices, dim=1)
 
@@ -47,15 +48,7 @@ def _residual_quantize():
         ),
         "the code is added to the rest; subtract it.": partial(_walk, go_on=lambda z, rest, code: rest + code),
         "the sign of the rest is turned; it is rest - code.": partial(_walk, go_on=lambda z, rest, code: code - rest),
-        "those are the farthest codes; argmin, not argmax.": (
-            partial(_walk, pick=lambda rest, e: torch.cdist(rest, e).argmax(1))
-        ),
-        "the largest z·e wins, but long codes win it; compare distances.": (
-            partial(_walk, pick=lambda rest, e: (rest @ e.T).argmax(1))
-        ),
-        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": (
-            partial(_walk, pick=lambda rest, e: (e.square().sum(1) - rest @ e.T).argmin(1))
-        ),
+        **{diagnosis: partial(_walk, score=score) for diagnosis, score in SCORES.items()},
         "every stage looks into the first book; each has its own.": lambda z, b: residual_quantize(z, b[:1] * len(b)),
         "all columns are the first one; later stages have to look for codes too.": (
             lambda z, b: residual_quantize(z, b[:1]).expand(-1, len(b))

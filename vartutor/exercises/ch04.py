@@ -5,6 +5,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from vartutor.exercises.ch02 import SCORES, distances
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch04")
@@ -17,7 +18,7 @@ def token_map(rest, codes, p):
     return (z - codes).square().sum(-1).argmin(-1).flatten(1)
 
 
-def _tokens(rest, codes, p, mode="area", score=lambda z, e: (z[..., None, :] - e).square().sum(-1), turned=False):
+def _tokens(rest, codes, p, mode="area", score=distances, turned=False):
     z = F.interpolate(rest, size=(p, p), mode=mode).permute(0, 2, 3, 1)
     idx = score(z, codes).argmin(-1)
     return (idx.mT if turned else idx).flatten(1)
@@ -38,18 +39,10 @@ def _token_map():
     cases = [(torch.randn(b, c, n, n), 0.5 * torch.randn(v, c), p) for b, c, n, v, p in sizes]
     mistakes = {
         "you take one pixel of each area; take the mean over the area (mode='area').": partial(_tokens, mode="nearest"),
-        "bilinear reads a few pixels; take the mean over the whole area (mode='area').": partial(
-            _tokens, mode="bilinear"
-        ),
+        "bilinear reads a few pixels; take the mean over the area (mode='area').": partial(_tokens, mode="bilinear"),
         "bicubic is for enlarging; shrink with the mean over areas (mode='area').": partial(_tokens, mode="bicubic"),
-        "those are the farthest codes; argmin, not argmax.": (
-            partial(_tokens, score=lambda z, e: -(z[..., None, :] - e).square().sum(-1))
-        ),
+        **{diagnosis: partial(_tokens, score=score) for diagnosis, score in SCORES.items()},
         "columns before rows; flatten row by row.": partial(_tokens, turned=True),
-        "the largest z·e wins, but long codes win it; compare distances.": (
-            partial(_tokens, score=lambda z, e: -z @ e.T)
-        ),
-        "the 2 is missing in ‖z‖² - 2 z·e + ‖e‖².": partial(_tokens, score=lambda z, e: e.square().sum(-1) - z @ e.T),
         "that looks up every pixel first; take the means first, then the nearest codes.": _late,
         "the map is still a square; flatten it to (B, p * p).": lambda r, e, p: token_map(r, e, p).unflatten(1, (p, p)),
     }

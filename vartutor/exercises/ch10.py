@@ -100,8 +100,9 @@ def _line(sizes, losses, base=0.0):
     return base, (y.mean() + alpha * x.mean()).exp().item(), alpha
 
 
-def _near(got, right):  # a search in small steps is good enough
-    return abs(got - right) < 0.01 + 0.02 * abs(right)
+def _near(got, right):
+    """Close enough for a search in steps of a hundredth, which leaves A, the largest of the three, least certain."""
+    return abs(got - right) < 0.01 + (0.08 if right > 5 else 0.02) * abs(right)
 
 
 @sheet.exercise(3, fit_law, parts=("E", "A", "alpha"), agree=_near)
@@ -109,7 +110,7 @@ def _fit_law():
     """For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
     between 0 and 1, and keep the one with the smallest squared error. Work in float64."""
     sizes = [2.6e5, 6.6e5, 1.4e6, 4.3e6, 1.2e7]
-    laws = ((4.0, 20.0, 0.25), (2.5, 60.0, 0.4), (1.2, 900.0, 0.75), (3.0, 5.0, 0.1))
+    laws = ((3.87, 20.3, 0.23), (2.53, 61.7, 0.41), (1.24, 903.1, 0.76), (2.96, 5.6, 0.12))
     cases = [(sizes, [E + A * n**-alpha for n in sizes]) for E, A, alpha in laws]
     mistakes = {
         "that is a straight line through the logarithms, without E; the curve bends, for no size gets below E.": _line,
