@@ -11,7 +11,7 @@ from mistakes.right import RIGHT
 
 import vartutor.exercises
 from vartutor.errors import UserError
-from vartutor.exercises import ch00, ch01, ch02, ch04, ch08
+from vartutor.exercises import ch00, ch01, ch02, ch04, ch08, ch09
 from vartutor.exercises.sheet import NOT_ATTEMPTED
 
 SHEETS = {
@@ -144,7 +144,7 @@ def test_form_and_nan_come_first(change, seen):
 
 def test_unknown_mistakes_show_the_smallest_case_with_numbers():
     assert ch00.sheet.verdict("count_tokens", lambda p: 7 * len(p)) == (
-        "count_tokens(patch_nums = (1, 2)): the result should be 5, and is 14."
+        "with patch_nums = (1, 2), the result should be 5, and is 14."
     )
     verdict = ch02.sheet.verdict("ema_step", lambda *args: [part + 1 for part in ch02.ema_step(*args)])
     assert "codes differs in 18 of 18 places; at [0, 0] it should be" in verdict
@@ -156,6 +156,16 @@ def test_the_readers_random_numbers_go_on(capsys):
     torch.manual_seed(3)
     ch02.check("quantize", lambda f, codes: f)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_an_answer_that_is_wrong_only_at_times_is_told_so():
+    calls = []
+
+    def answer(values, chosen, level):
+        calls.append(level)
+        return (0.0, 0.0) if len(calls) == 1 else ch09.interval(values, chosen, level)
+
+    assert "low should be 0.555" in ch09.sheet.verdict("interval", answer)
 
 
 # --- diagnoses ----------------------------------------------------------------------------------------

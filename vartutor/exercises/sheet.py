@@ -103,7 +103,7 @@ class Exercise:
                 seen = seen or self._values(got, right)
                 require(not seen, f"{seen}.{seen and self._guess(answer, cases, mistakes, number)}")
             except Mistake as mistake:
-                raise Mistake(f"{self.solution.__name__}({shown}): {mistake}") from mistake
+                raise Mistake(f"with {shown}, {mistake}") from mistake
 
     def _result(self, answer: Callable, case: tuple):
         try:
@@ -147,7 +147,8 @@ class Exercise:
         fits = same(got, right, lambda g, r: True)
         views = [lambda found: found]
         if self.parts and fits:  # if no mistake has all these results, the first part that is wrong decides
-            first = next(k for k, pair in enumerate(zip(got, right, strict=True)) if not same(*pair, self.agree))
+            wrong = [k for k, pair in enumerate(zip(got, right, strict=True)) if not same(*pair, self.agree)]
+            first = wrong[0] if wrong else 0  # what draws at random may be right this time
             views.append(lambda found: found[first] if isinstance(found, (list, tuple)) else None)
         for view in views:
             for diagnosis, wrong in mistakes.items():
