@@ -82,7 +82,7 @@ WRONG = [
     ("patches", lambda x, p: F.pixel_unshuffle(x, p).permute(0, 3, 2, 1).flatten(1, 2), "go along the rows"),
     ("patches", lambda x, p: x.reshape(x.shape[0], -1, 3 * p * p), "reshape cuts the rows"),
     ("patches", lambda x, p: patches(x, 2), "p is not used"),
-    ("expected_code", lambda x, e, t, k: expected_code(x, e, 1 / t, k), "are multiplied"),
+    ("expected_code", lambda x, e, t, k: expected_code(x, e, 1 / t, k), "you multiply the logits"),
     ("expected_code", lambda x, e, t, k: expected_code(x, e, 1.0, k), "no effect"),
     ("expected_code", lambda x, e, t, k: expected_code(x, e, t, x.shape[-1]), "keep the `top`"),
     ("expected_code", unnormalised, "add up to one"),

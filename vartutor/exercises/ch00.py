@@ -54,9 +54,7 @@ def _to_pixels():
     ]
     mistakes = {
         "the fraction is cut off, which darkens by half a level; round first.": partial(_levels, whole=torch.floor),
-        "you rounded up, which brightens the image; the nearest level may be below.": partial(
-            _levels, whole=torch.ceil
-        ),
+        "you rounded up, which brightens; the nearest level may be below.": partial(_levels, whole=torch.ceil),
         "values outside [-1, 1] wrap round, and dark pixels become bright; clamp before the conversion.": (
             partial(_levels, ends=(-1e9, 1e9))
         ),

@@ -83,9 +83,7 @@ def _same_lr():
             lambda x, n: x + n - _blocks(n, mode="bilinear")
         ),
         "your blocks are 2 × 2 pixels; the photo is shrunk by 4.": lambda x, n: x + n - _blocks(n, 2),
-        "you subtracted one mean for the whole pattern; every block of 4 × 4 has its own.": lambda x, n: (
-            x + n - n.mean()
-        ),
+        "you subtracted one mean for the whole pattern; every block has its own.": lambda x, n: x + n - n.mean(),
     }
     return cases, mistakes
 

@@ -43,9 +43,7 @@ def _residual_quantize():
         "you subtract from z every time; the next stage must get rest - code, what all stages so far leave.": (
             partial(_walk, go_on=lambda z, rest, code: z - code)
         ),
-        "the next stage gets the code, not what the code leaves over.": partial(
-            _walk, go_on=lambda z, rest, code: code
-        ),
+        "the next stage gets the code, not what it leaves over.": partial(_walk, go_on=lambda z, rest, code: code),
         "the code is added to the rest; subtract it.": partial(_walk, go_on=lambda z, rest, code: rest + code),
         "the sign of the rest is turned; it is rest - code.": partial(_walk, go_on=lambda z, rest, code: code - rest),
         **{diagnosis: partial(_walk, score=score) for diagnosis, score in SCORES.items()},
@@ -74,12 +72,8 @@ def _gap_to_bound():
     errors becomes decibels by 10 log10."""
     cases = [(0.5, 1, 4, 3), (0.12, 3, 64, 7), (0.3, 5, 10, 24)]
     mistakes = {
-        "R is bits per number; divide by the length of the vector.": partial(
-            _gap, rate=lambda m, v, c: m * math.log2(v)
-        ),
-        "that is the rate of one stage; bits add up over the stages.": partial(
-            _gap, rate=lambda m, v, c: math.log2(v) / c
-        ),
+        "R is bits per number; divide by the vector's length.": partial(_gap, rate=lambda m, v, c: m * math.log2(v)),
+        "that is the rate of one stage; bits add up.": partial(_gap, rate=lambda m, v, c: math.log2(v) / c),
         "an index among V codes takes log2(V) bits, not V.": partial(_gap, rate=lambda m, v, c: m * v / c),
         "M stages have V^M sums, so M log2(V) bits in all.": partial(_gap, rate=lambda m, v, c: math.log2(m * v) / c),
         "bits come from the logarithm to base 2.": partial(_gap, rate=lambda m, v, c: m * math.log(v) / c),

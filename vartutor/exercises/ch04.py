@@ -60,7 +60,7 @@ def multiscale(f, codes, sides):
     return maps, f_hat
 
 
-def _wide(idx, codes, p, size, mode="bicubic"):
+def enlarged(idx, codes, p, size, mode="bicubic"):
     return F.interpolate(codes[idx].mT.unflatten(2, (p, p)), size=(size, size), mode=mode)
 
 
@@ -68,7 +68,7 @@ def _pyramid(f, codes, sides, mode="bicubic", go_on=lambda f, rest, h: rest - h,
     rest, maps, hs = f, [], []
     for p in sides:
         maps.append(token_map(rest, codes, p))
-        hs.append(_wide(maps[-1], codes, p, f.shape[-1], mode))
+        hs.append(enlarged(maps[-1], codes, p, f.shape[-1], mode))
         rest = go_on(f, rest, hs[-1])
     return maps, f_hat(f, rest, hs)
 
@@ -116,9 +116,9 @@ def _inputs(
     f_hat, parts = 0, []
     for k, p in enumerate(sides if last else sides[:-1]):
         size = p if own or k + 1 == len(sides) else sides[k + 1]
-        h = _wide(maps[k], codes, p, size if direct else sides[-1], up)
+        h = enlarged(maps[k], codes, p, size if direct else sides[-1], up)
         f_hat = h if alone or direct else f_hat + h
-        seen = f_hat + _wide(maps[k + 1], codes, sides[k + 1], sides[-1], up) if leak else f_hat
+        seen = f_hat + enlarged(maps[k + 1], codes, sides[k + 1], sides[-1], up) if leak else f_hat
         parts.append(F.interpolate(seen, size=(size, size), mode=down).flatten(2).mT)
     return torch.cat(parts, 1)
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.ch04 import token_map
+from vartutor.exercises.ch04 import enlarged, token_map
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch05")
@@ -56,10 +56,6 @@ def hierarchical(features, codes, groups):
     return maps, ends
 
 
-def _wide(idx, codes, p, size, mode="bicubic"):
-    return F.interpolate(codes[idx].mT.unflatten(2, (p, p)), size=(size, size), mode=mode)
-
-
 def _tokens(features, codes, groups, border="bicubic", up="bicubic", rest=lambda f, f_hat, own: f - f_hat, which=None):
     maps, ends, f_hat = [], [], 0 * features[0]
     for g, sides in enumerate(groups):
@@ -68,7 +64,7 @@ def _tokens(features, codes, groups, border="bicubic", up="bicubic", rest=lambda
         start = f_hat
         for p in sides:
             maps.append(token_map(rest(f, f_hat, f_hat - start), codes, p))
-            f_hat = f_hat + _wide(maps[-1], codes, p, f.shape[-1], up)
+            f_hat = f_hat + enlarged(maps[-1], codes, p, f.shape[-1], up)
         ends.append(f_hat)
     return maps, ends
 
@@ -122,7 +118,7 @@ def _inputs(
     for k, p in enumerate(sides if last else sides[:-1]):
         after = min(k + 1, len(sides) - 1)
         here, there = (sides[-1],) * 2 if single else (canvas(k, groups), canvas(after, groups))
-        h = _wide(maps[k], codes, p, here)
+        h = enlarged(maps[k], codes, p, here)
         f_hat = h if alone else f_hat + h
         seen = f_hat
         if here != there:

@@ -34,9 +34,7 @@ def _block_mask():
         "you compare the sides, so maps of the same side see each other; number the maps, and compare the numbers.": (
             partial(_mask, of=lambda k, p: p)
         ),
-        "rows and columns are exchanged; row i may look at column j if j's map is not later.": partial(
-            _mask, see=torch.le
-        ),
+        "rows and columns are exchanged; row i sees column j if j's map is not later.": partial(_mask, see=torch.le),
         "True and False are exchanged.": partial(_mask, see=torch.lt),
         "tokens may look at their own map too, not only at the maps before.": partial(_mask, see=torch.gt),
         "tokens may look at the maps before their own too.": partial(_mask, see=torch.eq),
@@ -90,9 +88,7 @@ def _top_p():
         "the decisions were not put back after sorting; scatter them to the old places.": partial(_top, place=False),
         "you set the others to 0; they must be minus infinity.": lambda x, p: top_p(x, p).nan_to_num(neginf=0.0),
         "those are probabilities; return logits, those that stay unchanged.": lambda x, p: top_p(x, p).softmax(-1),
-        "those are log-probabilities; leave the logits that stay as they are.": lambda x, p: top_p(x, p).log_softmax(
-            -1
-        ),
+        "those are log-probabilities; leave logits that stay as they are.": lambda x, p: top_p(x, p).log_softmax(-1),
         "those are the probabilities before the cut; return logits, those that stay unchanged.": (
             lambda x, p: x.softmax(-1).masked_fill(top_p(x, p).isinf(), -torch.inf)
         ),

@@ -69,9 +69,7 @@ def _expected_code():
     sizes = ((1, 4, 2, 0.5, 2), (5, 12, 3, 0.6, 4), (6, 9, 4, 1.7, 3))
     cases = [(2 * torch.randn(n, v), torch.randn(v, c) + 2, t, k) for n, v, c, t, k in sizes]
     mistakes = {
-        "the logits are multiplied by the temperature; divide them by it.": lambda x, e, t, k: expected_code(
-            x, e, 1 / t, k
-        ),
+        "you multiply the logits by the temperature; divide.": lambda x, e, t, k: expected_code(x, e, 1 / t, k),
         "the temperature has no effect.": lambda x, e, t, k: expected_code(x, e, 1, k),
         "all codes take part; keep the `top` likeliest.": lambda x, e, t, k: expected_code(x, e, t, len(e)),
         "the weights of the kept codes do not add up to one; take the softmax after keeping them.": _uncut,
@@ -81,9 +79,7 @@ def _expected_code():
             lambda x, e, t, k: expected_code(x, e, 1, k) / t
         ),
         "that is the likeliest code alone.": lambda x, e, t, k: e[x.argmax(-1)],
-        "all kept codes count alike; weigh them by their probabilities.": lambda x, e, t, k: e[x.topk(k).indices].mean(
-            -2
-        ),
+        "all kept codes count alike; weigh by probabilities.": lambda x, e, t, k: e[x.topk(k).indices].mean(-2),
         "those are the least likely codes; keep the likeliest.": partial(_kept, largest=False),
         "the weighted codes are not added up over the kept ones; return (N, C).": partial(_kept, add=False),
     }
@@ -130,9 +126,7 @@ def _blend():
     cases = ((1, 3, [0, 2], 5), (2, 6, [0, 2, 4, 9], 15), (3, 5, [0, 3, 4, 6], 11), (2, 4, [0, 3], 7))
     cases = [(torch.randn(len(lefts), c, n, n), lefts, width) for c, n, lefts, width in cases]
     mistakes = {
-        "that is the plain mean; weights rise from the borders of a tile to its middle.": partial(
-            _paste, ramp=torch.ones
-        ),
+        "that is the plain mean; weights rise from a tile's borders to its middle.": partial(_paste, ramp=torch.ones),
         "later tiles overwrite earlier ones; add them up instead.": partial(_pairwise, overwrite=True),
         "each tile is averaged with what is there, so early tiles count less; keep two sums.": _pairwise,
         "the weighted sum is not divided by the sum of the weights.": partial(_paste, divide=False),

@@ -124,14 +124,10 @@ def _largest_beta():
             lambda m, e, s: math.log((1 - e) / e) / m.abs().mean().item()
         ),
         "σ(x) = edge at x = log(edge / (1 - edge)), not at log(edge).": partial(_beta, reach=lambda e: -math.log(e)),
-        "the largest positive margins do not count alone; very negative ones saturate too.": partial(
-            _beta, size=lambda m: m
-        ),
+        "not only large positive margins count; very negative ones saturate too.": partial(_beta, size=lambda m: m),
         "that is 1 over the margin; σ reaches the edge at log((1 - edge) / edge).": partial(_beta, reach=lambda e: 1),
         "you rounded the number of pairs down; then one pair too many is saturated.": partial(_beta, count=math.floor),
-        "you rounded the number of pairs; where that is down, one pair too many is saturated.": partial(
-            _beta, count=round
-        ),
+        "you rounded the number of pairs; where that is down, one too many is saturated.": partial(_beta, count=round),
         "you count one pair too many; β can be larger.": partial(_beta, count=lambda n: math.ceil(n) + 1),
         "the edges are exchanged, so β is negative; σ saturates where |βm| is large.": lambda *a: -largest_beta(*a),
     }

@@ -71,9 +71,7 @@ def _interval():
     sizes = ((3, 5, 0.5), (12, 300, 0.9), (7, 80, 0.6))
     cases = [(torch.rand(n).log().neg().numpy(), torch.randint(n, (r, n)).numpy(), level) for n, r, level in sizes]
     mistakes = {
-        "those are quantiles of the values; take means of the resampled photos first.": partial(
-            _ends, means=lambda v: v
-        ),
+        "those are quantiles of values; take means of the resampled photos first.": partial(_ends, means=lambda v: v),
         "those are means over the resamples, of each place; the mean belongs over a row of `chosen`.": (
             partial(_ends, means=lambda v: v.mean(axis=0))
         ),
@@ -84,9 +82,7 @@ def _interval():
         "that is 95 %; let `level` decide.": partial(_ends, tail=lambda level: 0.025),
         "high comes before low.": lambda *a: interval(*a)[::-1],
         "that assumes a bell curve (mean ± z standard deviations); take quantiles of the resampled means.": _normal,
-        "those are the smallest and the largest mean; `level` lies between the ends.": partial(
-            _ends, tail=lambda level: 0
-        ),
+        "those are the smallest and the largest mean; `level` lies between.": partial(_ends, tail=lambda level: 0),
         "that is the mean of all resamples; return two numbers, low and high.": lambda v, c, level: v[c].mean(),
     }
     return cases, mistakes

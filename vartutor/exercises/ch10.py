@@ -28,22 +28,16 @@ def _block_flops():
     mistakes = {
         "you count the matrices' products without their sums: 2 operations each.": partial(_flops, matrices=12),
         "you count products without their sums: 2 operations each, everywhere.": partial(_flops, matrices=12, scores=2),
-        "the products of queries with keys, and of weights with values, are missing: 4 n² D.": partial(
-            _flops, scores=0
-        ),
+        "attention is missing: queries by keys, and weights by values, 4 n² D.": partial(_flops, scores=0),
         "attention has two products: queries by keys, and weights by values.": partial(_flops, scores=2),
-        "only attention's products are counted; the matrices take 2 per weight and position.": partial(
-            _flops, matrices=0
-        ),
+        "only attention's products count; the matrices take 2 per weight and position.": partial(_flops, matrices=0),
         "one matrix of the feed-forward part is missing; it has two, of 4 D² each.": partial(_flops, matrices=16),
         "q, k and v have a matrix each; you count one for all.": partial(_flops, matrices=20),
         "the projection after attention is missing; it has D² weights.": partial(_flops, matrices=22),
         "the feed-forward part is missing; it has eight of the 12 D².": partial(_flops, matrices=8),
         "18 D² counts the modulation, which is left out here; the rest has 12 D².": partial(_flops, matrices=36),
         "every position uses every matrix; multiply by the number of tokens.": lambda n, d: 24 * d * d + 4 * n * n * d,
-        "a token sees all tokens, so there are n² pairs; yours grows with n alone.": lambda n, d: (
-            24 * n * d * d + 4 * n * d
-        ),
+        "all tokens see all tokens: n² pairs; yours grows with n alone.": lambda n, d: 24 * n * d * d + 4 * n * d,
         "that is the work of a training step; the forward pass alone is a third of it.": lambda n, d: 3 * _flops(n, d),
     }
     return cases, mistakes
@@ -70,9 +64,7 @@ def _mean_gradient():
             lambda g, c: sum(x / n for x, n in zip(g, c, strict=True)) / sum(c)
         ),
         "more images count for less; turn that round.": lambda g, c: mean_gradient(g, [1 / n for n in c]),
-        "the weighted sum is not divided; divide by the number of all images.": lambda g, c: (
-            mean_gradient(g, c) * sum(c)
-        ),
+        "the weighted sum is not divided by the number of all images.": lambda g, c: mean_gradient(g, c) * sum(c),
         "the weighted sum is divided by the number of processes; divide by that of all images.": (
             lambda g, c: mean_gradient(g, c) * sum(c) / len(c)
         ),
@@ -118,11 +110,7 @@ def _fit_law():
         "α has the wrong sign; the loss falls as N grows, so in A N^-α it is positive.": (
             lambda n, x: (*fit_law(n, x)[:2], -fit_law(n, x)[2])
         ),
-        "A comes first in yours; the order is E, A, α.": lambda n, x: (
-            fit_law(n, x)[1],
-            fit_law(n, x)[0],
-            fit_law(n, x)[2],
-        ),
+        "A comes first in yours; the order is E, A, α.": lambda n, x: [fit_law(n, x)[k] for k in (1, 0, 2)],
         "α comes first in yours; the order is E, A, α.": lambda n, x: fit_law(n, x)[::-1],
         "A is still a logarithm; take exp.": (
             lambda n, x: (fit_law(n, x)[0], torch.tensor(fit_law(n, x)[1]).log().item(), fit_law(n, x)[2])

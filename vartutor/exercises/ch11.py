@@ -62,9 +62,7 @@ def _price():
     mistakes = {
         "the time is in seconds; divide by 3600.": partial(_bill, hours=lambda h, g, u: h * 3600),
         "the time is in minutes; divide by 3600, not by 60.": partial(_bill, hours=lambda h, g, u: h * 60),
-        "the time is that of one GPU; they share the work, so divide by their number.": partial(
-            _bill, hours=lambda h, g, u: h * g
-        ),
+        "that is the time of one GPU; they share the work.": partial(_bill, hours=lambda h, g, u: h * g),
         "you multiply by the share; a GPU that reaches half of its peak takes twice as long.": (
             partial(_bill, hours=lambda h, g, u: h * u * u)
         ),

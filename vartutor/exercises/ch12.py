@@ -21,9 +21,7 @@ def _steps():
     cases = [(50, 16, 7), (100, 300, 6), (30, 16, 3), (1000, 14, 3), (25_274, 384, 200)]
     mistakes = {
         "that counts images; a step takes `batch` of them.": lambda n, b, e: n * e,
-        "the last part of every epoch is left out; the stream goes on, so divide at the end.": lambda n, b, e: (
-            n // b * e
-        ),
+        "the rest of every epoch is left out; the stream goes on, so divide at the end.": lambda n, b, e: n // b * e,
         "every epoch is rounded; the stream goes on, so round at the end.": lambda n, b, e: round(n / b) * e,
         "every epoch is rounded up; the stream goes on, so round at the end.": lambda n, b, e: -(-n // b) * e,
         "that rounds down; round to the nearest whole number.": lambda n, b, e: n * e // b,
@@ -66,9 +64,7 @@ def _middle():
         "that is all that is left over; half of it lies on each side.": (
             partial(_corners, small=lambda n: n - 128, large=lambda n: 4 * (n - 128))
         ),
-        "the large corner comes first in yours; return that in the degraded photo first.": lambda h, w: middle(h, w)[
-            ::-1
-        ],
+        "the large corner comes first; the one in the degraded photo must.": lambda h, w: middle(h, w)[::-1],
         "that is one corner; return two, in the degraded photo and in the clean one.": lambda h, w: middle(h, w)[0],
         "those are four numbers; return two pairs.": lambda h, w: sum(middle(h, w), ()),
     }
@@ -94,18 +90,14 @@ def _pull():
         "β is missing in front; it stands outside the logistic function too.": lambda m, b, t: pull(m, b, t) / b,
         "β is missing inside the logistic function.": lambda m, b, t: pull(m / b, b, t),
         "with the mean, each token has a share of 1 / L.": lambda m, b, t: pull(m, b, t) * (1 if t else m.shape[1]),
-        "σ(βM) should be σ(-βM), which is 1 - σ(βM); the pull fades as the margin grows.": lambda m, b, t: pull(
-            -m, b, t
-        ),
+        "σ(βM) should be σ(-βM), or 1 - σ(βM); the pull fades as the margin grows.": lambda m, b, t: pull(-m, b, t),
         "`total` has no effect; that is the gradient for the mean.": lambda m, b, t: pull(m, b, False),
         "`total` has no effect; that is the gradient for the sum.": lambda m, b, t: pull(m, b, True),
         "every token is judged by its own margin; all tokens of a photo share M.": (
             lambda m, b, t: -b * torch.sigmoid(-b * m) / len(m) * (1 if t else 1 / m.shape[1])
         ),
         "that is one number per photo; return (B, L), one per token.": lambda m, b, t: pull(m, b, t)[:, 0],
-        "the numbers are right, but stand in (B, 1); return (B, L): use expand_as.": lambda m, b, t: pull(m, b, t)[
-            :, :1
-        ],
+        "the numbers are right, but (B, 1); return (B, L): use expand_as.": lambda m, b, t: pull(m, b, t)[:, :1],
         "`total` means the sum, and not `total` the mean; you exchanged them.": lambda m, b, t: pull(m, b, not t),
     }
     return cases, mistakes
