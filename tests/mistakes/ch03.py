@@ -37,6 +37,34 @@ def all_sums(z, books, beam):
     return min(choices, key=lambda c: float((z - sum(b[j] for b, j in zip(books, c, strict=True))).square().sum()))
 
 
+def in_place(z, books):
+    rest, indices = z, []
+    for codes in books:
+        indices.append(torch.cdist(rest, codes).argmin(1))
+        rest -= codes[indices[-1]]
+    return torch.stack(indices, 1)
+
+
+def per_path(z, books, beam):
+    """Every path keeps its own best few, so their number grows."""
+    paths = [([], z)]
+    for codes in books:
+        longer = []
+        for idx, rest in paths:
+            order = (rest - codes).square().sum(1).argsort()[:beam]
+            longer += [([*idx, int(j)], rest - codes[j]) for j in order]
+        paths = longer
+    return min(paths, key=lambda path: float(path[1].square().sum()))[0]
+
+
+def summed(z, books, beam):
+    paths = [(0.0, [], z)]
+    for codes in books:
+        longer = [(e + float((r - c).square().sum()), [*i, j], r - c) for e, i, r in paths for j, c in enumerate(codes)]
+        paths = sorted(longer, key=lambda path: path[0])[:beam]
+    return paths[0][1]
+
+
 WRONG = [
     ("residual_quantize", lambda z, b: walk(z, b, lambda rest, code: rest), "looks at z itself"),
     ("residual_quantize", lambda z, b: walk(z, b, lambda rest, code: z - code), "subtract from z every time"),
@@ -44,9 +72,9 @@ WRONG = [
     ("residual_quantize", lambda z, b: walk(z, b, lambda rest, code: rest + code), "subtract it"),
     ("residual_quantize", lambda z, b: walk(z, b, torch.sub, torch.argmax), "argmin, not argmax"),
     ("residual_quantize", lambda z, b: residual_quantize(z, b).T, "one row per vector please"),
-    ("residual_quantize", lambda z, b: list(residual_quantize(z, b).T), "one tensor of indices"),
+    ("residual_quantize", lambda z, b: list(residual_quantize(z, b).T), "return one tensor"),
     ("residual_quantize", lambda z, b: residual_quantize(z, b).float(), "whole numbers"),
-    ("residual_quantize", lambda z, b: torch.cdist(z, b[0]).argmin(1)[:, None].expand(-1, 4), "the first one"),
+    ("residual_quantize", lambda z, b: torch.cdist(z, b[0]).argmin(1)[:, None].expand(-1, len(b)), "the first one"),
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, m * math.log2(v)), "bits per number"),
     ("gap_to_bound", lambda d, m, v, c: gap(d, 1, v, c), "rate of one stage"),
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, m * v / c), "not V"),
@@ -56,11 +84,11 @@ WRONG = [
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, factor=20), "squared already"),
     ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c, log=math.log), "base 10"),
     ("gap_to_bound", lambda *a: -gap_to_bound(*a), "upside down"),
-    ("gap_to_bound", lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c), "not in decibels"),
+    ("gap_to_bound", lambda d, m, v, c: d - 2 ** (-2 * m * math.log2(v) / c), "that is a difference"),
     ("gap_to_bound", lambda d, *a: 10 * math.log10(d), "now compare it"),
     ("beam_search", lambda z, b, beam: beam_search(z, b, 1), "that is greedy"),
-    ("beam_search", lambda z, b, beam: beam_search(z, b, 3), "a beam of 1 must be greedy"),
-    ("beam_search", all_sums, "nothing was cut"),
+    ("beam_search", lambda z, b, beam: beam_search(z, b, 3), "that beam is 3"),
+    ("beam_search", all_sums, "full search"),
     ("beam_search", lambda z, b, beam: search(z, b, beam, best, last=-1), "worst of the kept"),
     ("beam_search", lambda z, b, beam: search(z, b, beam, lambda p, n: p[-n:], last=-1), "farthest sums"),
     (
@@ -69,5 +97,11 @@ WRONG = [
         "last code alone",
     ),
     ("beam_search", lambda z, b, beam: beam_search(z, b, beam)[::-1], "back to front"),
-    ("beam_search", lambda z, b, beam: beam_search(z, b, beam)[-1:], "one path"),
+    ("beam_search", lambda z, b, beam: beam_search(z, b, beam)[-1:], "one code for each stage"),
+    ("residual_quantize", in_place, "you changed your input z"),
+    ("residual_quantize", lambda z, b: torch.stack([torch.cdist(z, b[0]).argmin(0)] * 3, 1), "shape (2, 3), and is"),
+    ("residual_quantize", lambda z, b: walk(z, b, lambda rest, code: code - rest), "sign of the rest"),
+    ("gap_to_bound", lambda d, m, v, c: gap(d, m, v, c) * math.nan, "holds nan"),
+    ("beam_search", per_path, "best `beam` of each path"),
+    ("beam_search", summed, "you add up the errors of all stages"),
 ]

@@ -41,28 +41,61 @@ def inputs(maps, codes, sides, mode="area", add=True, own_size=False, last=False
     return torch.cat(parts, 1)
 
 
+def in_place(f, codes, sides):
+    f_hat, rest, maps = torch.zeros_like(f), f, []
+    for p in sides:
+        maps.append(token_map(rest, codes, p))
+        h = wide(maps[-1], codes, p, f.shape[-2:])
+        f_hat += h
+        rest -= h
+    return maps, f_hat
+
+
+def straight(maps, codes, sides):
+    """The last map, enlarged to the size of the next with bicubic."""
+    parts = [wide(idx, codes, p, (q, q)) for idx, p, q in zip(maps, sides, sides[1:], strict=False)]
+    return torch.cat([part.flatten(2).transpose(1, 2) for part in parts], 1)
+
+
+def leaking(maps, codes, sides):
+    """The sum that already holds the map to be predicted."""
+    f_hat, parts = wide(maps[0], codes, sides[0], (sides[-1],) * 2), []
+    for idx, p in zip(maps[1:], sides[1:], strict=True):
+        f_hat = f_hat + wide(idx, codes, p, (sides[-1],) * 2)
+        parts.append(F.interpolate(f_hat, size=(p, p), mode="area").flatten(2).transpose(1, 2))
+    return torch.cat(parts, 1)
+
+
 WRONG = [
     ("token_map", lambda r, c, p: shrunk(r, c, p, "nearest"), "one pixel of each area"),
-    ("token_map", lambda r, c, p: shrunk(r, c, p, "bilinear"), "interpolation between a few"),
+    ("token_map", lambda r, c, p: shrunk(r, c, p, "bilinear"), "bilinear reads a few"),
     ("token_map", lambda r, c, p: shrunk(r, c, p, "bicubic"), "bicubic is for enlarging"),
     ("token_map", lambda r, c, p: shrunk(r, c, p, best=torch.argmax), "farthest"),
-    ("token_map", lambda r, c, p: token_map(r, c, p).view(-1, p, p), "row of tokens per image"),
+    ("token_map", lambda r, c, p: token_map(r, c, p).view(-1, p, p), "flatten it to"),
     ("token_map", lambda r, c, p: token_map(r, c, p).view(-1, p, p).transpose(1, 2).flatten(1), "columns before rows"),
     (
         "token_map",
         lambda r, c, p: (F.interpolate(r, size=(p, p), mode="area").permute(0, 2, 3, 1) @ c.T).argmax(-1).flatten(1),
-        "dot product",
+        "long codes win it",
     ),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, rest_of="f"), "looks at f itself"),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, rest_of="last"), "last map alone"),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, "nearest"), "repeating pixels"),
     ("multiscale", lambda f, c, s: pyramid(f, c, s, "bilinear"), "with bilinear"),
     ("multiscale", lambda f, c, s: (pyramid(f, c, s)[0], f - pyramid(f, c, s)[1]), "that is what is left"),
-    ("multiscale", lambda f, c, s: (multiscale(f, c, s)[0], f), "not the sum of the enlarged maps"),
+    ("multiscale", lambda f, c, s: (multiscale(f, c, s)[0], f), "that is f itself"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, add=False), "last map alone"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, "bicubic"), "mean over areas"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, "nearest"), "picking pixels"),
-    ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True), "size of that map"),
+    ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True), "as large as its map"),
     ("next_inputs", lambda m, c, s: inputs(m, c, s, own_size=True, last=True), "one input too many"),
-    ("next_inputs", lambda m, c, s: next_inputs(m, c, s) + 1, "compare one scale"),
+    ("next_inputs", lambda m, c, s: next_inputs(m, c, s) + 1, "at [0, 0, 0] it should be"),
+    ("token_map", lambda r, c, p: nearest(r, c).flatten(1)[:, : p * p], "should be [[1, 0, 1, 1]], and is"),
+    ("token_map", lambda r, c, p: token_map(r, c, p).float(), "whole numbers"),
+    ("multiscale", in_place, "you changed your input f"),
+    ("multiscale", lambda f, c, s: pyramid(f, c, s)[::-1], "maps should be a list of 3, and is a tensor"),
+    ("multiscale", lambda f, c, s: pyramid(f, c, s)[0], "should be (maps, f_hat)"),
+    ("next_inputs", straight, "straight to the next size"),
+    ("next_inputs", leaking, "holds the map that is to be predicted"),
+    ("next_inputs", lambda m, c, s: inputs(m, c, s, last=True), "nothing follows the last map"),
 ]

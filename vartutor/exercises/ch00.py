@@ -1,15 +1,14 @@
 """Exercises of chapter 00."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from vartutor.exercises.sheet import Sheet, require
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch00")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
-
-LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
 
 def count_tokens(patch_nums):
@@ -17,42 +16,57 @@ def count_tokens(patch_nums):
 
 
 @sheet.exercise(1, count_tokens)
-def _test_count_tokens(answer) -> None:
-    """A scale of side p is a square of tokens."""
-    got, right = answer(LADDER), count_tokens(LADDER)
-    require(got != sum(LADDER), "you added the sides; a scale of side p has p * p tokens")
-    require(got != LADDER[-1] ** 2, "that is the last scale alone; the model predicts every scale of the ladder")
-    require(got == right, f"for {LADDER} the answer is {right}, yours is {got}")
-    require(answer((2, 2)) == 8, "a side may stand in the ladder twice, and counts twice")
+def _count_tokens():
+    """A map of side p is a square of tokens."""
+    cases = [((1, 2),), ((2, 2, 3),), ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)]
+    mistakes = {
+        "you added the sides; a map of side p has p * p tokens.": sum,
+        "that is the last map alone; the model predicts every map of the ladder.": lambda p: p[-1] ** 2,
+        "that counts the maps; a map of side p has p * p tokens.": len,
+        "you squared the sum of the sides; square each side first, then add.": lambda p: sum(p) ** 2,
+        "the first map is left out; it counts too.": lambda p: count_tokens(p[1:]),
+        "the last map is left out; it counts too.": lambda p: count_tokens(p[:-1]),
+        "equal sides are counted once; a side that stands twice counts twice.": lambda p: count_tokens(set(p)),
+    }
+    return cases, mistakes
 
 
 def to_pixels(x):
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def _levels(x, factor=127.5, shift=1.0, whole=torch.round, ends=(0, 255)):
+    return whole((x + shift) * factor).clamp(*ends).to(torch.uint8)
+
+
+def _stretched(x):
+    return ((x - x.min()) / (x.max() - x.min()) * 255).round().to(torch.uint8)
+
+
 @sheet.exercise(2, to_pixels)
-def _test_to_pixels(answer) -> None:
+def _to_pixels():
     """Four steps: shift and scale, round, clamp, convert. The conversion must come last."""
-    inside = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
-    got = answer(inside)
-    require(isinstance(got, Tensor), f"return a tensor, not {type(got).__name__}")
-    require(got.dtype == torch.uint8, f"return uint8, not {got.dtype}: image files hold whole numbers")
-    require(int(got[0]) == 0 and int(got[-1]) == 255, f"-1 must become 0 and 1 must become 255; yours: {got.tolist()}")
-    require(
-        not torch.equal(got, ((inside + 1) * 127.5).to(torch.uint8)),
-        "you cut the fraction off, which darkens the image by half a level on average: round first",
-    )
-    outside = answer(torch.tensor([-1.2, 1.1]))
-    require(
-        outside.tolist() == [0, 255],
-        f"a model may leave [-1, 1]: -1.2 and 1.1 became {outside.tolist()}; clamp before the conversion, "
-        "or dark pixels wrap round to bright ones",
-    )
-    levels = torch.arange(256)
-    require(
-        torch.equal(answer(levels / 127.5 - 1), levels.to(torch.uint8)),
-        "not every level 0..255 comes back; add 1, then multiply by 127.5",
-    )
+    cases = [
+        (torch.tensor([-1.0, -0.45, 0.251, 1.0]),),
+        (torch.tensor([-1.2, 0.39, 1.1]),),
+        (torch.rand(2, 3, 5, 4) * 1.3 - 0.7,),  # reaches neither end
+        (torch.randn(1, 3, 6, 5),),
+    ]
+    mistakes = {
+        "the fraction is cut off, which darkens by half a level; round first.": partial(_levels, whole=torch.floor),
+        "you rounded up, which brightens; the nearest level may be below.": partial(_levels, whole=torch.ceil),
+        "values outside [-1, 1] wrap round, and dark pixels become bright; clamp before the conversion.": (
+            partial(_levels, ends=(-1e9, 1e9))
+        ),
+        "you stretch the smallest value to 0 and the largest to 255; only -1 is 0, and only 1 is 255.": _stretched,
+        "that is for values in [0, 1]; here -1 must become 0, so add 1 first.": partial(_levels, factor=255, shift=0),
+        "the 1 is missing; -1 must become 0, so add 1 first.": partial(_levels, shift=0),
+        "you multiplied by 128; the largest level is 255, so half of it is 127.5.": partial(_levels, factor=128),
+        "256 equal parts do not have the levels in their middles; multiply by 127.5, and round.": (
+            partial(_levels, factor=128, whole=torch.floor)
+        ),
+    }
+    return cases, mistakes
 
 
 def coarse_to_fine(x, sizes):
@@ -64,30 +78,35 @@ def coarse_to_fine(x, sizes):
     return parts
 
 
+def _maps(x, sizes, down="area", up="bicubic", wide=False, go_on=lambda x, rest, h: rest - h):
+    parts, rest = [], x
+    for p in sizes:
+        small = F.interpolate(rest, size=(p, p), mode=down)
+        h = F.interpolate(small, size=x.shape[-2:], mode=up)
+        rest = go_on(x, rest, h)
+        parts.append(h if wide else small)
+    return parts
+
+
 @sheet.exercise(3, coarse_to_fine)
-def _test_coarse_to_fine(answer) -> None:
+def _coarse_to_fine():
     """Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
     with mode='bicubic' and subtract it from rest."""
-    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    sizes = (1, 2, 4, 16)
-    got, right = answer(x, sizes), coarse_to_fine(x, sizes)
-    require(isinstance(got, (list, tuple)) and len(got) == 4, "return a list with one map per size")
-    shapes = [tuple(part.shape) for part in got]
-    require(
-        all(s[-2:] == (p, p) for s, p in zip(shapes, sizes, strict=True)),
-        f"map k must be p x p: shapes {shapes}; enlarge only what you subtract, and store the small map",
-    )
-    if torch.allclose(got[1], F.interpolate(x, size=(2, 2), mode="area"), atol=1e-5):
-        require(False, "every map shrinks the photo itself; shrink what the maps before could not explain")
-    require(
-        torch.allclose(got[0], right[0], atol=1e-5), "the first map must be the mean colour: shrink with mode='area'"
-    )
-    total = sum(F.interpolate(part, size=(16, 16), mode="bicubic") for part in got)
-    require(
-        torch.allclose(total, x, atol=1e-4),
-        "the enlarged maps must add up to the photo; subtract what you keep, enlarged with mode='bicubic'",
-    )
-    require(
-        all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, right, strict=True)),
-        "your maps add up, but differ from area down, bicubic up",
-    )
+    cases = [
+        (torch.rand(b, 3, s[-1], s[-1]) * 2 - 1, s) for b, s in ((1, (1, 2, 4)), (2, (2, 3, 12)), (1, (1, 2, 8, 16)))
+    ]
+    mistakes = {
+        "every map shrinks the photo itself; shrink what is left of it.": partial(_maps, go_on=lambda x, rest, h: x),
+        "you subtract from the photo each time; subtract from the rest, so that earlier maps stay subtracted.": (
+            partial(_maps, go_on=lambda x, rest, h: x - h)
+        ),
+        "you go on with the enlarged map; go on with what it leaves over.": partial(_maps, go_on=lambda x, rest, h: h),
+        "the enlarged map is added to the rest; subtract it.": partial(_maps, go_on=lambda x, rest, h: rest + h),
+        "you store the enlarged maps; store the small ones, enlarge what you subtract.": partial(_maps, wide=True),
+        "you pick single pixels; maps are mean colours, so mode='area'.": partial(_maps, down="nearest"),
+        "you shrink with bilinear; maps are mean colours, so mode='area'.": partial(_maps, down="bilinear"),
+        "you shrink with bicubic; maps are mean colours, so mode='area'.": partial(_maps, down="bicubic"),
+        "you enlarge by repeating pixels; enlarge with mode='bicubic'.": partial(_maps, up="nearest"),
+        "you enlarge with bilinear; enlarge with mode='bicubic'.": partial(_maps, up="bilinear"),
+    }
+    return cases, mistakes

@@ -1,9 +1,12 @@
 """Exercises of chapter 04."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Sheet, require
+from vartutor.exercises.ch02 import SCORES, distances
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch04")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
@@ -15,42 +18,35 @@ def token_map(rest, codes, p):
     return (z - codes).square().sum(-1).argmin(-1).flatten(1)
 
 
-def _features(seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    rest = F.interpolate(torch.randn(2, 5, 3, 3, generator=generator), size=(16, 16), mode="bicubic")
-    rest = rest + 0.7 * torch.randn(rest.shape, generator=generator)
-    return rest, torch.randn(40, 5, generator=generator)
+def _tokens(rest, codes, p, mode="area", score=distances, turned=False):
+    z = F.interpolate(rest, size=(p, p), mode=mode).permute(0, 2, 3, 1)
+    idx = score(z, codes).argmin(-1)
+    return (idx.mT if turned else idx).flatten(1)
+
+
+def _late(rest, codes, p):
+    """Nearest codes first, means after: the token that is there most often."""
+    idx = token_map(rest, codes, rest.shape[-1]).unflatten(1, rest.shape[-2:])
+    side = rest.shape[-1] // p
+    return idx.unfold(1, side, side).unfold(2, side, side).flatten(3).mode(-1).values.flatten(1)
 
 
 @sheet.exercise(1, token_map)
-def _test_token_map(answer) -> None:
+def _token_map():
     """F.interpolate(rest, size=(p, p), mode='area') takes the means. Move the channels last, and compare with all codes
     as chapter 02 does."""
-    rest, codes = _features()
-    got, right = answer(rest, codes, 4), token_map(rest, codes, 4)
-    require(
-        getattr(got, "shape", None) == right.shape and not got.is_floating_point(),
-        "return whole numbers of shape (B, p * p): one row of tokens per image",
-    )
-
-    def of(mode, farthest=False):
-        z = F.interpolate(rest, size=(4, 4), mode=mode).permute(0, 2, 3, 1)[..., None, :]
-        d = (z - codes).square().sum(-1)
-        return (d.argmax(-1) if farthest else d.argmin(-1)).flatten(1)
-
-    turned = right.view(2, 4, 4).transpose(1, 2).flatten(1)
-    z = F.interpolate(rest, size=(4, 4), mode="area").permute(0, 2, 3, 1)
+    sizes = ((1, 1, 4, 3, 2), (2, 5, 12, 30, 1), (2, 5, 12, 40, 4), (3, 4, 18, 40, 9))
+    cases = [(torch.randn(b, c, n, n), 0.5 * torch.randn(v, c), p) for b, c, n, v, p in sizes]
     mistakes = {
-        "you took one pixel of each area; take the mean over the area (mode='area')": of("nearest"),
-        "that is interpolation between a few pixels; take the mean over the whole area (mode='area')": of("bilinear"),
-        "that is bicubic; shrink with the mean over areas (bicubic is for enlarging)": of("bicubic"),
-        "those are the farthest codes: argmin, not argmax": of("area", True),
-        "columns before rows: flatten row by row": turned,
-        "the largest dot product is not the smallest distance: long codes win it": (z @ codes.T).argmax(-1).flatten(1),
+        "you take one pixel of each area; take the mean over the area (mode='area').": partial(_tokens, mode="nearest"),
+        "bilinear reads a few pixels; take the mean over the area (mode='area').": partial(_tokens, mode="bilinear"),
+        "bicubic is for enlarging; shrink with the mean over areas (mode='area').": partial(_tokens, mode="bicubic"),
+        **{diagnosis: partial(_tokens, score=score) for diagnosis, score in SCORES.items()},
+        "columns before rows; flatten row by row.": partial(_tokens, turned=True),
+        "that looks up every pixel first; take the means first, then the nearest codes.": _late,
+        "the map is still a square; flatten it to (B, p * p).": lambda r, e, p: token_map(r, e, p).unflatten(1, (p, p)),
     }
-    for diagnosis, wrong in mistakes.items():
-        require(not torch.equal(got, wrong), diagnosis)
-    require(torch.equal(got, right), f"{(got != right).float().mean():.0%} of the tokens are not the nearest codes")
+    return cases, mistakes
 
 
 def multiscale(f, codes, sides):
@@ -64,50 +60,44 @@ def multiscale(f, codes, sides):
     return maps, f_hat
 
 
-@sheet.exercise(2, multiscale)
-def _test_multiscale(answer) -> None:
+def enlarged(idx, codes, p, size, mode="bicubic"):
+    return F.interpolate(codes[idx].mT.unflatten(2, (p, p)), size=(size, size), mode=mode)
+
+
+def _pyramid(f, codes, sides, mode="bicubic", go_on=lambda f, rest, h: rest - h, f_hat=lambda f, rest, hs: sum(hs)):
+    rest, maps, hs = f, [], []
+    for p in sides:
+        maps.append(token_map(rest, codes, p))
+        hs.append(enlarged(maps[-1], codes, p, f.shape[-1], mode))
+        rest = go_on(f, rest, hs[-1])
+    return maps, f_hat(f, rest, hs)
+
+
+@sheet.exercise(2, multiscale, parts=("maps", "f_hat"))
+def _multiscale():
     """Keep two maps of full size: f_hat, which starts at zero, and rest, which starts at f. Every step adds the same
     thing to one and subtracts it from the other."""
-    f, codes = _features(1)
-    sides = (1, 4, 8, 16)
-    maps, f_hat = answer(f, codes, sides)
-    right, right_hat = multiscale(f, codes, sides)
-    require(
-        [tuple(m.shape) for m in maps] == [(2, p * p) for p in sides], "return one (B, p * p) map per side, then f_hat"
-    )
-    require(torch.equal(maps[0], right[0]), "the first map is the nearest code of the mean of all positions")
-    alone = [token_map(f, codes, p) for p in sides]
-    require(
-        not all(torch.equal(a, b) for a, b in zip(maps, alone, strict=True)),
-        "every map looks at f itself: subtract what the maps before it explain, and look at the rest",
-    )
-
-    def variant(mode="bicubic", small=False):
-        total, rest, found = torch.zeros_like(f), f, []
-        for p in sides:
-            idx = token_map(rest, codes, p)
-            h = codes[idx].transpose(1, 2).unflatten(2, (p, p))
-            h = F.interpolate(h, size=f.shape[-2:], mode=mode)
-            total, rest = (total + h, f - h) if small else (total + h, rest - h)
-            found.append(idx)
-        return found, total
-
-    for diagnosis, wrong in {
-        "you enlarged by repeating pixels; use mode='bicubic'": variant("nearest"),
-        "you enlarged with bilinear; use mode='bicubic'": variant("bilinear"),
-        "you subtract the last map alone from f; subtract every map from the rest of the one before": variant(
-            small=True
+    ladders = ((1, 2, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 12)))
+    cases = [(torch.randn(b, c, s[-1], s[-1]), torch.randn(40, c), s) for b, c, s in ladders]
+    mistakes = {
+        "every map looks at f itself; subtract what the maps before it explain, and look at the rest.": (
+            partial(_pyramid, go_on=lambda f, rest, h: f)
         ),
-    }.items():
-        require(not all(torch.equal(a, b) for a, b in zip(maps, wrong[0], strict=True)), diagnosis)
-    require(all(torch.equal(a, b) for a, b in zip(maps, right, strict=True)), "the maps are not those of the algorithm")
-    require(
-        not torch.allclose(f_hat, f - right_hat, atol=1e-4), "that is what is left; f_hat is the sum of what was added"
-    )
-    require(
-        torch.allclose(f_hat, right_hat, atol=1e-4),
-        "the tokens are right, but f_hat is not the sum of the enlarged maps",
-    )
+        "you subtract the last map alone from f; subtract every map from the rest of the one before.": (
+            partial(_pyramid, go_on=lambda f, rest, h: f - h)
+        ),
+        "the next map looks at the enlarged map, not at the rest.": partial(_pyramid, go_on=lambda f, rest, h: h),
+        "the enlarged map is added to the rest; subtract it.": partial(_pyramid, go_on=lambda f, rest, h: rest + h),
+        "you enlarge by repeating pixels; use mode='bicubic'.": partial(_pyramid, mode="nearest"),
+        "you enlarge with bilinear; use mode='bicubic'.": partial(_pyramid, mode="bilinear"),
+        "that is what is left; f_hat is the sum of what was added.": partial(_pyramid, f_hat=lambda f, rest, hs: rest),
+        "that is f itself; f_hat is the sum of the enlarged maps.": partial(_pyramid, f_hat=lambda f, rest, hs: f),
+        "that is the last map alone; f_hat is the sum of all.": partial(_pyramid, f_hat=lambda f, rest, hs: hs[-1]),
+        "that is the mean of the maps; f_hat is their sum.": (
+            partial(_pyramid, f_hat=lambda f, rest, hs: sum(hs) / len(hs))
+        ),
+    }
+    return cases, mistakes
 
 
 def next_inputs(maps, codes, sides):
@@ -120,38 +110,37 @@ def next_inputs(maps, codes, sides):
     return torch.cat(inputs, 1)
 
 
+def _inputs(
+    maps, codes, sides, down="area", up="bicubic", alone=False, direct=False, own=False, last=False, leak=False
+):
+    f_hat, parts = 0, []
+    for k, p in enumerate(sides if last else sides[:-1]):
+        size = p if own or k + 1 == len(sides) else sides[k + 1]
+        h = enlarged(maps[k], codes, p, size if direct else sides[-1], up)
+        f_hat = h if alone or direct else f_hat + h
+        seen = f_hat + enlarged(maps[k + 1], codes, sides[k + 1], sides[-1], up) if leak else f_hat
+        parts.append(F.interpolate(seen, size=(size, size), mode=down).flatten(2).mT)
+    return torch.cat(parts, 1)
+
+
 @sheet.exercise(3, next_inputs)
-def _test_next_inputs(answer) -> None:
+def _next_inputs():
     """After map k you know f_hat. What does a model need to know to choose map k + 1, and at which size?"""
-    f, codes = _features(2)
-    sides = (1, 4, 8, 16)
-    maps, _ = multiscale(f, codes, sides)
-    got, right = answer(maps, codes, sides), next_inputs(maps, codes, sides)
-    shape = tuple(getattr(got, "shape", ()))
-    tokens = sum(p * p for p in sides)
-    require(
-        shape != (2, tokens, 5),
-        "one input too many: the first map has no map before it, so there are L - 1 inputs for L tokens",
-    )
-    require(
-        shape != (2, tokens - sides[-1] ** 2, 5),
-        "those have the sizes of the maps before; the input for a map has the size of that map",
-    )
-    require(shape == tuple(right.shape), f"expected shape {tuple(right.shape)}, got {shape}")
-
-    def variant(accumulate=True, size_mode="area"):
-        f_hat, parts = 0, []
-        for idx, p, following in zip(maps, sides, sides[1:], strict=False):
-            h = codes[idx].transpose(1, 2).unflatten(2, (p, p))
-            h = F.interpolate(h, size=(16, 16), mode="bicubic")
-            f_hat = f_hat + h if accumulate else h
-            parts.append(F.interpolate(f_hat, size=(following, following), mode=size_mode).flatten(2).transpose(1, 2))
-        return torch.cat(parts, 1)
-
-    for diagnosis, wrong in {
-        "that is the last map alone; the input is the sum of all maps so far": variant(accumulate=False),
-        "shrink f_hat with the mean over areas (mode='area')": variant(size_mode="bicubic"),
-        "shrink f_hat with the mean over areas (mode='area'), not by picking pixels": variant(size_mode="nearest"),
-    }.items():
-        require(not torch.allclose(got, wrong, atol=1e-5), diagnosis)
-    require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one scale at a time")
+    ladders = ((1, 3, (1, 2, 4)), (2, 5, (1, 4, 8, 16)), (3, 4, (2, 3, 6, 12)))
+    cases = [([torch.randint(40, (b, p * p)) for p in s], torch.randn(40, c), s) for b, c, s in ladders]
+    mistakes = {
+        "that is the last map, straight to the next size; the input is the sum of all so far.": (
+            partial(_inputs, direct=True)
+        ),
+        "that is the last map alone; the input is the sum of all maps so far.": partial(_inputs, alone=True),
+        "the input holds the map that is to be predicted; stop the sum one map earlier.": partial(_inputs, leak=True),
+        "you shrink f_hat with bicubic; take the mean over areas (mode='area').": partial(_inputs, down="bicubic"),
+        "you shrink f_hat with bilinear; take the mean over areas (mode='area').": partial(_inputs, down="bilinear"),
+        "you shrink f_hat by picking pixels; take the mean over areas (mode='area').": partial(_inputs, down="nearest"),
+        "you enlarge by repeating pixels; use mode='bicubic'.": partial(_inputs, up="nearest"),
+        "one input too many: no map stands before the first.": partial(_inputs, own=True, last=True),
+        "one input too many: nothing follows the last map, so it is no input.": partial(_inputs, last=True),
+        "those have the sizes of the maps before; an input is as large as its map.": partial(_inputs, own=True),
+        "channels come before positions; return (B, positions, C).": lambda m, e, s: next_inputs(m, e, s).mT,
+    }
+    return cases, mistakes

@@ -1,15 +1,17 @@
 """Exercises of chapter 05."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.ch04 import token_map
-from vartutor.exercises.sheet import Sheet, require
+from vartutor.exercises.ch04 import enlarged, token_map
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch05")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
 
-GROUPS = ((1, 2, 4), (6, 8), (12, 16))
+GROUPS = (((1, 2), (3, 6)), ((1, 2, 4), (6, 8), (12, 16)), ((2,), (3, 4), (5, 8, 10)))
 
 
 def canvas(k, groups):
@@ -19,21 +21,24 @@ def canvas(k, groups):
         k -= len(sides)
 
 
+def _sides(groups):
+    return [p for group in groups for p in group]
+
+
 @sheet.exercise(1, canvas)
-def _test_canvas(answer) -> None:
+def _canvas():
     """Which group does map k belong to? The features of a group are as large as its last map."""
-    sides = [p for group in GROUPS for p in group]
-    got = [answer(k, GROUPS) for k in range(len(sides))]
-    right = [canvas(k, GROUPS) for k in range(len(sides))]
-    require(got != sides, "that is the side of the map itself; it is enlarged to the features of its group")
-    require(got != [16] * len(sides), "that is VAR's way: one canvas for all; in HIT every group has its own")
-    require(got[:-1] != right[1:], "one map too early: maps are counted from 0")
-    require(
-        got != [group[0] for group in GROUPS for _ in group],
-        "that is the group's first side; its features have the last",
-    )
-    require(got != [g for g, group in enumerate(GROUPS) for _ in group], "that is the number of the group, not a side")
-    require(got == right, f"for the maps of {GROUPS} expected {right}, got {got}")
+    cases = [(k, groups) for groups in GROUPS for k in range(len(_sides(groups)))]
+    mistakes = {
+        "that is the side of the map itself; it is enlarged to the features of its group.": lambda k, g: _sides(g)[k],
+        "that is VAR's way, one canvas for all; in HIT every group has its own.": lambda k, g: g[-1][-1],
+        "one map too early; maps are counted from 0.": lambda k, g: canvas(min(k + 1, len(_sides(g)) - 1), g),
+        "one map too late; maps are counted from 0.": lambda k, g: canvas(max(k - 1, 0), g),
+        "that is the group's first side; its features have the last.": lambda k, g: [s[0] for s in g for _ in s][k],
+        "that is the number of the group, not a side.": lambda k, g: [n for n, s in enumerate(g) for _ in s][k],
+        "you took k for the number of a group; it counts the maps.": lambda k, g: g[min(k, len(g) - 1)][-1],
+    }
+    return cases, mistakes
 
 
 def hierarchical(features, codes, groups):
@@ -51,70 +56,43 @@ def hierarchical(features, codes, groups):
     return maps, ends
 
 
-def _features():
-    generator = torch.Generator().manual_seed(3)
-    large = F.interpolate(torch.randn(2, 5, 4, 4, generator=generator), size=(16, 16), mode="bicubic")
-    large = large + 0.5 * torch.randn(large.shape, generator=generator)
-    small = [F.interpolate(large, size=(p, p), mode="area") for p in (4, 8)]
-    return [*small, large], torch.randn(40, 5, generator=generator)
+def _tokens(features, codes, groups, border="bicubic", up="bicubic", rest=lambda f, f_hat, own: f - f_hat, which=None):
+    maps, ends, f_hat = [], [], 0 * features[0]
+    for g, sides in enumerate(groups):
+        f = features[g if which is None else which]
+        f_hat = F.interpolate(f_hat, size=f.shape[-2:], mode=border) if border else 0 * f
+        start = f_hat
+        for p in sides:
+            maps.append(token_map(rest(f, f_hat, f_hat - start), codes, p))
+            f_hat = f_hat + enlarged(maps[-1], codes, p, f.shape[-1], up)
+        ends.append(f_hat)
+    return maps, ends
 
 
-def _same(a, b) -> bool:
-    return len(a) == len(b) and all(
-        x.shape == y.shape and torch.allclose(x.float(), y.float(), atol=1e-4) for x, y in zip(a, b, strict=True)
-    )
-
-
-@sheet.exercise(2, hierarchical)
-def _test_hierarchical(answer) -> None:
+@sheet.exercise(2, hierarchical, parts=("maps", "f_hats"))
+def _hierarchical():
     """Start from the exercise of chapter 04. Two things change: what f_hat is at the start of a group, and what the
     maps of a group look at."""
-    features, codes = _features()
-    maps, ends = answer(features, codes, GROUPS)
-    right, right_ends = hierarchical(features, codes, GROUPS)
-    shapes = [(2, p * p) for group in GROUPS for p in group]
-    require(
-        [tuple(m.shape) for m in maps] == shapes,
-        "return first the seven maps, (B, p * p) each, then f_hat after each group",
-    )
-
-    def variant(overlap=True, mode="bicubic"):
-        found, after, f_hat = [], [], None
-        for f, sides in zip(features, GROUPS, strict=True):
-            if f_hat is None or not overlap:
-                f_hat = torch.zeros_like(f)
-            f_hat = F.interpolate(f_hat, size=f.shape[-2:], mode=mode)
-            part, last = _group(f, f_hat, codes, sides)
-            found, f_hat = found + part, last
-            after.append(f_hat)
-        return found, after
-
-    for diagnosis, wrong in {
-        "every group starts from zero: let it start from the enlarged f_hat of the group before": variant(
-            overlap=False
+    cases = [([torch.randn(b, 5, s[-1], s[-1]) for s in g], torch.randn(40, 5), g) for b, g in enumerate(GROUPS, 1)]
+    mistakes = {
+        "every group starts from zero; start from f_hat of the group before, enlarged.": partial(_tokens, border=None),
+        "every map looks at the features themselves; subtract f_hat.": partial(_tokens, rest=lambda f, f_hat, own: f),
+        "f_hat goes on from group to group, but only the part of the own group is subtracted; subtract all of it.": (
+            partial(_tokens, rest=lambda f, f_hat, own: f - own)
         ),
-        "enlarge f_hat between the groups with mode='bicubic', not by repeating": variant(mode="nearest"),
-    }.items():
-        require(not _same(maps, wrong[0]), diagnosis)
-    plain = _plain(features[-1], codes)
-    require(not _same(maps, plain), "all maps look at the largest features: each group has features of its own")
-    require(_same(maps, right), "the maps are not those of the algorithm; compare group by group")
-    require(len(ends) == 3, "return f_hat after each of the three groups")
-    require(_same(ends, right_ends), "the tokens are right; the f_hat after the groups are not")
-
-
-def _group(f, f_hat, codes, sides):
-    maps = []
-    for p in sides:
-        idx = token_map(f - f_hat, codes, p)
-        h = codes[idx].transpose(1, 2).unflatten(2, (p, p))
-        f_hat = f_hat + F.interpolate(h, size=f.shape[-2:], mode="bicubic")
-        maps.append(idx)
-    return maps, f_hat
-
-
-def _plain(f, codes):
-    return _group(f, torch.zeros_like(f), codes, [p for group in GROUPS for p in group])[0]
+        "you enlarge f_hat between the groups by repeating; use mode='bicubic'.": partial(_tokens, border="nearest"),
+        "you enlarge f_hat between the groups with bilinear; use mode='bicubic'.": partial(_tokens, border="bilinear"),
+        "you enlarge the maps by repeating; use mode='bicubic'.": partial(_tokens, up="nearest"),
+        "all maps look at the largest features; each group has features of its own.": partial(_tokens, which=-1),
+        "those are the features; return f_hat after every group.": lambda f, e, g: (hierarchical(f, e, g)[0], f),
+        "return f_hat after every group, not after the last alone.": (
+            lambda f, e, g: (hierarchical(f, e, g)[0], hierarchical(f, e, g)[1][-1:])
+        ),
+        "that is what is left after every group; return f_hat itself.": (
+            lambda f, e, g: ((s := hierarchical(f, e, g))[0], [a - b for a, b in zip(f, s[1], strict=True)])
+        ),
+    }
+    return cases, mistakes
 
 
 def next_inputs(maps, codes, groups):
@@ -133,38 +111,41 @@ def next_inputs(maps, codes, groups):
     return torch.cat(inputs, 1)
 
 
+def _inputs(
+    maps, codes, groups, border="bicubic", down="area", single=False, alone=False, old=False, own=False, last=False
+):
+    sides, f_hat, parts = _sides(groups), 0, []
+    for k, p in enumerate(sides if last else sides[:-1]):
+        after = min(k + 1, len(sides) - 1)
+        here, there = (sides[-1],) * 2 if single else (canvas(k, groups), canvas(after, groups))
+        h = enlarged(maps[k], codes, p, here)
+        f_hat = h if alone else f_hat + h
+        seen = f_hat
+        if here != there:
+            f_hat = F.interpolate(f_hat, size=(there, there), mode=border or "nearest") * (border is not None)
+        size = p if own else sides[after]
+        parts.append(F.interpolate(seen if old else f_hat, size=(size, size), mode=down).flatten(2).mT)
+    return torch.cat(parts, 1)
+
+
 @sheet.exercise(3, next_inputs)
-def _test_next_inputs(answer) -> None:
+def _next_inputs():
     """Within a group it is chapter 04's. At a border, the next map belongs to a larger canvas: bring f_hat there first,
     then shrink it to the map's size."""
-    features, codes = _features()
-    maps, _ = hierarchical(features, codes, GROUPS)
-    got, right = answer(maps, codes, GROUPS), next_inputs(maps, codes, GROUPS)
-    require(
-        tuple(getattr(got, "shape", ())) == tuple(right.shape),
-        f"expected shape {tuple(right.shape)}: no input for the first map",
-    )
-
-    def variant(reset=False, mode="bicubic", single=False):
-        sides, f_hat, parts = [p for group in GROUPS for p in group], None, []
-        for k, (idx, p) in enumerate(zip(maps, sides, strict=True)):
-            size = (16,) * 2 if single else (canvas(k, GROUPS),) * 2
-            h = F.interpolate(codes[idx].transpose(1, 2).unflatten(2, (p, p)), size=size, mode="bicubic")
-            f_hat = h if f_hat is None else f_hat + h
-            if k + 1 < len(sides):
-                wide = size if single else (canvas(k + 1, GROUPS),) * 2
-                if wide != size:
-                    f_hat = torch.zeros(2, 5, *wide) if reset else F.interpolate(f_hat, size=wide, mode=mode)
-                small = F.interpolate(f_hat, size=(sides[k + 1],) * 2, mode="area")
-                parts.append(small.flatten(2).transpose(1, 2))
-        return torch.cat(parts, 1)
-
-    for diagnosis, wrong in {
-        "f_hat starts again at zero with every group; it must go on, enlarged": variant(reset=True),
-        "at the border of two groups, enlarge f_hat with bicubic before you shrink it": variant(mode="nearest"),
-        "one canvas of 16 for all maps is VAR's way; every group has the canvas of its own features": variant(
-            single=True
-        ),
-    }.items():
-        require(not torch.allclose(got, wrong, atol=1e-5), diagnosis)
-    require(torch.allclose(got, right, atol=1e-5), "right shape, wrong values: compare one map at a time")
+    cases = [
+        ([torch.randint(40, (b, p * p)) for p in _sides(g)], torch.randn(40, 4), g) for b, g in enumerate(GROUPS, 1)
+    ]
+    mistakes = {
+        "f_hat starts again at zero with every group; it must go on, enlarged.": partial(_inputs, border=None),
+        "between two groups f_hat is enlarged by repeating; use mode='bicubic'.": partial(_inputs, border="nearest"),
+        "between two groups f_hat is enlarged with bilinear; use mode='bicubic'.": partial(_inputs, border="bilinear"),
+        "at a border the input is made on the old canvas; enlarge f_hat first.": partial(_inputs, old=True),
+        "one canvas for all maps is VAR's way; every group has its own canvas.": partial(_inputs, single=True),
+        "that is the last map alone; the input is the sum of all maps so far.": partial(_inputs, alone=True),
+        "you shrink f_hat with bicubic; take the mean over areas (mode='area').": partial(_inputs, down="bicubic"),
+        "you shrink f_hat by picking pixels; take the mean over areas (mode='area').": partial(_inputs, down="nearest"),
+        "one input too many: no map stands before the first.": partial(_inputs, own=True, last=True),
+        "one input too many: nothing follows the last map, so it is no input.": partial(_inputs, last=True),
+        "those have the sizes of the maps before; an input is as large as its map.": partial(_inputs, own=True),
+    }
+    return cases, mistakes

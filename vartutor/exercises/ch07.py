@@ -1,9 +1,11 @@
 """Exercises of chapter 07."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.sheet import Sheet, require
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch07")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
@@ -13,24 +15,34 @@ def patches(photo, p):
     return F.pixel_unshuffle(photo, p).flatten(2).mT
 
 
-@sheet.exercise(1, patches)
-def _test_patches(answer) -> None:
+def _sorted_rows(answer, photo, p):
+    """A row may hold the pixels of its patch in any order."""
+    rows = answer(photo, p)
+    return rows.sort(-1).values if isinstance(rows, torch.Tensor) else rows
+
+
+@sheet.exercise(1, patches, run=_sorted_rows)
+def _patches():
     """F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
     sides into one, and exchange it with the channels."""
-    photo = torch.arange(2 * 3 * 4 * 8, dtype=torch.float32).view(2, 3, 4, 8)
-    got, right = answer(photo, 2), patches(photo, 2)
-    require(
-        getattr(got, "shape", None) == right.shape, f"return {tuple(right.shape)}: one row per patch of 2 × 2 pixels"
-    )
-    require(
-        torch.equal(got.sort(-1).values[:, :1], right.sort(-1).values[:, :1]),
-        "the first row does not hold the pixels of the patch at the top left, in all three colours",
-    )
-    require(
-        torch.equal(got.sort(-1).values, right.sort(-1).values),
-        "every row holds a patch, but in another order: go along the rows of patches, from left to right",
-    )
-    require(getattr(answer(photo, 4), "shape", None) == (2, 2, 48), "let p decide the size of the patches")
+    cases = [(torch.rand(b, 3, h, w), p) for b, h, w, p in ((1, 2, 4, 2), (2, 6, 12, 3), (2, 4, 10, 2))]
+    mistakes = {
+        "channels come before patches; exchange the two: .mT.": lambda x, p: F.pixel_unshuffle(x, p).flatten(2),
+        "every row holds a patch, but they go down the columns; go along the rows, from left to right.": (
+            lambda x, p: F.pixel_unshuffle(x, p).permute(0, 3, 2, 1).flatten(1, 2)
+        ),
+        "reshape cuts the rows of the photo into pieces; a patch has p pixels of each of p rows, in three colours.": (
+            lambda x, p: x.reshape(len(x), -1, 3 * p * p)
+        ),
+        "p is not used; it decides the size of the patches.": lambda x, p: patches(x, 2),
+        "every row is one position within all patches; a row is one patch.": (
+            lambda x, p: x.unfold(2, p, p).unfold(3, p, p).permute(0, 4, 5, 1, 2, 3).reshape(len(x), -1, 3 * p * p)
+        ),
+        "that is one row per patch and colour; put the three colours into one row.": (
+            lambda x, p: x.unfold(2, p, p).unfold(3, p, p).reshape(len(x), -1, p * p)
+        ),
+    }
+    return cases, mistakes
 
 
 def expected_code(logits, codes, temperature, top):
@@ -39,29 +51,39 @@ def expected_code(logits, codes, temperature, top):
     return (chances[..., None] * codes[order]).sum(-2)
 
 
+def _uncut(logits, codes, temperature, top):
+    chances, order = (logits / temperature).softmax(-1).topk(top, -1)
+    return (chances[..., None] * codes[order]).sum(-2)
+
+
+def _kept(logits, codes, temperature, top, largest=True, weigh=lambda x: x.softmax(-1), add=True):
+    values, order = logits.topk(top, -1, largest=largest)
+    weighted = weigh(values / temperature)[..., None] * codes[order]
+    return weighted.sum(-2) if add else weighted
+
+
 @sheet.exercise(2, expected_code)
-def _test_expected_code(answer) -> None:
+def _expected_code():
     """logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is
     (N, top, C), and the rest is a weighted sum."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 12, generator=generator) * 2
-    codes = torch.randn(12, 3, generator=generator) + 5
-    got, right = answer(logits, codes, 0.5, 4), expected_code(logits, codes, 0.5, 4)
-    require(getattr(got, "shape", None) == right.shape, "return one vector per row: (N, C)")
-    order = logits.topk(4, -1).indices
+    sizes = ((1, 4, 2, 0.5, 2), (5, 12, 3, 0.6, 4), (6, 9, 4, 1.7, 3))
+    cases = [(2 * torch.randn(n, v), torch.randn(v, c) + 2, t, k) for n, v, c, t, k in sizes]
     mistakes = {
-        "divide the logits by the temperature; they were multiplied": expected_code(logits, codes, 2.0, 4),
-        "the temperature has no effect": expected_code(logits, codes, 1.0, 4),
-        "all codes take part: keep the `top` likeliest": expected_code(logits, codes, 0.5, 12),
-        "the weights of the kept codes must add up to one: take the softmax after keeping them": (
-            (logits / 0.5).softmax(-1).gather(-1, order)[..., None] * codes[order]
-        ).sum(-2),
-        "this is the likeliest code alone": codes[logits.argmax(-1)],
-        "weigh the kept codes by their probabilities, not all alike": codes[order].mean(-2),
+        "you multiply the logits by the temperature; divide.": lambda x, e, t, k: expected_code(x, e, 1 / t, k),
+        "the temperature has no effect.": lambda x, e, t, k: expected_code(x, e, 1, k),
+        "all codes take part; keep the `top` likeliest.": lambda x, e, t, k: expected_code(x, e, t, len(e)),
+        "the weights of the kept codes do not add up to one; take the softmax after keeping them.": _uncut,
+        "the softmax is taken twice; take it of the logits.": lambda x, e, t, k: expected_code(x.softmax(-1), e, t, k),
+        "the logits themselves are the weights; take their softmax.": partial(_kept, weigh=lambda x: x),
+        "the probabilities are divided by the temperature, which belongs under the logits.": (
+            lambda x, e, t, k: expected_code(x, e, 1, k) / t
+        ),
+        "that is the likeliest code alone.": lambda x, e, t, k: e[x.argmax(-1)],
+        "all kept codes count alike; weigh by probabilities.": lambda x, e, t, k: e[x.topk(k).indices].mean(-2),
+        "those are the least likely codes; keep the likeliest.": partial(_kept, largest=False),
+        "the weighted codes are not added up over the kept ones; return (N, C).": partial(_kept, add=False),
     }
-    for diagnosis, wrong in mistakes.items():
-        require(not torch.allclose(got, wrong, atol=1e-5), diagnosis)
-    require(torch.allclose(got, right, atol=1e-5), "the vectors are wrong, though their shape is right")
+    return cases, mistakes
 
 
 def blend(tiles, lefts, width):
@@ -74,29 +96,49 @@ def blend(tiles, lefts, width):
     return total / weight
 
 
+def _ramp(n):
+    return torch.minimum(torch.arange(1, n + 1), torch.arange(n, 0, -1)).float()
+
+
+def _paste(tiles, lefts, width, ramp=_ramp, divide=True):
+    n = tiles.shape[-1]
+    total, weight, weights = tiles.new_zeros(*tiles.shape[1:3], width), tiles.new_zeros(width), ramp(n)
+    for tile, left in zip(tiles, lefts, strict=True):
+        total[..., left : left + n] += weights * tile
+        weight[left : left + n] += weights if divide != "count" else 1
+    return total / weight if divide else total
+
+
+def _pairwise(tiles, lefts, width, overwrite=False):
+    """Each tile is averaged with what is there, whatever that is made of."""
+    n = tiles.shape[-1]
+    out = tiles.new_full((*tiles.shape[1:3], width), torch.nan)
+    for tile, left in zip(tiles, lefts, strict=True):
+        there = out[..., left : left + n]
+        out[..., left : left + n] = torch.where(there.isnan() | overwrite, tile, (there + tile) / 2)
+    return out
+
+
 @sheet.exercise(3, blend)
-def _test_blend(answer) -> None:
+def _blend():
     """Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
     tile to both at its place, and divide in the end."""
-    generator = torch.Generator().manual_seed(0)
-    lefts, width = [0, 3, 5], 9
-    strip = torch.randn(2, 4, width, generator=generator)
-    tiles = torch.stack([strip[..., left : left + 4] for left in lefts])
-    got = answer(tiles.clone(), lefts, width)
-    require(getattr(got, "shape", None) == (2, 4, width), f"return (C, n, width): (2, 4, {width})")
-    require(bool(got.isfinite().all()), "somewhere the weights are zero: they begin with 1 at a tile's border")
-    require(
-        torch.allclose(got, strip, atol=1e-5),
-        "tiles cut from one strip must give that strip back: divide the weighted sum by the sum of the weights",
-    )
-    tiles = torch.randn(3, 2, 4, 4, generator=generator)
-    got, right = answer(tiles.clone(), lefts, width), blend(tiles, lefts, width)
-    plain, last = torch.zeros_like(right), torch.zeros_like(right)
-    count = torch.zeros(width)
-    for tile, left in zip(tiles, lefts, strict=True):
-        plain[..., left : left + 4] += tile
-        count[left : left + 4] += 1
-        last[..., left : left + 4] = tile
-    require(not torch.allclose(got, plain / count, atol=1e-5), "that is the plain mean: weights rise from the borders")
-    require(not torch.allclose(got, last, atol=1e-5), "later tiles overwrite earlier ones; add them up instead")
-    require(torch.allclose(got, right, atol=1e-5), "the weights of a tile of four columns are 1, 2, 2, 1")
+    cases = ((1, 3, [0, 2], 5), (2, 6, [0, 2, 4, 9], 15), (3, 5, [0, 3, 4, 6], 11), (2, 4, [0, 3], 7))
+    cases = [(torch.randn(len(lefts), c, n, n), lefts, width) for c, n, lefts, width in cases]
+    mistakes = {
+        "that is the plain mean; weights rise from a tile's borders to its middle.": partial(_paste, ramp=torch.ones),
+        "later tiles overwrite earlier ones; add them up instead.": partial(_pairwise, overwrite=True),
+        "each tile is averaged with what is there, so early tiles count less; keep two sums.": _pairwise,
+        "the weighted sum is not divided by the sum of the weights.": partial(_paste, divide=False),
+        "the tiles are added without weights, and not divided.": partial(_paste, ramp=torch.ones, divide=False),
+        "the weighted sum is divided by the number of tiles, not by their weights.": partial(_paste, divide="count"),
+        "weights are 0 at a tile's border; they begin with 1.": partial(_paste, ramp=lambda n: _ramp(n) - 1),
+        "the weights are flat between the borders; they rise up to the middle, such as 1, 2, 3, 3, 2, 1.": (
+            partial(_paste, ramp=lambda n: _ramp(n).clamp(max=2))
+        ),
+        "the weights are squared; they rise linearly: 1, 2, 3 …": partial(_paste, ramp=lambda n: _ramp(n) ** 2),
+        "the weights rise from left to right only; they fall again to the right border.": (
+            partial(_paste, ramp=lambda n: torch.arange(1.0, n + 1))
+        ),
+    }
+    return cases, mistakes

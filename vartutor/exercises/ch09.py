@@ -1,8 +1,11 @@
 """Exercises of chapter 09."""
 
-import numpy as np
+from functools import partial
 
-from vartutor.exercises.sheet import Sheet, require
+import numpy as np
+import torch
+
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch09")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
@@ -12,25 +15,39 @@ def differences(ours, theirs):
     return [np.mean(values) - np.mean(theirs[photo]) for photo, values in ours.items() if photo in theirs]
 
 
+def _both(ours, theirs, how=np.mean, names=lambda ours, theirs: [n for n in ours if n in theirs], after=lambda x: x):
+    return after([how(ours.get(n, [0])) - how(theirs.get(n, [0])) for n in names(ours, theirs)])
+
+
 @sheet.exercise(1, differences)
-def _test_differences(answer) -> None:
+def _differences():
     """Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side."""
-    ours = {"sea": [4.0, 6.0], "moss": [1.0], "owl": [7.0, 7.0, 10.0], "gate": [3.0]}
-    theirs = {"owl": [2.0], "sea": [1.0, 1.0, 4.0], "moss": [3.0, 4.0], "kite": [9.0]}
-    got = list(map(float, answer(dict(ours), dict(theirs))))
-    right = differences(ours, theirs)
-    require(len(got) == len(right), f"three photos are on both sides; you return {len(got)} numbers")
-    require(not np.allclose(got, [-x for x in right]), "ours minus theirs, not the other way round")
-    require(
-        not np.allclose(sorted(got), sorted(ours[p][0] - theirs[p][0] for p in ("sea", "moss", "owl"))),
-        "that is the first seed alone: take the mean over seeds",
-    )
-    require(
-        not np.allclose(got, [sum(ours[p]) - sum(theirs[p]) for p in ("sea", "moss", "owl")]),
-        "those are sums over seeds, and the sides have different numbers of them: take means",
-    )
-    require(not np.allclose(sorted(got), sorted(right)) or np.allclose(got, right), "keep the order of `ours`")
-    require(np.allclose(got, right), f"expected {right}, got {got}")
+
+    def side(**seeds):
+        return {name: (torch.randn(n) * 3 + 20).tolist() for name, n in seeds.items()}
+
+    ours = {"sea": [4.0, 6.0], "moss": [1.0]}, {"sea": [1.0, 1.0, 4.0]}
+    cases = [ours, (side(sea=2, moss=4, gate=1, owl=3, elk=1), side(owl=2, kite=1, elk=3, moss=3, sea=4))]
+    mistakes = {
+        "that is theirs minus ours; take ours minus theirs.": lambda a, b: [-x for x in differences(a, b)],
+        "that is the first seed alone; take the mean over seeds.": partial(_both, how=lambda v: v[0]),
+        "that is the last seed alone; take the mean over seeds.": partial(_both, how=lambda v: v[-1]),
+        "that is the best seed alone; take the mean over seeds.": partial(_both, how=max),
+        "that is the median over seeds; take the mean.": partial(_both, how=np.median),
+        "those are sums over seeds, and the sides have different numbers of them; take means.": partial(_both, how=sum),
+        "the numbers are sorted; keep the order of `ours`.": partial(_both, after=sorted),
+        "that is the order of `theirs`; keep the order of `ours`.": partial(
+            _both, names=lambda a, b: [n for n in b if n in a]
+        ),
+        "that is the order of the names; keep the order of `ours`.": partial(
+            _both, names=lambda a, b: sorted(set(a) & set(b))
+        ),
+        "a photo that one side lacks counts as zero there; leave it out.": partial(_both, names=lambda a, b: list(a)),
+        "only the seeds that both have are compared; take the mean of all on each side.": (
+            lambda a, b: [np.mean([x - y for x, y in zip(a[n], b[n], strict=False)]) for n in a if n in b]
+        ),
+    }
+    return cases, mistakes
 
 
 def interval(values, chosen, level):
@@ -38,31 +55,37 @@ def interval(values, chosen, level):
     return low, high
 
 
-@sheet.exercise(2, interval)
-def _test_interval(answer) -> None:
+def _ends(values, chosen, level, tail=lambda level: (1 - level) / 2, means=lambda v: v.mean(axis=1)):
+    return tuple(np.quantile(means(values[chosen]), [tail(level), 1 - tail(level)]))
+
+
+def _normal(values, chosen, level):
+    means = values[chosen].mean(axis=1)
+    reach = torch.distributions.Normal(0, 1).icdf(torch.tensor((1 + level) / 2)).item() * means.std()
+    return means.mean() - reach, means.mean() + reach
+
+
+@sheet.exercise(2, interval, parts=("low", "high"))
+def _interval():
     """values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end."""
-    generator = np.random.default_rng(3)
-    values = generator.exponential(size=12)
-    chosen = generator.integers(12, size=(500, 12))
-    got = answer(values, chosen, 0.9)
-    require(np.shape(got) == (2,), "return two numbers: low and high")
-    require(got[0] < got[1], "low comes first")
-    right = interval(values, chosen, 0.9)
-    wrong = {
-        "those are quantiles of the values; take means of the resampled photos first": np.quantile(
-            values[chosen], [0.05, 0.95]
+    sizes = ((3, 5, 0.5), (12, 300, 0.9), (7, 80, 0.6))
+    cases = [(torch.rand(n).log().neg().numpy(), torch.randint(n, (r, n)).numpy(), level) for n, r, level in sizes]
+    mistakes = {
+        "those are quantiles of values; take means of the resampled photos first.": partial(_ends, means=lambda v: v),
+        "those are means over the resamples, of each place; the mean belongs over a row of `chosen`.": (
+            partial(_ends, means=lambda v: v.mean(axis=0))
         ),
-        "those are means over the resamples, of each place; the mean belongs over a row of `chosen`": np.quantile(
-            values[chosen].mean(axis=0), [0.05, 0.95]
+        "that is the median of every resample; take its mean.": partial(_ends, means=lambda v: np.median(v, axis=1)),
+        "1 - level is cut off on each side; `level` lies between, so half of the rest lies on each side.": (
+            partial(_ends, tail=lambda level: 1 - level)
         ),
-        "`level` is what lies between: half of the rest lies on each side": np.quantile(
-            values[chosen].mean(axis=1), [0.1, 0.9]
-        ),
-        "let `level` decide; that is 95 %": np.quantile(values[chosen].mean(axis=1), [0.025, 0.975]),
+        "that is 95 %; let `level` decide.": partial(_ends, tail=lambda level: 0.025),
+        "high comes before low.": lambda *a: interval(*a)[::-1],
+        "that assumes a bell curve (mean ± z standard deviations); take quantiles of the resampled means.": _normal,
+        "those are the smallest and the largest mean; `level` lies between.": partial(_ends, tail=lambda level: 0),
+        "that is the mean of all resamples; return two numbers, low and high.": lambda v, c, level: v[c].mean(),
     }
-    for diagnosis, mistake in wrong.items():
-        require(not np.allclose(got, mistake), diagnosis)
-    require(np.allclose(got, right), f"expected {right}, got {tuple(got)}")
+    return cases, mistakes
 
 
 def _beats(a, b):
@@ -73,15 +96,56 @@ def front(points):
     return {name for name, p in points.items() if not any(_beats(q, p) for q in points.values())}
 
 
-@sheet.exercise(3, front)
-def _test_front(answer) -> None:
+def _unbeaten(points, beats):
+    return {n for n, p in points.items() if not any(beats(q, p) for m, q in points.items() if m != n)}
+
+
+def _say_points(got, right, points):
+    extra, missing = sorted(got - right, key=str), sorted(right - got)
+    if extra and extra[0] in points:
+        better = next(n for n, p in points.items() if _beats(p, points[extra[0]]))
+        return f"{extra[0]} is in it, though {better} beats it: {points[better]} against {points[extra[0]]}."
+    return f"{missing[0]} is missing, though no point beats it." if missing else None
+
+
+@sheet.exercise(3, front, run=lambda answer, points: set(answer(points)), explain=_say_points)
+def _front():
     """For each point, ask whether any other is at least as good in both, and not the same point."""
-    points = {"a": (30.0, 0.5), "b": (28.0, 0.2), "c": (27.0, 0.3), "d": (30.0, 0.6), "e": (25.0, 0.1)}
-    got, right = set(answer(dict(points))), front(points)
-    require(got - set(points) == set(), "return names of the points")
-    require("c" not in got, "c is on it, though b has more PSNR and less distance")
-    require("d" not in got, "d is on it: a has the same PSNR and less distance, and being better in one is enough")
-    require(got != {"a"}, "that is the best in PSNR alone; b and e are closer to the eye than a")
-    require(got == right, f"expected {sorted(right)}, got {sorted(got)}")
-    twins = {"a": (30.0, 0.5), "b": (30.0, 0.5), "c": (29.0, 0.6)}
-    require(set(answer(dict(twins))) == {"a", "b"}, "two equal points do not beat each other: both stay")
+    small = {"a": (28.0, 0.2), "b": (30.0, 0.5), "c": (30.0, 0.6), "d": (27.0, 0.3), "e": (25.0, 0.1), "f": (25.0, 0.1)}
+    places = torch.randint(6, (3, 9, 2)).tolist()
+    cases = [
+        ({"b": (30.0, 0.5), "a": (28.0, 0.2)},),
+        (small,),
+        *(({"qwertyuio"[k]: (20.0 + p, d / 10) for k, (p, d) in enumerate(ps)},) for ps in places),
+    ]
+    mistakes = {
+        "two equal points beat each other; neither is better in one, so both stay.": (
+            partial(_unbeaten, beats=lambda q, p: q[0] >= p[0] and q[1] <= p[1])
+        ),
+        "a point goes only if another is better in both; better in one, and as good in the other, is enough.": (
+            partial(_unbeaten, beats=lambda q, p: q[0] > p[0] and q[1] < p[1])
+        ),
+        "a point goes if another is better in either; as good in both, and better in one, is needed.": (
+            partial(_unbeaten, beats=lambda q, p: q[0] > p[0] or q[1] < p[1])
+        ),
+        "you take a larger distance for better; smaller is better.": (
+            partial(_unbeaten, beats=lambda q, p: q != p and q[0] >= p[0] and q[1] >= p[1])
+        ),
+        "you take a smaller PSNR for better; larger is better.": (
+            partial(_unbeaten, beats=lambda q, p: q != p and q[0] <= p[0] and q[1] <= p[1])
+        ),
+        "nobody is worse than those points; turn the comparison round.": (
+            partial(_unbeaten, beats=lambda q, p: _beats(p, q))
+        ),
+        "those are the points that another beats; return the others.": lambda points: set(points) - front(points),
+        "of equal points only one stays; neither beats the other, so both stay.": (
+            lambda points: {n for n in front(points) if n == min(m for m in points if points[m] == points[n])}
+        ),
+        "that is the best in PSNR alone; others may be closer to the eye.": (
+            lambda points: {max(points, key=lambda n: (points[n][0], -points[n][1]))}
+        ),
+        "that is the best in distance alone; others may have more PSNR.": (
+            lambda points: {n for n in points if points[n][1] == min(p[1] for p in points.values())}
+        ),
+    }
+    return cases, mistakes

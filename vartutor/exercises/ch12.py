@@ -1,8 +1,11 @@
 """Exercises of chapter 12."""
 
+import math
+from functools import partial
+
 import torch
 
-from vartutor.exercises.sheet import Sheet, require
+from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch12")
 check, hint, solution = sheet.check, sheet.hint, sheet.solution
@@ -13,18 +16,20 @@ def steps(photos, batch, epochs):
 
 
 @sheet.exercise(1, steps)
-def _test_steps(answer) -> None:
+def _steps():
     """All images that are seen, by the images of a step. Round at the end, not before."""
-    for photos, batch, epochs in ((1000, 10, 3), (25_274, 384, 200), (100, 300, 6), (50, 16, 7)):
-        got, right = answer(photos, batch, epochs), steps(photos, batch, epochs)
-        call = f"steps({photos}, {batch}, {epochs})"
-        require(isinstance(got, int) and not isinstance(got, bool), f"{call}: return a whole number")
-        require(got != photos * epochs, f"{call}: that counts images; a step takes {batch} of them")
-        require(
-            got == right or got != (photos // batch) * epochs,
-            f"{call}: the last part of an epoch is no reason to stop: the stream goes on, so divide at the end",
-        )
-        require(got == right, f"{call} gave {got}, expected {right}")
+    cases = [(50, 16, 7), (100, 300, 6), (30, 16, 3), (1000, 14, 3), (25_274, 384, 200)]
+    mistakes = {
+        "that counts images; a step takes `batch` of them.": lambda n, b, e: n * e,
+        "the rest of every epoch is left out; the stream goes on, so divide at the end.": lambda n, b, e: n // b * e,
+        "every epoch is rounded; the stream goes on, so round at the end.": lambda n, b, e: round(n / b) * e,
+        "every epoch is rounded up; the stream goes on, so round at the end.": lambda n, b, e: -(-n // b) * e,
+        "that rounds down; round to the nearest whole number.": lambda n, b, e: n * e // b,
+        "that rounds up; round to the nearest whole number.": lambda n, b, e: math.ceil(n * e / b),
+        "you return a fraction; round it.": lambda n, b, e: n * e / b,
+        "those are the steps of one epoch; there are `epochs`.": lambda n, b, e: round(n / b),
+    }
+    return cases, mistakes
 
 
 def middle(height, width):
@@ -32,30 +37,38 @@ def middle(height, width):
     return (top, left), (4 * top, 4 * left)
 
 
-@sheet.exercise(2, middle)
-def _test_middle(answer) -> None:
+def _corners(height, width, small=lambda n: (n - 128) // 2, large=lambda n: 4 * ((n - 128) // 2)):
+    return (small(height), small(width)), (large(height), large(width))
+
+
+@sheet.exercise(2, middle, parts=("the small corner", "the large corner"))
+def _middle():
     """Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
     times that one."""
-    for height, width in ((228, 328), (128, 128), (229, 130), (131, 401)):
-        got, right = answer(height, width), middle(height, width)
-        where = f"a degraded photo of {height} × {width}"
-        require(
-            isinstance(got, (tuple, list))
-            and len(got) == 2
-            and all(isinstance(c, (tuple, list)) and len(c) == 2 for c in got),
-            "return two corners: (top, left) in the degraded photo, (top, left) in the clean one",
-        )
-        low, high = (tuple(corner) for corner in got)
-        require(low != right[0][::-1] or right[0][0] == right[0][1], f"{where}: top comes before left")
-        require(low != (height // 2, width // 2), f"{where}: that is the middle itself, not the corner of a crop there")
-        require(all(isinstance(x, int) for x in (*low, *high)), f"{where}: corners are whole numbers")
-        require(low == right[0], f"{where}: the small crop begins at {low}, expected {right[0]}")
-        alone = ((4 * height - 512) // 2, (4 * width - 512) // 2)
-        require(
-            high == right[1] or high != alone,
-            f"{where}: the middle of the clean photo is {alone}, up to two pixels from 4 times {low}: they must agree",
-        )
-        require(high == right[1], f"{where}: the large crop begins at {high}, expected {right[1]}")
+    cases = [(130, 132), (229, 131), (128, 401), (327, 128)]
+    mistakes = {
+        "left comes before top in yours; return (top, left).": lambda h, w: tuple(c[::-1] for c in middle(h, w)),
+        "that is the middle itself, not a corner.": partial(_corners, small=lambda n: n // 2, large=lambda n: 2 * n),
+        "you halve what is left over, but keep fractions; corners are whole numbers.": (
+            partial(_corners, small=lambda n: (n - 128) / 2, large=lambda n: 2 * (n - 128))
+        ),
+        "the middles of the two photos can be up to two pixels apart; take 4 times the small corner.": (
+            partial(_corners, large=lambda n: (4 * n - 512) // 2)
+        ),
+        "both corners are those of the degraded photo; in the clean one all is four times as far.": (
+            partial(_corners, large=lambda n: (n - 128) // 2)
+        ),
+        "you round up; round down.": partial(
+            _corners, small=lambda n: (n - 127) // 2, large=lambda n: 4 * ((n - 127) // 2)
+        ),
+        "that is all that is left over; half of it lies on each side.": (
+            partial(_corners, small=lambda n: n - 128, large=lambda n: 4 * (n - 128))
+        ),
+        "the large corner comes first; the one in the degraded photo must.": lambda h, w: middle(h, w)[::-1],
+        "that is one corner; return two, in the degraded photo and in the clean one.": lambda h, w: middle(h, w)[0],
+        "those are four numbers; return two pairs.": lambda h, w: sum(middle(h, w), ()),
+    }
+    return cases, mistakes
 
 
 def pull(margins, beta, total):
@@ -66,22 +79,25 @@ def pull(margins, beta, total):
 
 
 @sheet.exercise(3, pull)
-def _test_pull(answer) -> None:
+def _pull():
     """The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
     of photos. All tokens of a photo feel the same pull."""
-    margins = torch.linspace(-1, 1.5, 12, dtype=torch.float64).view(3, 4).requires_grad_(True)
-    for total in (False, True):
-        M = margins.sum(1) if total else margins.mean(1)
-        loss = -torch.nn.functional.logsigmoid(0.7 * M).mean()
-        (right,) = torch.autograd.grad(loss, margins)
-        got = answer(margins.detach(), 0.7, total)
-        how = "sum" if total else "mean"
-        require(tuple(getattr(got, "shape", ())) == (3, 4), f"{how}: return (B, L), one number per token")
-        close = lambda a, b: torch.allclose(a.double(), b, rtol=1e-4)  # noqa: E731
-        require(not close(got, -right), f"{how}: the sign: a larger margin lowers the loss")
-        require(not close(got, 3 * right), f"{how}: the loss is a mean over photos: divide by their number")
-        require(not close(got, right / 0.7), f"{how}: β is missing: it stands outside the logistic function too")
-        require(not close(got, 4 * right) or total, "mean: each token has a share of 1 / L")
-        wrong = -0.7 * torch.sigmoid(0.7 * M.detach())[:, None] / 3 * (1 if total else 0.25)
-        require(not close(got, wrong.expand(3, 4)), f"{how}: 1 - σ(x) is σ(-x): the pull fades as the margin grows")
-        require(close(got, right), f"{how}: the gradient differs from autograd's")
+    sizes = ((1, 2, 1.5, False), (3, 4, 0.7, False), (3, 4, 0.7, True), (5, 2, 0.3, True))
+    cases = [(torch.randn(b, n), beta, total) for b, n, beta, total in sizes]
+    mistakes = {
+        "the sign is wrong; a larger margin lowers the loss.": lambda m, b, t: -pull(m, b, t),
+        "the loss is a mean over photos; divide by their number.": lambda m, b, t: pull(m, b, t) * len(m),
+        "β is missing in front; it stands outside the logistic function too.": lambda m, b, t: pull(m, b, t) / b,
+        "β is missing inside the logistic function.": lambda m, b, t: pull(m / b, b, t),
+        "with the mean, each token has a share of 1 / L.": lambda m, b, t: pull(m, b, t) * (1 if t else m.shape[1]),
+        "σ(βM) should be σ(-βM), or 1 - σ(βM); the pull fades as the margin grows.": lambda m, b, t: pull(-m, b, t),
+        "`total` has no effect; that is the gradient for the mean.": lambda m, b, t: pull(m, b, False),
+        "`total` has no effect; that is the gradient for the sum.": lambda m, b, t: pull(m, b, True),
+        "every token is judged by its own margin; all tokens of a photo share M.": (
+            lambda m, b, t: -b * torch.sigmoid(-b * m) / len(m) * (1 if t else 1 / m.shape[1])
+        ),
+        "that is one number per photo; return (B, L), one per token.": lambda m, b, t: pull(m, b, t)[:, 0],
+        "the numbers are right, but (B, 1); return (B, L): use expand_as.": lambda m, b, t: pull(m, b, t)[:, :1],
+        "`total` means the sum, and not `total` the mean; you exchanged them.": lambda m, b, t: pull(m, b, not t),
+    }
+    return cases, mistakes
