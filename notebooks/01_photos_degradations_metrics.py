@@ -732,7 +732,7 @@ ch01.hint("same_lr")
 ch01.solution("same_lr")
 
 # %% [markdown]
-# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop, and `photos` an array with the name of the photo that each crop is from.
+# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop, and `photos` an array with the name of the photo that each crop is from, in any order, and not equally many of each.
 # Return `(low, high)`: the 2.5 % and 97.5 % quantiles of the mean in about 2000 resamples. Do not let crops of one photo pass for independent.
 
 

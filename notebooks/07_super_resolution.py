@@ -901,7 +901,7 @@ show(
 #
 # ## Your turn
 #
-# **★ Patches.** Turn a photo (B, 3, h, w) into (B, h w / p², 3 p²): one row per patch of `p` × `p` pixels, patches in reading order.
+# **★ Patches.** Turn a photo (B, 3, h, w) into (B, h w / p², 3 p²): one row per patch of `p` × `p` pixels, patches in reading order; the order of the numbers within a row is free, but the same for all.
 
 # %% tags=["exercise"]
 from vartutor.exercises import ch07

@@ -941,7 +941,7 @@ ch10.hint("mean_gradient")
 ch10.solution("mean_gradient")
 
 # %% [markdown]
-# **★★★ A law.** From the sizes of some models and their losses, find $E$, $A$ and $\alpha$ of $L = E + A\, N^{-\alpha}$. The losses lie exactly on such a law, with $\alpha$ below 1.
+# **★★★ A law.** From the sizes of some models and their losses, find $E$, $A$ and $\alpha$ of $L = E + A\, N^{-\alpha}$. The losses lie exactly on such a law, with $\alpha$ below 1. A search in steps of a hundredth is good enough.
 
 
 # %% tags=["exercise"]
