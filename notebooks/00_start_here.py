@@ -161,7 +161,12 @@ show(
 from vartutor.weights import load_cnn
 
 writer, plain = SuperResolver.from_pretrained("detail", device=session.device), load_cnn().to(session.device)
-pieces = {"raccoon": (160, 245), "pontduGard": (160, 289), "neuschwanstein": (160, 288), "crab": (160, 359)}  # top, left
+pieces = {
+    "raccoon": (160, 245),
+    "pontduGard": (160, 289),
+    "neuschwanstein": (160, 288),
+    "crab": (160, 359),
+}  # top, left
 rows = []
 for name, (top, left) in pieces.items():
     clean = find_photo(name).load()[None, :, top : top + 192, left : left + 192]
