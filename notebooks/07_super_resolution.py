@@ -681,7 +681,7 @@ show(
 # %% [markdown]
 # **What you should see.** With mean codes nothing is won: a little behind the CNN by every ruler, and no sharper. Drawn, there is something to see: harder edges, spines on the hedgehog, marks in the fur; at ×4 nearly half again the CNN's sharpness. The price is more than half a decibel. The course's ruler minds it, and VGG-16, at ×4, does not. At τ = 1 the price doubles, and hardly anything is sharper.
 #
-# Compare the two draws. Edges agree, spines and fur do not: where the photo leaves freedom, the model uses it. Not always well: the spines have no common direction, and where the CNN saw nothing at all, as on the lemur's breast, nothing is written. That is the trade of Blau and Michaeli, made by a model that learned for two hours on one core. The recipes `vartutor overnight` and `vartutor speedrun` go the same way with larger tiles: restore, write, then decode with a look that believes its tokens. Larger models should draw better; that remains to be shown.
+# Compare the two draws. Edges agree, spines and fur do not: where the photo leaves freedom, the model uses it. Not always well: the spines have no common direction, and where the CNN saw nothing at all, as on the lemur's breast, nothing is written. That is the trade of Blau and Michaeli, made by a model that learned for some two hours on one core. The recipes `vartutor overnight` and `vartutor speedrun` go the same way with larger tiles: restore, write, then decode with a look that believes its tokens. Larger models should draw better; that remains to be shown.
 #
 # ## Where does the error come from?
 #

@@ -83,6 +83,9 @@ def stage(root: Path, chapters: list[Path], source: Path) -> None:
     diagrams = root / "assets" / "diagrams"
     if diagrams.is_dir():
         shutil.copytree(diagrams, source / "assets" / "diagrams")
+    if (poster := root / "assets" / "poster.jpg").is_file():
+        (source / "assets").mkdir(exist_ok=True)
+        shutil.copy(poster, source / "assets")
     credits, table = source / "photo-credits.md", root / "assets" / "photos" / "ATTRIBUTION.csv"
     if credits.is_file() and table.is_file():
         with open(table, encoding="utf-8", newline="") as rows, open(credits, "a", encoding="utf-8") as page:
