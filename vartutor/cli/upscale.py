@@ -99,7 +99,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--guidance", type=float, default=0.0, metavar="C", help="away from the negative (default 0)")
     sub.add_argument("--negative", default="null", help="null (default): no photo; photo: a worse one")
     sub.add_argument("--color-fix", default="none", help="colours of the photo: none (default), mean or wavelet")
-    sub.add_argument("--model", default="course", help="a shipped model (default course), or the folder of a run")
+    sub.add_argument("--model", default="course", help="course (default), detail, dpo, or the folder of a run")
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")
     sub.add_argument(
         "--force", action="store_true", help="make results that are there again; no other picture is overwritten"
