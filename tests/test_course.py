@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from vartutor.cli import main
-from vartutor.course.chapters import Chapter, find_chapters
+from vartutor.course.chapters import Chapter, find_chapters, find_poster
 from vartutor.course.check import check
 from vartutor.course.execute import PeakMemory, build, run
 
@@ -127,6 +127,8 @@ show(plt.figure(figsize=(1, 1)), "a poster", "A white square, and nothing else t
     build(chapter)
     assert chapter.poster.read_bytes().startswith(b"\xff\xd8")
     assert check(chapter) == []
+    unexecuted = chapter.read_source()
+    assert find_poster(unexecuted) is None
     chapter.poster.write_bytes(b"another")
     assert check(chapter) == ["00_good: assets/poster.jpg is not this chapter's picture; run: vartutor build 00_good"]
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
+from vartutor.cli import main
 from vartutor.data.crops import eval_crops
+from vartutor.data.images import write_image
 from vartutor.data.pairs import make_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
@@ -206,6 +208,20 @@ def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
     images = resolver.upscale(pairs.lr[0])  # one tile
     expected = net.restore(pairs.lr[:1])
     assert all((images[s] - expected[s][0]).abs().max() <= 1.01 / 127.5 for s in (1, 2, 4))
+
+
+def test_results_of_another_restorer_are_other_results(runs, tmp_path, capsys):
+    write_image(tmp_path / "a.png", torch.zeros(3, 16, 16))
+    call = ["upscale", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--scales", "1", "--model"]
+    assert main([*call, str(runs / "transformer")]) == 0
+    state = load_state(runs / "transformer" / STATE)
+    name = next(name for name in state["averaged"] if name.startswith("restorer."))
+    state["averaged"][name] = state["averaged"][name] + 1
+    torch.save(state, tmp_path / STATE)
+    assert main([*call, str(tmp_path / STATE)]) == 1
+    assert "with other options" in capsys.readouterr().err
+    assert main([*call, str(runs / "transformer")]) == 0
+    assert "already there" in capsys.readouterr().out
 
 
 def test_codes_are_drawn_where_the_look_was_taught_to_believe_them(tokenizer, net, pairs):

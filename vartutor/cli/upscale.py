@@ -29,8 +29,9 @@ def _upscale(args: argparse.Namespace) -> int:
     resolver = SuperResolver(*load_restorer(args.model), device=device)
     resolver.check(args.scales, args.fidelity or 0.0, args.color_fix)
     refiner = None if args.refine is None else load_refiner(args.model)
-    parts = [part for part in (resolver.model, resolver.tokenizer, resolver.fidelity, refiner) if part is not None]
-    how = f"{options} {args.guidance} {args.negative} {args.refine} {[checksum(part) for part in parts]}"
+    parts = resolver.model, resolver.model.restorer, resolver.tokenizer, resolver.fidelity, refiner
+    sums = [checksum(part) for part in parts if part is not None]
+    how = f"{options} {args.guidance} {args.negative} {args.refine} {sums}"
     options["write"] = make_writer(resolver.model, args.guidance, args.negative, args.refine, refiner)
 
     def upscale(path: Path, scales: tuple[int, ...]) -> dict:
@@ -84,7 +85,7 @@ def add(commands: Commands) -> None:
         "--fidelity",
         type=float,
         metavar="W",
-        help="0: the tokens alone … 1: true to the photo (default 0.6, if it can)",
+        help="0: the tokens alone … 1: true to the photo (default: as the model was taught; course takes 0.6)",
     )
     add_seed(sub)
     sub.add_argument("--temperature", type=float, default=0.5, help="lower is surer, to 0; higher bolder (default 0.5)")

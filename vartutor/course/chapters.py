@@ -55,12 +55,10 @@ def with_fixed_ids(notebook: NotebookNode, name: str) -> NotebookNode:
 
 def find_poster(notebook: NotebookNode) -> bytes | None:
     """The JPEG of an executed cell that is tagged ``poster``; None where no cell is."""
-    for cell in notebook.cells:
-        if "poster" in cell.metadata.get("tags", ()):
-            return base64.b64decode(
-                next(o.data["image/jpeg"] for o in cell.outputs if "image/jpeg" in o.get("data", ()))
-            )
-    return None
+    cells = (cell for cell in notebook.cells if "poster" in cell.metadata.get("tags", ()))
+    found = (o.data["image/jpeg"] for cell in cells for o in cell.outputs if "image/jpeg" in o.get("data", ()))
+    picture = next(found, None)
+    return picture and base64.b64decode(picture)
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:

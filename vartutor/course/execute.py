@@ -57,7 +57,8 @@ def build(chapter: Chapter) -> None:
             cell.outputs = []  # a widget without its kernel is a random id
     write_notebook(notebook, chapter.ipynb)
     if picture := find_poster(notebook):
-        chapter.poster.write_bytes(picture)
+        with whole(chapter.poster) as part:
+            part.write_bytes(picture)
 
 
 @dataclass(frozen=True)

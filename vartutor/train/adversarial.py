@@ -1,8 +1,8 @@
 """An adversarial loss for pictures: a critic of a classifier's features, hinge losses, a late start.
 
 As in VQGAN (Esser et al., 2021, section 3.1), an opinion on texture where squared error would blur. Its critic of
-pixels has to learn from nothing what a photo looks like, and in runs as short as ours never does: its loss stays at 1,
-where it knows nothing. Projected GAN (Sauer et al., 2021, section 3) puts small heads on the features of a classifier
+pixels has to learn from nothing what a photo looks like, and in our short runs never did: its loss stayed at 1, where
+it knows nothing. Projected GAN (Sauer et al., 2021, section 3) puts small heads on the features of a classifier
 that has seen photos; such a critic has an opinion after a few steps. It judges every image scale with the same weights.
 """
 

@@ -35,7 +35,7 @@ from vartutor.train.transformer import Objective, TransformerLoss, calibrate, de
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
 from vartutor.weights import is_official, load_cnn, load_hierarchical, load_restorer, load_start
-from vartutor.weights.files import checksum
+from vartutor.weights.files import checksum, own_weights
 from vartutor.weights.state_dicts import load_strictly
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
@@ -111,10 +111,9 @@ def start_from(source: str, model: PhotoTransformer) -> str:
         from vartutor.weights.official_transformer import init_from_var
 
         return str(init_from_var(model, source))
-    first_pictures = [name for name in model.state_dict() if name.startswith("restorer.")]
     codes = None if model.body.prior is None else model.body.prior.codes.clone()
-    theirs = load_restorer(source).model.state_dict()
-    load_strictly(model, {n: v for n, v in theirs.items() if not n.startswith("restorer.")}, optional=first_pictures)
+    net = model.state_dict().keys() - own_weights(model).keys()
+    load_strictly(model, own_weights(load_restorer(source).model), optional=net)
     if codes is not None:
         if not torch.allclose(codes, model.body.prior.codes, rtol=1e-2, atol=1e-3):  # saved ones are rounded
             raise UserError(f"init {source}: was trained over another tokenizer")
