@@ -361,8 +361,34 @@ def test_dark_mode_switch_and_neighbours(html, browser):
         assert page.locator("a.left-prev").count() == 1
         page.locator("a.right-next").click()
         page.wait_for_load_state()
-        assert page.url.endswith("notation.html")
+        assert page.url.endswith("whole-model.html")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"  # the choice is kept
+        assert not faults
+
+
+@needs_browser
+def test_code_and_pictures_fit_into_a_window_of_1280_pixels(html, browser):
+    wide = browser.new_context(viewport={"width": 1280, "height": 900})
+    for path in chapter_pages(html):
+        with visit(wide, path) as (page, _):
+            clipped = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"
+            assert page.eval_on_selector_all("div.cell_input pre", clipped) == [], path.name
+            sizes = "all => all.map(i => [i.naturalWidth, Math.round(i.getBoundingClientRect().width)])"
+            shown = page.eval_on_selector_all(".cell_output figure img", sizes)
+            assert [pair for pair in shown if pair[0] != pair[1]] == [], path.name
+    wide.close()
+
+
+@needs_browser
+def test_the_slider_moves_by_keys(html, browser):
+    with visit(browser, chapter_pages(html)[0]) as (page, faults):
+        slider = page.locator(".before-after input")
+        seen = "() => getComputedStyle(document.querySelector('.before-after')).getPropertyValue('--seen')"
+        assert page.evaluate(seen) == "50%"
+        slider.focus()
+        for _ in range(7):
+            page.keyboard.press("ArrowRight")
+        assert page.evaluate(seen) == "57%"
         assert not faults
 
 

@@ -1,21 +1,23 @@
 """Publish a figure with its caption and its alternative text; grids of photos."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from vartutor.data.images import to_uint8
 from vartutor.errors import UserError
+from vartutor.show import ink
 
 TEXT_WIDTH = 7.2  # inches: the text column of the book at 100 dots per inch
-PHOTO_DPI = 80  # photographic figures make up most of a notebook's size
+TEXT_PIXELS = 720
+LINE, GAP = 17, 4  # pixels: a line of a title, and what lies between photos
 
 
 def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None:
@@ -45,24 +47,14 @@ def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None
 def render(figure: Figure, photo: bool = False) -> bytes:
     """A figure as JPEG bytes, or as a PNG of at most 64 colours, a third of the size; closes it."""
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PHOTO_DPI if photo else "figure")
+    figure.savefig(buffer, format="png", dpi="figure")
     plt.close(figure)
     image = Image.open(buffer).convert("RGB")
     if photo:
-        image.save(small, "JPEG", quality=65, optimize=True, progressive=True)
+        image.save(small, "JPEG", quality=90, subsampling=0)
     else:
         image.quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
-
-
-def draw_image(ax: Axes, image: Tensor, title: str = "", color: str = "black") -> None:
-    """One photo, (3, H, W) in [-1, 1] or (H, W) gray, pixels kept square and sharp; title in the concept's colour."""
-    if image.ndim == 3:
-        ax.imshow(to_uint8(image).permute(1, 2, 0).cpu().numpy())
-    else:
-        ax.imshow(image.cpu().numpy(), cmap="gray")
-    ax.set_title(title, color=color)
-    ax.set_axis_off()
 
 
 def image_grid(
@@ -71,36 +63,60 @@ def image_grid(
     *,
     colors: Sequence[str] = (),
     labels: Sequence[str] = (),
-    height: float | None = None,
+    width: int = TEXT_PIXELS,
 ) -> Figure:
-    """A grid of photos.
+    """A grid of photos, each enlarged by a whole number, so that every pixel is a square of equal size.
+
+    The largest photo decides the width of all columns; smaller ones are enlarged further, to the same width. Photos
+    that do not fit into ``width`` are shrunk.
 
     Args:
         rows: per row its photos, (3, H, W) in [-1, 1].
-        titles: one per column, or one list per row.
+        titles: one per column, or one list per row; long ones are wrapped.
         colors: title colour per column.
         labels: words to the left of each row.
-        height: of a row in inches.
+        width: of the whole figure at most, in pixels.
     """
-    columns = max(len(row) for row in rows)
+    columns, left = max(len(row) for row in rows), (LINE + GAP) * bool(labels)
+    room = (width - left - GAP * (columns - 1)) // columns
+    side = max(image.shape[-1] for row in rows for image in row)
+    cell = max(1, room // side) * side if side <= room else room
+    pictures = [[_enlarged(image, cell) for image in row] for row in rows]
     per_row = bool(titles) and not isinstance(titles[0], str)
-    title = 0.22 * (len(rows) if per_row else bool(titles)) / len(rows)  # inches, shared among the rows
-    aspect = rows[0][0].shape[-1] / rows[0][0].shape[-2]
-    height = height or TEXT_WIDTH / columns / aspect + title
-    width = min(TEXT_WIDTH, columns * (height - title) * aspect + 0.2 * bool(labels))
-    figure, axes = plt.subplots(len(rows), columns, figsize=(width, height * len(rows)), squeeze=False)
-    for r, row in enumerate(rows):
-        words = titles[r] if per_row else (titles if r == 0 else ())
-        for c, ax in enumerate(axes[r]):
-            if c < len(row):
-                draw_image(ax, row[c], words[c] if c < len(words) else "", colors[c] if c < len(colors) else "black")
-            else:
-                ax.set_axis_off()
+    letters = max(8, round(cell / 7.4))  # that fit into a line of a title
+    words = [
+        [textwrap.fill(w, letters) for w in (titles[r] if per_row else titles if r == 0 else ())]
+        for r in range(len(rows))
+    ]
+    heads = [max((GAP + LINE * (1 + w.count("\n")) for w in line if w), default=0) for line in words]
+    tall = [max(len(picture) for picture in row) for row in pictures]
+    size = left + columns * (cell + GAP) - GAP, sum(heads) + sum(tall) + GAP * (len(rows) - 1)
+    figure, top = plt.figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="none"), size[1]
+    for r, row in enumerate(pictures):
+        top -= heads[r] + tall[r]
         if r < len(labels):
-            axes[r][0].text(
-                -0.06, 0.5, labels[r], rotation=90, va="center", ha="center", transform=axes[r][0].transAxes
+            figure.text(
+                LINE / 2 / size[0], (top + tall[r] / 2) / size[1], labels[r], rotation=90, va="center", ha="center"
             )
+        for c, picture in enumerate(row):
+            x, (h, w) = left + c * (cell + GAP), picture.shape[:2]
+            ax = figure.add_axes((x / size[0], (top + tall[r] - h) / size[1], w / size[0], h / size[1]))
+            ax.imshow(picture)
+            ax.set_axis_off()
+            if c < len(words[r]):
+                ax.set_title(words[r][c], color=ink(colors[c]) if c < len(colors) else "black", pad=3)
+        top -= GAP
     return figure
+
+
+def _enlarged(image: Tensor, cell: int) -> np.ndarray:
+    """(3, H, W) in [-1, 1] -> uint8 of up to ``cell`` pixels a row, by a whole number, or shrunk to ``cell``."""
+    pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()
+    height, width = pixels.shape[:2]
+    if width > cell:
+        small = (cell, max(1, round(height * cell / width)))
+        return np.asarray(Image.fromarray(pixels).resize(small, Image.Resampling.LANCZOS))
+    return pixels.repeat(cell // width, axis=0).repeat(cell // width, axis=1)
 
 
 def contact_sheet(images: Sequence[Tensor], columns: int, size: int = 56) -> np.ndarray:
