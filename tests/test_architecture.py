@@ -28,7 +28,7 @@ FLOORS = [
     ["evaluate"],
     ["plan", "workshop"],
     ["show"],
-    ["exercises", "chapter", "doctor"],
+    ["exercises", "chapter", "open_code", "doctor"],
     ["course"],
     ["cli", "__main__"],
 ]

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vartutor.paths import sha256_of
-from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.tokenizer.var_autoencoder import Decoder, Encoder
 from vartutor.weights.official_tokenizer import LADDER_256, download_official, load_vqvae
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,7 @@ from vartutor.transformer.attention import as_mask, attend, block_causal, grid_a
 from vartutor.transformer.condition import PhotoPrefix
 from vartutor.transformer.generate import generate, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
-from vartutor.transformer.photo import PhotoTransformer, _guess, force, photo_features, restore_latents, write_maps
+from vartutor.transformer.photo import PhotoTransformer, force, photo_features, restore_latents, slip_codes, write_maps
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,9 @@ def test_slips_lie_around_the_degraded_photos_rest(tokenizer, photos):
     codes = tokenizer.quantizer.codes
     goal = codes[torch.randint(64, (2, 300))]
     near = goal + 0.01 * torch.randn_like(goal)
-    assert (_guess(codes, near, goal, torch.rand(2, 300)) == tokenizer.quantizer.lookup(near.mT[..., None])).all()
+    assert (slip_codes(codes, near, goal, torch.rand(2, 300)) == tokenizer.quantizer.lookup(near.mT[..., None])).all()
     far = goal + 100 * codes.std() * torch.randn_like(goal)  # a hopeless photo: any code
-    assert len(_guess(codes, far, goal, torch.rand(2, 300)).unique()) > 32
+    assert len(slip_codes(codes, far, goal, torch.rand(2, 300)).unique()) > 32
     clean, degraded = tuple(tokenizer.encode(photos[0])), photo_features(tokenizer, photos[1])
     draws = torch.rand(2, len(photos[0]), 1 + 2 * 437)
     first, again, other = (force(tokenizer, clean, degraded, 1.0, own)[2] for own in (draws[0], draws[0], draws[1]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vartutor.errors import UserError
+from vartutor.open_code import model_cells
 
 Notebook = dict[str, Any]
 
@@ -90,6 +91,9 @@ def stage(root: Path, chapters: list[Path], source: Path) -> None:
     if credits.is_file() and table.is_file():
         with open(table, encoding="utf-8", newline="") as rows, open(credits, "a", encoding="utf-8") as page:
             page.write("\n" + photo_table(list(csv.DictReader(rows))))
+    if (program := source / "whole-model.md").is_file():
+        with open(program, "a", encoding="utf-8") as page:
+            page.write(listing(model_cells(root)))
 
 
 def stage_notebook(notebook: Notebook) -> Notebook:
@@ -149,6 +153,11 @@ def photo_table(rows: list[dict[str, str]]) -> str:
         cells = (f"`{row['file']}`", row["author"], row["licence"], link, changes)
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join([*lines, "```", ""])
+
+
+def listing(cells: dict[str, list[str]]) -> str:
+    """Markdown of the chapters' cells, by chapter: a heading and one block of code each."""
+    return "".join(f"\n## Chapter {n}\n\n```python\n" + "\n\n\n".join(code) + "\n```\n" for n, code in cells.items())
 
 
 def _installed(module: str) -> bool:

@@ -8,13 +8,12 @@ import torch
 from vartutor.data.pairs import SCALES
 from vartutor.errors import UserError
 from vartutor.profiles import Profile
-from vartutor.tokenizer.autoencoder import Decoder, Encoder, SmallDecoder, SmallEncoder
+from vartutor.tokenizer.autoencoder import SmallDecoder, SmallEncoder
 from vartutor.tokenizer.hierarchical import HierarchicalQuantizer, HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
 
 LADDERS = ("vq", "var", "hit")
-AUTOENCODERS = {"small": (SmallEncoder, SmallDecoder), "var": (Encoder, Decoder)}
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -66,8 +65,13 @@ class TokenizerConfig:
 
 def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
     """An untrained tokenizer; its ``config`` says what it was built from."""
-    own = (config.blocks, config.factor) if config.autoencoder == "small" else ()
-    encoder, decoder = (part(config.width, config.channels, *own) for part in AUTOENCODERS[config.autoencoder])
+    if config.autoencoder == "small":
+        sizes = config.width, config.channels, config.blocks, config.factor
+        encoder, decoder = SmallEncoder(*sizes), SmallDecoder(*sizes)
+    else:
+        from vartutor.tokenizer.var_autoencoder import Decoder, Encoder  # what the course trains does without
+
+        encoder, decoder = (part(config.width, config.channels) for part in (Encoder, Decoder))
     if config.ladder == "hit":
         options = {"overlap": config.overlap, "bridge": config.bridge}
         quantizer = HierarchicalQuantizer(config.groups, config.codes, config.channels, **options)

@@ -3,7 +3,7 @@
 CodeFormer's controllable feature transformation (Zhou et al., 2022, section 3.3), also StableSR's feature wrapping
 (Wang et al., 2023): beside a frozen decoder, a small network turns the photo, enlarged to the output's size, into a
 scale α and a shift β for the decoder's features, F' = F + α ⊙ F + β. Ours: the photo's pixels, and what a small network
-makes of them, may also add to the output's, for at ×1 a mildly degraded photo is better than any decode. And w mixes
+makes of them, may also add to the output's, as tokens say little more at ×1 than a mildly degraded photo. w mixes
 the two pictures, with and without that look; CodeFormer's w stands before α and β, where it leads the decoder through
 features that no training showed it. The module stands in this room since it needs a decoder and a photo, and nothing
 of how the latents came to be.

@@ -228,7 +228,7 @@ def force(
         said = idx = quantizer.lookup(goal.transpose(1, 2)[..., None])
         if slip:
             whether, which = draws[k].chunk(2, 1)
-            said = torch.where(whether < slip * share, _guess(quantizer.codes, rest, goal, which), idx)
+            said = torch.where(whether < slip * share, slip_codes(quantizer.codes, rest, goal, which), idx)
         if k:
             inputs.append(following.flatten(2).transpose(1, 2))
         f_hat, following = quantizer.step(f_hat, said, k)
@@ -238,7 +238,7 @@ def force(
     return torch.cat(targets, 1), torch.cat(goals, 1), torch.cat(inputs, 1), torch.cat(rests, 1)
 
 
-def _guess(codes: Tensor, rest: Tensor, goal: Tensor, uniform: Tensor) -> Tensor:
+def slip_codes(codes: Tensor, rest: Tensor, goal: Tensor, uniform: Tensor) -> Tensor:
     """Codes around the rests (B, n, C) -> (B, n) int64; ``uniform`` (B, n) decides which."""
     reach = (rest - goal).square().sum(-1).mean(1)[:, None, None].clamp(min=1e-6)  # one per image and map
     chances = ((2 * rest @ codes.T - codes.square().sum(1)) / reach).softmax(-1)

@@ -9,9 +9,9 @@ import torch
 
 from vartutor.errors import UserError, first_line
 from vartutor.paths import make_folder, sha256_of
-from vartutor.tokenizer.autoencoder import Decoder, Encoder
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
 from vartutor.tokenizer.tokenizer import MultiScaleTokenizer
+from vartutor.tokenizer.var_autoencoder import Decoder, Encoder
 from vartutor.weights.state_dicts import Source, load_strictly, read_state_dict
 
 # The file's name, and the sha256 that the model hub's large-file pointer gives. 436 MB, MIT licence.
