@@ -5,6 +5,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.trainer import Trainer
 
 torch.set_num_threads(1)
+# What tests and notebooks answer is nobody's progress.
+os.environ["VARTUTOR_RECORD"] = os.path.join(tempfile.gettempdir(), f"vartutor-{os.getpid()}.jsonl")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import sys
 
 from vartutor import __version__
-from vartutor.cli import course, data, evaluate, plan, speedrun, study, train, upscale
+from vartutor.cli import classes, course, data, evaluate, plan, speedrun, study, train, upscale
 from vartutor.cli.parser import Commands, Parser
 from vartutor.cli.streams import lasting_streams, one_line
 from vartutor.errors import UserError
@@ -14,7 +14,7 @@ def parser() -> Parser:
     top = Parser(prog="vartutor", description="The course on multi-scale super-resolution, and its package.")
     top.add_argument("--version", action="version", version=f"vartutor {__version__}")
     commands = Commands(top, "command")
-    for room in (upscale, course, train, speedrun, study, evaluate, data, plan):
+    for room in (upscale, course, classes, train, speedrun, study, evaluate, data, plan):
         room.add(commands)
     return top
 

@@ -175,13 +175,22 @@ class PeakMemory:
     def _watch(self) -> None:
         me = psutil.Process()
         while not self._done.wait(0.1):
-            total = 0
-            for child in me.children(recursive=True):
-                try:
-                    total += _resident(child)
-                except psutil.Error:  # it ended between the two calls
-                    continue
-            self.peak = max(self.peak, total)
+            self.peak = max(self.peak, tree_memory(me))
+
+
+def tree_memory(process: psutil.Process) -> int:
+    """Bytes in memory of all descendants of a process; 0 where it is gone."""
+    total = 0
+    try:
+        children = process.children(recursive=True)
+    except psutil.Error:
+        return 0
+    for child in children:
+        try:
+            total += _resident(child)
+        except psutil.Error:  # it ended between the two calls
+            continue
+    return total
 
 
 def _resident(process: psutil.Process) -> int:

@@ -9,6 +9,8 @@ import functools
 import html
 import inspect
 import linecache
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from IPython.display import HTML, display
 
 from vartutor.errors import UserError
 from vartutor.exercises.compare import Mistake, close, difference, holds_nan, leaves, require, same, short, unchanged
+from vartutor.exercises.record import SEED, Attempt, record
 
 NOT_ATTEMPTED = "not attempted yet"
 CLONE = "clone it first (a = a - b makes a new tensor, a -= b changes the old one)"
@@ -79,7 +82,7 @@ class Exercise:
     def drawn(self) -> tuple[list[tuple], dict[str, Callable]]:
         """The cases and the known mistakes, always the same; the reader's own random numbers go on."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(int(os.environ.get(SEED, 0)))
             return self.draw()
 
     def judge(self, answer: Callable) -> None:
@@ -199,12 +202,17 @@ class Sheet:
         return "ok"
 
     def check(self, name: str, answer: Callable) -> None:
-        """Print the verdict on ``answer``.
+        """Print the verdict on ``answer``; an attempt is recorded for ``vartutor progress``.
 
         Raises:
             UserError: the chapter has no such exercise.
         """
-        print(f"{self.chapter} {name}: {self.verdict(name, answer)}")
+        started = time.perf_counter()
+        verdict = self.verdict(name, answer)
+        print(f"{self.chapter} {name}: {verdict}")
+        if verdict != NOT_ATTEMPTED:
+            seconds = round(time.perf_counter() - started, 2)
+            record(Attempt(self.chapter, name, self._find(name).stars, verdict, seconds))
 
     def hint(self, name: str) -> None:
         """Show the hint, folded."""
