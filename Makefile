@@ -30,7 +30,8 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/vartutor check
-	$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile \
+		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg
 
 demo: $(VENV)/.installed
 	@test -f "$(PHOTO)" || { echo "make demo: say which photo, as in make demo PHOTO=photo.jpg" >&2; exit 2; }

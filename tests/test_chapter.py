@@ -1,5 +1,9 @@
 """The three parameters of a chapter, the profiles, and how mistakes look."""
 
+from functools import partial
+
+import nbformat
+import papermill
 import pytest
 import torch
 from IPython.testing.globalipapp import start_ipython
@@ -7,6 +11,8 @@ from IPython.testing.globalipapp import start_ipython
 from vartutor.chapter import check_seed, find_device, setup
 from vartutor.errors import UserError
 from vartutor.profiles import PROFILES, get_profile
+
+PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def test_setup_seeds_everything():
@@ -42,6 +48,27 @@ def test_a_device_that_is_not_there(raises_user_error, monkeypatch):
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault"), [({"SEED": 3}, ""), ({"SEED": 3, "SEEED": 4, "steps": 5}, "SEEED, steps")]
+)
+def test_plain_papermill_may_set_three_parameters_and_no_other(tmp_path, parameters, fault):
+    given = nbformat.v4.new_code_cell("SEED = 0", metadata={"tags": ["parameters"]})
+    first = nbformat.v4.new_code_cell("from vartutor.chapter import setup\nprint(setup('smoke', SEED))")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[given, first], metadata={"kernelspec": PYTHON}), tmp_path / "chapter.ipynb"
+    )
+    run = partial(papermill.execute_notebook, tmp_path / "chapter.ipynb", tmp_path / "out.ipynb", parameters)
+    if not fault:
+        assert (
+            run(kernel_name="python3", progress_bar=False).cells[-1].outputs[0].text
+            == "profile smoke, seed 3, device cpu\n"
+        )
+        return
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        run(kernel_name="python3", progress_bar=False)
+    assert caught.value.evalue == f"unknown parameter {fault}: a chapter takes PROFILE, SEED, DEVICE"
 
 
 def test_profiles_are_consistent():

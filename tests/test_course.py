@@ -171,7 +171,7 @@ def set_path(notebook):
 
 
 def set_size(notebook):
-    notebook.cells[-1].outputs[0].text = "x" * 410_000
+    notebook.cells[-1].outputs[0].text = "x" * 1_010_000
 
 
 def set_id(notebook):
@@ -213,7 +213,7 @@ def add_widget(notebook):
         (set_error, "holds an error: ValueError"),
         (set_stderr, "printed to stderr: careful"),
         (set_path, "prints a path of this machine"),
-        (set_size, "over 400"),
+        (set_size, "over 1000"),
         (set_id, "cell ids are not the numbered ones"),
         (add_cell, ".py has 3 cells, .ipynb has 4"),
         (set_metadata, "notebook metadata"),
@@ -236,6 +236,7 @@ def test_check_finds_what_is_wrong_with_outputs(chapter, change, problem):
             GOOD + "\n# %%\n" + "x = 1\n" * 20 + "\n# %%\n" + "y = 1\n" * 20 + "\n# %%\n" + "z = 1\n" * 20,
             "in the median",
         ),
+        (GOOD + "\n# %% [markdown]\n# It is " + "so " * 31 + "long.\n", "a sentence of 34 words"),
         (GOOD.replace("word ", "", 150), "words of prose per code cell"),
         (GOOD + "\n# %%\nprint(2.75)\n\n# %% [markdown]\n# It is 2.75.\n", "prose says 2.75"),
         (GOOD + "\n# %% [markdown]\n# ![short](x.png)\n", "needs an alt text"),
@@ -247,6 +248,20 @@ def test_check_finds_what_is_wrong_with_a_chapter(tmp_path, text, problem):
     chapter = find_chapters(make_root(tmp_path, _00_bad=text))[0]
     build(chapter)
     assert any(problem in line for line in check(chapter)), check(chapter)
+
+
+def test_every_chapter_says_where_it_stands():
+    chapters = find_chapters(ROOT)
+    ways = []
+    for number, chapter in enumerate(chapters):
+        (line,) = re.findall(r"^# \*\*You are here\.\*\* (.*)$", chapter.py.read_text(encoding="utf-8"), re.M)
+        steps = line.split(" → ")
+        assert [step.strip("[*")[:2] for step in steps] == [f"{n:02}" for n in range(1, 13)]
+        for n, step in enumerate(steps, 1):
+            assert step.startswith("**") == (n == number)
+            assert n == number or step.endswith(f"]({chapters[n].ipynb.name})")
+        ways.append(re.sub(r"\]\(.*?\)|[\[*]", "", line))
+    assert len(set(ways)) == 1
 
 
 def test_check_asks_for_the_missing_notebook(tmp_path):

@@ -200,3 +200,10 @@ def test_ci_runs_make_test_and_nothing_weaker():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
     assert workflow["jobs"]["pinned"]["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
     assert ".ci/run" in [step.get("run") for step in workflow["jobs"]["pinned"]["steps"]]
+
+
+def test_the_dev_container_installs_as_the_makefile_does():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    target = container["postCreateCommand"].removeprefix("make ")
+    assert f"$(VENV)/{target.removeprefix('.venv/')}: " in (ROOT / "Makefile").read_text()
+    assert container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"] == ".venv/bin/python"

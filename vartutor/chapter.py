@@ -1,6 +1,8 @@
 """The first line of every chapter: read the three parameters, seed everything, set the look of the figures."""
 
+import ast
 import random
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,8 @@ from vartutor.devices import find_device
 from vartutor.errors import UserError
 from vartutor.profiles import Profile, get_profile
 from vartutor.show import use_style
+
+PARAMETERS = ("PROFILE", "SEED", "DEVICE")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ def setup(profile: str = "cpu", seed: int = 0, device: str = "cpu") -> Session:
     Seeds ``random``, NumPy and torch, and sets the figure style.
 
     Raises:
-        UserError: an unknown profile, seed or device.
+        UserError: an unknown profile, seed or device; or papermill was given another parameter.
     """
+    if unknown := [name for name in _injected() if name not in PARAMETERS]:
+        raise UserError(f"unknown parameter {', '.join(unknown)}: a chapter takes {', '.join(PARAMETERS)}")
     session = Session(get_profile(profile), check_seed(seed), find_device(device), torch.Generator())
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (what libraries draw from)
@@ -51,3 +57,11 @@ def setup(profile: str = "cpu", seed: int = 0, device: str = "cpu") -> Session:
     session.generator.manual_seed(seed)
     use_style()
     return session
+
+
+def _injected() -> list[str]:
+    """What papermill's own cell sets, before the first of ours; nothing where nobody injected one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None  # commands do without
+    cells = getattr(shell, "user_ns", {}).get("In", ())
+    body = [node for cell in cells if cell.startswith("# Parameters\n") for node in ast.parse(cell).body]
+    return [target.id for node in body if isinstance(node, ast.Assign) for target in node.targets]

@@ -16,7 +16,7 @@ from vartutor.errors import UserError
 from vartutor.paths import assets
 from vartutor.weights import files
 
-MIN_MEMORY_GB = 2.0
+MIN_MEMORY_GB = 3.0  # the peak of chapter 10
 MIN_DISK_GB = 2.0
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 

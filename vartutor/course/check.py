@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
+from vartutor.chapter import PARAMETERS
 from vartutor.course.chapters import Chapter, find_poster
+from vartutor.course.prose import MAX_WORDS, MEDIAN_WORDS, count_words, sentences
+from vartutor.open_code import TAG
 
-TAGS = {"parameters", "poster", "hide-input", "exercise", "widget", "nbval-ignore-output"}
-PARAMETERS = ("PROFILE", "SEED", "DEVICE")
-MAX_BYTES = 400_000
+TAGS = {"parameters", "poster", "hide-input", "exercise", TAG, "widget", "nbval-ignore-output"}
+MAX_BYTES = 1_000_000
 MAX_LINES = 40
 MEDIAN_LINES = 8
 WORDS_PER_CELL = (50, 110)
@@ -98,8 +100,11 @@ def _cells(notebook: NotebookNode) -> Iterator[str]:
         return
     if max(lengths) > MAX_LINES:
         yield f"a code cell of {max(lengths)} lines, over {MAX_LINES}"
-    if statistics.median(lengths) > MEDIAN_LINES:
-        yield f"code cells of {statistics.median(lengths):g} lines in the median, over {MEDIAN_LINES}"
+    seen = [
+        n for n, cell in zip(lengths, _code(notebook), strict=True) if "hide-input" not in cell.metadata.get("tags", ())
+    ]
+    if seen and statistics.median(seen) > MEDIAN_LINES:
+        yield f"code cells of {statistics.median(seen):g} lines in the median, over {MEDIAN_LINES}"
     names = [
         re.findall(r"^(\w+) *=", c.source, re.M) for c in _code(notebook) if "parameters" in c.metadata.get("tags", ())
     ]
@@ -132,6 +137,12 @@ def _prose(notebook: NotebookNode) -> Iterator[str]:
     low, high = WORDS_PER_CELL
     if not low <= per_cell <= high:
         yield f"{per_cell:.0f} words of prose per code cell, outside {low}..{high}"
+    lengths = {sentence: count_words(sentence) for sentence in sentences(notebook)}
+    for sentence, length in lengths.items():
+        if length > MAX_WORDS:
+            yield f"a sentence of {length} words, over {MAX_WORDS}: {sentence[:60]} …"
+    if lengths and statistics.median(lengths.values()) > MEDIAN_WORDS:
+        yield f"sentences of {statistics.median(lengths.values()):g} words in the median, over {MEDIAN_WORDS}"
     # A version is not a result: an output may print the same digits by chance.
     printed = "\n".join(_text(output) for cell in _code(notebook) for output in cell.outputs)
     for number in sorted(set(re.findall(r"(?<![\w.])(?<!torch )\d+\.\d+(?!\w|\.\d)", text))):
