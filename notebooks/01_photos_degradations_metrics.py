@@ -27,6 +27,8 @@
 # | time on two cores | needs | last verified |
 # |---|---|---|
 # | about a minute to run, an hour to read | chapter 00 helps, but is not required | November 2026, torch 2.13 |
+#
+# **You are here.** **01 damage** → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -40,7 +42,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vartutor.chapter import setup
-from vartutor.show import COLORS
+from vartutor.show import COLORS, ink
 from vartutor.show.figures import contact_sheet, image_grid, show, smooth
 
 session = setup(PROFILE, SEED, DEVICE)
@@ -49,7 +51,7 @@ print(session)
 # %% [markdown]
 # ## What do we learn from?
 #
-# From 82 photographs that you may use for anything: all are CC0 or in the public domain, and `assets/photos/ATTRIBUTION.csv` names their authors.
+# We learn from 82 photographs that you may use for anything: all are CC0 or in the public domain, and `assets/photos/ATTRIBUTION.csv` names their authors.
 # Fifty train the networks, twelve choose settings (*validation*), and twenty judge (*test*).
 # The split is fixed, and no photo changes sides.
 # A model that has seen a test photo can remember it, and its score then tells you nothing about your own pictures.
@@ -80,7 +82,7 @@ show(
 # %% [markdown]
 # ## Why can nobody undo the damage?
 #
-# Take the gentlest damage there is: shrink a photo by averaging blocks of 4 × 4 pixels. No blur, no noise.
+# Take the gentlest damage there is: shrink a photo by averaging blocks of 4 × 4 pixels. There is no blur and no noise.
 # How many photos shrink to the same small one?
 #
 # Write $D$ for shrinking, and $U$ for enlarging by repeating each pixel. Shrinking undoes enlarging: $D U = I$.
@@ -103,7 +105,7 @@ def hidden(n):
 
 
 # %% [markdown]
-# One more condition: a photo must stay in $[-1, 1]$. `fit` scales down the detail of a block where it would not; and since $D$ averages within blocks, a block with $D n = 0$ keeps it.
+# One more condition: a photo must stay in $[-1, 1]$. Where the detail of a block would leave the range, `fit` multiplies the whole block by one factor. A block whose mean is zero still has mean zero, so the small photo does not change.
 
 
 # %%
@@ -139,7 +141,6 @@ figure = image_grid(
     names,
     colors=[COLORS["hr"]] * 4,
     labels=["clean?", "shrunk"],
-    height=1.3,
 )
 show(
     figure,
@@ -207,7 +208,7 @@ show(
 # %% [markdown]
 # ### What does each step do alone?
 #
-# Below, each row turns one knob and leaves the others alone. All of it happens at full size, so that you see the step and not the shrinking.
+# Below, each row turns one knob and leaves the others alone. All of it happens at full size, so that you see the step and not the shrinking. What you see is the face, with every pixel drawn as 2 × 2.
 # Before you look: which of the three do you expect to survive the later shrinking by four?
 
 # %%
@@ -217,9 +218,8 @@ strengths = {
     "JPEG q": [(q, jpeg(x, q)) for q in (60, 20, 5)],
 }
 figure = image_grid(
-    [[image[0] for _, image in row] for row in strengths.values()],
+    [[image[0][:, 50:130, 25:105] for _, image in row] for row in strengths.values()],
     [[f"{name} {value}" for value, _ in row] for name, row in strengths.items()],
-    height=1.3,
 )
 show(
     figure,
@@ -232,7 +232,7 @@ show(
 # %% [markdown]
 # **What you should see.** Blur takes detail away and leaves nothing in its place. Noise adds what was never there.
 # JPEG does both: it drops detail inside blocks of 8 × 8 pixels, and draws their edges.
-# Which survives the shrinking? Mostly the strong blur. Shrinking throws fine detail away anyway, so it hides a mild blur, and it averages noise and block edges down.
+# Which survives the shrinking? Mostly the strong blur does. Shrinking throws fine detail away anyway, so it hides a mild blur, and it averages noise and block edges down.
 # But in the equation above, noise and JPEG come *after* the shrinking, and stay at full strength.
 #
 # In JupyterLab the next cell gives you sliders for all three at once.
@@ -243,7 +243,7 @@ from vartutor.show.widgets import explorer, slider
 
 def draw(sigma, noise, quality):
     y = jpeg(gaussian_noise(resize(blur(x, gaussian_kernel(21, sigma)), (40, 40)), noise), quality)
-    return image_grid([[x[0], y[0]]], ["clean", "degraded, a quarter of the size"], height=3.0)
+    return image_grid([[x[0], y[0]]], ["clean", "degraded, a quarter of the size"])
 
 
 explorer(
@@ -258,6 +258,7 @@ explorer(
 #
 # A model restores the damage it was trained on. Train it on blur alone, and it will sharpen noise into worms.
 # So the settings are drawn anew for every photo, from ranges; a set of ranges is a *preset*.
+# `degrade` throws the dice for each photo: first a kernel, then a size, then how much noise and of which kind, then a JPEG quality. It applies them in that order.
 #
 # - `bicubic`: shrink, and nothing else. Most papers before 2020 used it. Real photos are never that clean.
 # - `course`: one round of blur, shrinking, noise and JPEG, all mild. Our small networks train on it.
@@ -268,14 +269,16 @@ from vartutor.data.degradation import degrade
 from vartutor.data.presets import BICUBIC, COURSE, VARSR
 
 presets = (BICUBIC, COURSE, VARSR)
-rows = [degrade(x.expand(4, -1, -1, -1), preset, seeds=[1, 2, 3, 4]) for preset in presets]
-figure = image_grid(rows, labels=[preset.name for preset in presets], height=1.1)
+dice = COURSE.stages[0]
+print("course: blur σ", dice.blur.sigma, " noise σ", dice.noise.sigma, " JPEG quality", dice.jpeg)
+rows = [degrade(x.expand(3, -1, -1, -1), preset, seeds=[1, 2, 3]) for preset in presets]
+figure = image_grid(rows, labels=[preset.name for preset in presets], width=560)
 show(
     figure,
-    "The same photo, degraded four times with each preset.",
-    "Three rows of four small pictures of a lemur. The bicubic row is clean and four times the same; in the course row "
-    "one is plainly noisy and the others a little soft; all of the varsr row are strongly blurred, the first with "
-    "bright halos along its edges.",
+    "The same photo, degraded three times with each preset.",
+    "Three rows of three small pictures of a lemur. The bicubic row is clean and three times the same; in the course "
+    "row one is plainly noisy and the others a little soft; all of the varsr row are strongly blurred, the first "
+    "with bright halos along its edges.",
     photo=True,
 )
 
@@ -288,6 +291,24 @@ steps = []
 again = degrade(x, COURSE, seeds=[1], trace=steps)
 assert torch.equal(again, rows[1][:1])
 print(" → ".join(f"{name} {tuple(image.shape[-2:])}" for name, image in steps))
+
+# %% [markdown]
+# ### What is one training pair?
+#
+# The input is the degraded photo. A model that returns three sizes also needs three targets. ×4 is the clean photo itself.
+# For ×1 and ×2 we shrink it with bicubic weights that are widened to cover all the pixels they replace (*antialiased*), and clamp the small overshoot. The targets see no blur, noise or JPEG.
+# That is `make_pairs`, which chapter 00 used. Is it the same?
+
+# %%
+from vartutor.data.pairs import make_pairs
+
+dice = torch.Generator().manual_seed(SEED)
+seeds = torch.randint(2**31, (len(x),), generator=dice).tolist()  # one for each photo
+lr = degrade(x, COURSE, seeds=seeds)
+targets = {1: resize(x, (40, 40)).clamp(-1, 1), 2: resize(x, (80, 80)).clamp(-1, 1), 4: x}
+pair = make_pairs(x, COURSE, torch.Generator().manual_seed(SEED))
+assert torch.equal(lr, pair.lr) and all(torch.equal(targets[s], pair.hr[s]) for s in (1, 2, 4))
+print("in:", tuple(lr.shape), " out:", *(tuple(t.shape) for t in targets.values()))
 
 # %% [markdown]
 # ## How good is a restored photo?
@@ -336,7 +357,7 @@ print("ours, the package's and scikit-image's agree")
 # %% [markdown]
 # ### What is the line to beat?
 #
-# Bicubic interpolation, on the test photos. A mean alone says little, so we ask how far it can be trusted.
+# It is bicubic interpolation, on the test photos. A mean alone says little, so we ask how far it can be trusted.
 #
 # The twenty photos are a sample of all photos somebody might have chosen. We cannot draw new ones; but we can draw **from the twenty, with replacement**, again and again, and watch the mean move.
 # The middle 95 % of those means is the *bootstrap* interval.
@@ -361,16 +382,24 @@ figure, ax = plt.subplots(figsize=(5.4, 2.3))
 ax.hist(means, bins=40, color=COLORS["bicubic"], alpha=0.6)
 ax.plot(by_photo, np.full(len(by_photo), -9), "|", color=COLORS["hr"], markersize=9)
 ax.axvspan(low, high, color=COLORS["model"], alpha=0.15)
-ax.set(xlabel="PSNR of bicubic at ×4 in dB", ylabel="resampled means", xlim=(16, 40))
+ax.text(high + 0.3, 100, "shaded: the middle 95 %", fontsize=8.5)
+ax.text(by_photo.max(), 8, "one tick for each photo", fontsize=8.5, ha="right", color=ink(COLORS["hr"]))
+ax.set(xlabel="PSNR of bicubic at ×4 in dB (luma, border 4)", ylabel="resampled means", xlim=(16, 40))
 show(
     figure,
     "Photos differ widely (green ticks); their resampled mean differs little.",
-    "A histogram of two thousand resampled means, a few decibels wide, with its middle 95 percent shaded. Green ticks "
-    "below mark the twenty photos, which spread over more than ten decibels.",
+    "A histogram of two thousand resampled means, a few decibels wide, with its middle 95 percent shaded and named. "
+    "Green ticks below mark the twenty photos, which spread far beyond it on both sides.",
 )
 
+# %% tags=["nbval-ignore-output"]
+span = by_photo.max() - by_photo.min()
+print(f"photos span {span:.0f} dB; the mean is {scores.mean():.1f} dB, its interval {low:.1f} to {high:.1f}")
+if PROFILE == "cpu":
+    assert 15 < span < 23 and 2 < high - low < 5
+
 # %% [markdown]
-# **What you should see.** From the hedgehog's spines to the dandelion's soft background the photos span more than ten decibels, while the interval reaches about two to either side of the mean.
+# **What you should see.** From the hedgehog's spines to the dandelion's soft background the photos lie nearly twenty decibels apart, while the interval reaches about two to either side of the mean.
 # Two methods can be told apart far better than that, because both face the *same* photos: the gain on each photo varies little. Chapter 00 used it, and chapter 09 makes it a rule.
 #
 # `vartutor.metrics.bootstrap` does the resampling from now on. Here is the line to beat, for the three presets and the three scales.
@@ -381,10 +410,10 @@ from vartutor.metrics import bootstrap
 lines = {}
 for preset in presets:
     pairs = eval_pairs(preset, size=profile.image_size, per_photo=profile.eval_crops)
-    up_all = upscale_bicubic(pairs.lr)
-    by_scale = {s: psnr(up_all[s], pairs.hr[s], border=s) for s in (1, 2, 4)}
+    by_scale = {s: psnr(upscale_bicubic(pairs.lr)[s], pairs.hr[s], border=s) for s in (1, 2, 4)}
     lines[preset.name] = {s: bootstrap(v, pairs.files) for s, v in by_scale.items()}
-    print(f"{preset.name:<8}", "  ".join(f"×{s}: {v} dB" for s, v in lines[preset.name].items()))
+    print(f"{preset.name:<8}", "  ".join(f"×{s}: {v}" for s, v in lines[preset.name].items()))
+print("PSNR in dB, luma, border as wide as the scale")
 
 # %%
 course = [lines["course"][s].mean for s in (1, 2, 4)]
@@ -424,12 +453,14 @@ rivals = {
 }
 
 # %% tags=["hide-input"]
-figure = image_grid([[x[0], *(image[0] for image in rivals.values())]], ["clean", *rivals], colors=[COLORS["hr"]])
+middle = (slice(None), slice(10, 150), slice(10, 150))  # so that five fit side by side, pixel by pixel
+pieces = [image[0][middle] for image in (x, *rivals.values())]
+figure = image_grid([pieces], ["clean", *rivals], colors=[COLORS["hr"]])
 show(
     figure,
     "Four damaged photos with nearly the same PSNR.",
     "A lemur's face five times: clean, slightly brighter, shifted sideways by a fraction of its eye, covered in "
-    "noise, and blurred. The first three are sharp, the blurred one has lost its fur.",
+    "noise, and blurred. The first three are sharp; the blurred one has lost its fur.",
     photo=True,
 )
 
@@ -465,8 +496,11 @@ assert torch.allclose(ours_here, ssim(x[eye], rivals["blurred"][eye]), atol=1e-4
 print(f"SSIM in a window at the lemur's eye, blurred: {ours_here:.1f}")
 
 # %% [markdown]
-# The second measure, **GMSD**, compares edges: how evenly do the gradients agree?
-# The third, a **perceptual distance**, compares not pixels but the features that a network, trained to recognise objects, sees in them.
+# The second measure, **GMSD**, compares edges. It takes the length of the gradient at every pixel of both pictures, $g_x$ and $g_y$, and their similarity $(2 g_x g_y + c) / (g_x^2 + g_y^2 + c)$, which is one where they agree.
+# The result is the *standard deviation* of that similarity over the picture: damage that is spread evenly disturbs less than damage in some places.
+#
+# The third, a **perceptual distance**, compares features instead of pixels. Both pictures pass through a network that was trained to recognise objects. At four depths and every position, the features are scaled to length one and subtracted; the squared differences are averaged.
+# Two patches of fur with different hairs have similar features, so they count as close; sharp and blurred fur do not.
 # The course ships a small one, made from EfficientNet-Lite0, that needs no download. It is not LPIPS, the published one, and its values compare only within the course.
 
 # %% tags=["nbval-ignore-output"]
@@ -475,6 +509,7 @@ from vartutor.perceptual import perceptual_distance
 
 measures = (psnr, ssim, gmsd, perceptual_distance)
 table = {name: [m(image, x).item() for m in measures] for name, image in rivals.items()}
+print("PSNR, SSIM and GMSD on luma, no border")
 print(f"{'':<10}{'PSNR ↑':>8}{'SSIM ↑':>8}{'GMSD ↓':>8}{'perceptual ↓':>14}")
 for name, (p, s, g, d) in table.items():
     print(f"{name:<10}{p:>8.1f}{s:>8.2f}{g:>8.3f}{d:>14.2f}")
@@ -486,7 +521,7 @@ assert d["brighter"] < d["shifted"] < d["blurred"]  # not for the features
 assert s["brighter"] > s["shifted"]
 
 # %% [markdown]
-# **What you should see.** Equal PSNR, but very different rows.
+# **What you should see.** All four have the same PSNR, but very different rows.
 # SSIM and GMSD forgive the brightness. Both punish the shift, which moves every edge; GMSD ranks it with the noise. The perceptual distance forgives both, and puts noise and blur far away.
 # None of the four is "right". A doctor wants the pixels, a holiday album wants the look; the two pull apart, and chapter 09 draws the curve between them.
 # So this course reports at least two numbers, one of each kind, and shows the pictures.
@@ -514,16 +549,16 @@ def spectrum(x, bins=32):
 frequency = (torch.arange(32) + 0.5) / 64
 clean_lr = eval_pairs(BICUBIC, size=profile.image_size, per_photo=profile.eval_crops).lr
 curves = {
-    "clean": (test.hr[4], COLORS["hr"]),
-    "bicubic of the shrunk photo": (upscale_bicubic(clean_lr)[4], COLORS["other"]),
-    "bicubic of the degraded photo": (upscale_bicubic(test.lr)[4], COLORS["bicubic"]),
+    "clean": (test.hr[4], COLORS["hr"], "-"),
+    "bicubic of the shrunk photo": (upscale_bicubic(clean_lr)[4], COLORS["rest"], ":"),
+    "bicubic of the degraded photo": (upscale_bicubic(test.lr)[4], COLORS["bicubic"], "--"),
 }
 
 
 def draw_spectra(curves):
     figure, ax = plt.subplots(figsize=(5.8, 3.0))
-    for name, (images, color) in curves.items():
-        ax.semilogy(frequency, spectrum(images), color=color, label=name)
+    for name, (images, color, style) in curves.items():
+        ax.semilogy(frequency, spectrum(images), style, color=color, label=name)
     ax.axvline(1 / 8, color="black", linewidth=0.8, linestyle=":")
     ax.text(0.13, 3000, "finest wave of\nthe small photo", fontsize=8)
     ax.set(xlabel="frequency in cycles per pixel", ylabel="power", ylim=(0.1, None))
@@ -534,19 +569,20 @@ def draw_spectra(curves):
 show(
     draw_spectra(curves),
     "Beyond the dotted line, interpolation has almost nothing to show.",
-    "Power against frequency on a logarithmic axis. The clean photos fall off slowly. Both interpolated curves follow "
-    "them to about one sixteenth of a cycle per pixel, fall away, and drop out of the chart near one quarter.",
+    "Power against frequency on a logarithmic axis. The clean photos, solid green, fall off slowly. Both "
+    "interpolated curves, dotted and dashed, follow them to about one sixteenth of a cycle per pixel, fall away, and "
+    "drop out of the chart near one quarter.",
 )
 
 # %% [markdown]
-# **What you should see.** A photo with a quarter of the pixels **along each side** holds, along each axis, waves of at most 1/8 cycle per pixel of the large one: that is the sampling theorem.
+# **What you should see.** A photo with a quarter of the pixels **along each side** can hold waves only up to 1/8 cycle per pixel of the large one, along each axis. That is the sampling theorem.
 # Well below that, interpolation is right. Beyond, the clean curve goes on, and both others fall out of the picture.
 # The gap between them *is* the task: to paint waves that nobody measured.
 # Look at the dotted line, too: there the degraded photo has *more* power than the merely shrunk one. Blur alone would have lowered it. It is noise.
 #
 # ## Can training fill the gap?
 #
-# Let us try in earnest: a residual network of eight layers, on the training photos, with the squared error as loss. It takes about half a minute.
+# Let us try in earnest. We train a residual network of eight layers on the training photos, with the squared error as loss. It takes about half a minute.
 
 
 # %%
@@ -570,12 +606,51 @@ nn.init.zeros_(net[-2].weight)  # no correction yet: training starts at bicubic
 nn.init.zeros_(net[-2].bias)
 print(f"{sum(p.numel() for p in net.parameters()) / 1000:.0f} thousand parameters")
 
+# %% [markdown]
+# First come the three looks of chapter 00. The last layer starts at zero, so the network adds nothing yet. The loss at step 0 must therefore *equal* bicubic's, not just lie near it.
+# Then we let a copy learn one batch, and count the ReLUs that are dead in its three blocks.
+
 # %%
+import copy
+
 from vartutor.data.crops import RandomCrops
-from vartutor.data.pairs import make_pairs
 from vartutor.data.photos import load_pixels
 
 crops = RandomCrops(load_pixels("train"), profile.image_size, profile.batch_size, seed=SEED)
+batch = make_pairs(crops.batch(), COURSE, session.generator)
+lr, hr = batch.lr.to(session.device), batch.hr[4].to(session.device)
+start = upscale_bicubic(lr)[4]
+own = (start - hr).square().mean().item()  # bicubic's loss
+
+# %%
+assert abs((start + net(lr) - hr).square().mean().item() - own) < 1e-6
+print("at step 0 the loss is bicubic's, as expected")
+
+
+# %% tags=["nbval-ignore-output"]
+def dead_relus(net, lr):  # per block, of 32: those that give zero at every pixel of every photo
+    h, counts = net[0](lr), []
+    for block in net[1:4]:
+        counts.append(int((F.relu(block.first(h)).amax((0, 2, 3)) == 0).sum()))
+        h = block(h)
+    return counts
+
+
+probe = copy.deepcopy(net)
+optimizer = torch.optim.Adam(probe.parameters(), lr=2e-3)
+for _ in range(150 if PROFILE != "smoke" else 2):
+    loss = (start + probe(lr) - hr).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(f"one batch, 150 times: {loss / own:.0%} of bicubic's loss; dead ReLUs per block: {dead_relus(probe, lr)}")
+if PROFILE == "cpu":
+    assert loss < 0.7 * own and max(dead_relus(probe, lr)) < 8
+
+# %% [markdown]
+# The gradient arrives, and the blocks are alive. Now the long run, on fresh photos at every step:
+
+# %%
 optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=profile.cnn_steps)
 losses = []
@@ -604,8 +679,8 @@ ax.set(xlabel="step", ylabel="loss / bicubic's loss", ylim=(0.6, 1.1))
 show(
     figure,
     "Training loss as a share of bicubic's (dashed): every batch, and the running mean.",
-    "A line chart of the training loss divided by bicubic's. It starts at one, hardly moves in the first hundred steps, "
-    "falls fastest around step two hundred, and levels off at about nine tenths.",
+    "A line chart of the training loss divided by bicubic's. It starts at one, hardly moves in the first hundred "
+    "steps, falls fastest around step two hundred, and levels off at about nine tenths.",
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -615,39 +690,47 @@ plain = upscale_bicubic(test.lr)[4]
 gain = bootstrap(psnr(ours, test.hr[4], border=4) - psnr(plain, test.hr[4], border=4), test.files)
 before, after = (perceptual_distance(z, test.hr[4]) for z in (plain, ours))
 features = bootstrap(after - before, test.files)
-print(f"PSNR: {gain} dB more than bicubic")
+print(f"PSNR (luma, border 4): {gain} dB more than bicubic")
 print(f"perceptual distance: changed by {features}")
 
 # %%
 if PROFILE == "cpu":
     assert 0.3 < gain.low < gain.mean < 2.0 and features.high < 0  # better by both
 
+# %% [markdown]
+# How does it look? We take each photo's crop with most fine detail, rank the photos by it, and show the first, the fifth and the ninth.
+
 # %% tags=["hide-input"]
 cases = eval_pairs(COURSE, per_photo=3)  # three crops of each photo, whatever the profile
-lr, hr = cases.lr[[22, 35, 48]], cases.hr[4][[22, 35, 48]]
+texture = hidden(cases.hr[4]).square().mean((1, 2, 3))  # what shrinking does not see
+crop_of = {}
+for i in texture.argsort(descending=True).tolist():  # each photo's crop with most texture
+    crop_of.setdefault(cases.files[i], i)
+chosen = list(crop_of.values())[:9:4]  # of the photos ranked by it, the first, the fifth and the ninth
+print("crops of", *list(crop_of)[:9:4])
+lr, hr = cases.lr[chosen], cases.hr[4][chosen]
 with torch.no_grad():
     restored = upscale_bicubic(lr)[4] + net(lr.to(session.device)).cpu()
 figure = image_grid(
     [list(row) for row in zip(lr, upscale_bicubic(lr)[4], restored, hr, strict=True)],
     ["degraded", "bicubic", "network", "clean"],
     colors=[COLORS["lr"], COLORS["bicubic"], COLORS["model"], COLORS["hr"]],
-    height=1.3,
 )
 show(
     figure,
     "The network removes noise and firms up edges, but grows no texture.",
-    "Three test crops in rows, a palace roof, a giraffe's coat and a parrot's beak: degraded, bicubic, the trained "
+    "Three test crops in rows, dry grass, the fur of a raccoon and a bright curved edge: degraded, bicubic, the trained "
     "network and clean. The network's column has less noise and firmer edges, yet is smoother than the clean one.",
     photo=True,
 )
 
 # %% tags=["hide-input"]
-curves["network"] = (ours, COLORS["model"])
+curves["network"] = (ours, COLORS["model"], "-")
 show(
     draw_spectra(curves),
     "Training moves the curve a little; most of the gap stays.",
-    "The power spectrum as before with a fourth curve for the trained network. It lies closer to the clean curve than "
-    "bicubic just beyond the dotted line, but far below it at high frequencies.",
+    "The power spectrum as before with a fourth curve, solid blue, for the trained network. It lies closer to the "
+    "clean curve than bicubic just beyond the dotted line, but far below it at high frequencies.",
 )
 
 # %% [markdown]
@@ -658,13 +741,13 @@ show(
 #
 # ## What breaks if the loss is the squared error?
 #
-# Because there is no such thing as *the* answer. Many photos $X$ fit the small one, and the network must return one, $a$, to be compared with all of them. The best it can do is
+# Why does squared error blur? Many photos $X$ fit the small one, and one output $a$ is compared with all of them. The best it can do is
 #
 # $$ \arg\min_a \; \mathbb E\,\lVert a - X \rVert^2 = \mathbb E[X], $$
 #
 # the **mean of all answers**. For any $a$, $\mathbb E\lVert a - X \rVert^2 = \lVert a - \mathbb E[X] \rVert^2 + \mathbb E\lVert X - \mathbb E[X] \rVert^2$, and only the first term depends on $a$.
 # Fur pointing left and fur pointing right average to no fur.
-# We can watch it happen, with our twins: forty photos that all shrink to the lemur, each with the hidden detail of a different crop.
+# We can watch it happen with our twins. Take forty photos that all shrink to the lemur, each with the hidden detail of a different crop.
 
 # %%
 details = RandomCrops(load_pixels("train"), size=160, batch_size=40, jitter=1.0, seed=SEED).batch()
@@ -673,12 +756,12 @@ assert torch.allclose(down(answers), down(x).expand(40, -1, -1, -1), atol=1e-5)
 mean = answers.mean(0, keepdim=True)  # E[X]
 error = torch.stack([(answers - guess).square().mean() for guess in answers])  # as guess a
 best = (answers - mean).square().mean()  # the mean as the guess
-assert best < error.min()
+assert best < error.min() and abs(best / error.mean() - 0.5) < 1e-3
 print(f"the mean's squared error is {best / error.mean():.0%} of a single answer's, on average")
 
 # %% tags=["hide-input"]
 figure = image_grid(
-    [[*answers[:3], mean[0], x[0]]],
+    [[image[middle] for image in (*answers[:3], mean[0], x[0])]],
     ["answer 1", "answer 2", "answer 3", "mean of 40", "the photo"],
     colors=[COLORS["rest"]] * 3 + [COLORS["model"], COLORS["hr"]],
 )
@@ -692,6 +775,11 @@ show(
 
 # %% [markdown]
 # As a guess for all forty, the mean has a smaller squared error than any single one of them, and it looks like nothing a camera would take.
+#
+# That it has exactly half is no accident of these photos. For two independent answers $X$ and $X'$,
+# $\mathbb E\lVert X - X' \rVert^2 = 2\, \mathbb E\lVert X - \mathbb E[X] \rVert^2$: both stray from the mean, and the squares add up.
+# So a model that draws a perfectly likely answer has twice the squared error of one that returns the mean. **Being sharp costs three decibels**, even if everything is done right.
+#
 # A network that minimises squared error is pulled there. A larger one, trained for longer, gets *closer* to the mean, not away from it: it answers a question that we did not mean to ask.
 #
 # The way out is to **choose** one likely answer instead of averaging them all.
@@ -716,7 +804,7 @@ ch01.hint("psnr")
 ch01.solution("psnr")
 
 # %% [markdown]
-# **★★ Make a twin.** Given a photo `x` and a pattern, both (B, 3, H, W) with sides that are multiples of 4, return another photo that shrinks to the same averages over blocks of 4 × 4 pixels.
+# **★★ Make a twin.** You get a photo `x` and a pattern, both (B, 3, H, W) with sides that are multiples of 4. Return another photo that shrinks to the same averages over blocks of 4 × 4 pixels.
 # Add to `x` all of the pattern that this shrinking does not see, and nothing else. Ignore the range $[-1, 1]$ here: do not clamp.
 
 
@@ -732,7 +820,7 @@ ch01.hint("same_lr")
 ch01.solution("same_lr")
 
 # %% [markdown]
-# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop, and `photos` an array with the name of the photo that each crop is from, in any order, and not equally many of each.
+# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop. `photos` is an array with the name of the photo that each crop is from, in any order, and not equally many of each.
 # Return `(low, high)`: the 2.5 % and 97.5 % quantiles of the mean in about 2000 resamples. Do not let crops of one photo pass for independent.
 
 
@@ -748,6 +836,40 @@ ch01.hint("photo_interval")
 ch01.solution("photo_interval")
 
 # %% [markdown]
+# ## Questions
+#
+# <details><summary>1. The proof that twins exist used averaging over blocks. Does it still work if shrinking is bicubic?</summary>
+# Yes. All it needs is some enlargement U with D U = I, and every linear shrinking that loses no small photo has one. Then n − U D n is again invisible to D. The patterns look different, but as many numbers are free.
+# </details>
+#
+# <details><summary>2. One table gives 27 dB on luma with a border of 4, another 25 dB on RGB without one. Which method is better?</summary>
+# Nobody can tell. The same picture often differs by as much between the two conventions. Measure both methods again, with one function, on the same crops.
+# </details>
+#
+# <details><summary>3. You resample sixty crops instead of twenty photos. What happens to the interval?</summary>
+# It becomes too narrow. Crops of one photo are alike, so sixty crops hold less than sixty independent facts, but the resampling treats them as if they did.
+# </details>
+#
+# <details><summary>4. The last layer starts at zero. Which layers get a gradient at step 0?</summary>
+# Only the last. The gradient of everything before it passes through the last layer's weights, which are zero. After one step they are not, and all layers learn.
+# </details>
+#
+# <details><summary>5. A network draws one perfect sample from all photos that fit. Will it win a comparison by PSNR against the network of this chapter?</summary>
+# No. Against a network that comes close to the mean, a perfect sample loses up to three decibels. That is why the course reports a perceptual distance as well.
+# </details>
+#
+# ## An open experiment
+#
+# Is the squared error alone to blame? Train the same network with the absolute error, and write down first what you expect of PSNR, of the perceptual distance and of the spectrum.
+#
+# A good answer
+#
+# - says which single answer minimises the absolute error (the median of each number, not the mean), and what that means for fur;
+# - keeps everything else equal: steps, crops, seed, network; and repeats both with two more seeds;
+# - gives the *difference* of the two networks for PSNR and for the perceptual distance, each with an interval over photos;
+# - draws both spectra and says how much of the gap beyond the dotted line is filled;
+# - concludes no more than the numbers allow.
+#
 # ## In five lines
 #
 # 1. Shrinking by four leaves fifteen of sixteen numbers free: many photos fit one small photo.
@@ -760,11 +882,13 @@ ch01.solution("photo_interval")
 #
 # | | this course | H-VAR (the paper) and VARSR |
 # |---|---|---|
-# | degradation | one round, mild (`course`); `varsr` for comparison | two rounds, the scheme of Real-ESRGAN |
-# | clean targets at ×1 and ×2 | antialiased bicubic; our choice, the paper does not say | half and full size named, filter not |
-# | metrics | PSNR, SSIM, GMSD, a perceptual distance of our own; LPIPS and others through an extra | PSNR, SSIM, LPIPS, DISTS, FID and no-reference metrics |
-# | test photos | 20, shipped, fixed crops | DIV2K-Val, RealSR, DRealSR |
-# | uncertainty | bootstrap over photos | not given |
+# | degradation | one round, mild (`course`); `varsr` for comparison | two rounds, the scheme of Real-ESRGAN † |
+# | clean targets at ×1 and ×2 | antialiased bicubic; our choice | the filter is not known to us |
+# | metrics | PSNR, SSIM, GMSD, a perceptual distance of our own; LPIPS and others through an extra | PSNR, SSIM, LPIPS, DISTS, FID and no-reference metrics † |
+# | test photos | 20, shipped, fixed crops | DIV2K-Val, RealSR, DRealSR † |
+# | uncertainty | bootstrap over photos | none that we know of |
+#
+# † From third-party notes, not from the papers themselves; it may be wrong.
 #
 # ## References
 #

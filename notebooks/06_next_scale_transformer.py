@@ -26,7 +26,9 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about two minutes to run, an hour to read | chapters 04 and 05 | November 2026, torch 2.13 |
+# | about three minutes to run, an hour to read | chapters 04 and 05 | November 2026, torch 2.13 |
+#
+# **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → **06 transformer** → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -56,8 +58,11 @@ print(session)
 #
 # $$ p(q_1, \dots, q_K) = \prod_{k=1}^{K} p(q_k \mid q_1, \dots, q_{k-1}). $$
 #
-# Within a map, the tokens are drawn at the same time, each without knowing what its neighbours will be.
-# That is an assumption, and not quite true. It hurts less than you would think: the coarser maps have settled most of it, and the finer ones can repair what clashes.
+# Within a map, the $n_k$ tokens are drawn at the same time, each without knowing what its neighbours will be:
+#
+# $$ p(q_k \mid q_1, \dots, q_{k-1}) = \prod_{i=1}^{n_k} p(q_{k,i} \mid q_1, \dots, q_{k-1}). $$
+#
+# So tokens of a map are *independent given the coarser maps*, which those of real pictures are not. How much does that hurt? The coarser maps have settled much already, and finer ones can repair some of what clashes. Below you will see a picture for which it is enough, and read of one for which it is not.
 
 # %%
 from vartutor.weights import load_tokenizer
@@ -76,7 +81,7 @@ print(f"next token: {sum(squares)} steps; next scale: {len(squares)} steps")
 # A language model feeds the last token back in. Here that cannot work: one map has 16 tokens and the next 64. And it would be the wrong question.
 # A map says what the sum of all maps before it *still lacks* (chapter 04). To know what is lacking, the model must see that sum. Two different rows of maps with the same sum leave the same rest.
 #
-# So the input is the sum $\hat f$, shrunk to the size of the map to come: one vector for each token to be predicted.
+# So the input is the sum $\hat f$, shrunk to the size of the map to come: one vector for each token to be predicted. Where a new group begins (maps 6 and 8), the bridge of chapter 05 first carries $\hat f$ to the larger canvas.
 # The first map has nothing before it. Its input is a *start token*, which carries what the picture shall be of: a class in VAR, here nothing yet.
 #
 # $$ x^{(k)} = W\, \mathrm{area}(\hat f_{k-1}, p_k) + \text{level}_k + \text{position}. $$
@@ -98,7 +103,7 @@ print("targets:", tuple(targets.shape), " inputs:", tuple(inputs.shape), "and a 
 # %% [markdown]
 # ## How does a token look at others?
 #
-# Attention, by hand, on three tokens of two numbers. Each token asks with a *query* $q$; each offers a *key* $k$ and a *value* $v$. Who fits, is heard:
+# Attention, by hand, on three tokens of two numbers. Each token asks with a *query* $q$; each offers a *key* $k$ and a *value* $v$. The better they fit, the more of the value is taken:
 #
 # $$ a_{ij} = \frac{\exp(s\, q_i \cdot k_j)}{\sum_m \exp(s\, q_i \cdot k_m)}, \qquad \text{out}_i = \sum_j a_{ij}\, v_j . $$
 #
@@ -207,10 +212,106 @@ print("rows of the 2 × 2 tokens:", coarse[:, 0].tolist(), " of the 16 × 16:", 
 # %% [markdown]
 # A coarse token sits in the middle of the fine tokens it stands for. So "look at the coarse token above you" is a rule the model can learn once, for all scales.
 #
+# ## What is in a block?
+#
+# A block is attention, then a small network for each token alone. Each is added to what was there, times a *gate*. Here are the pieces, in the order of the data.
+#
+# First the rotation: neighbouring channels are a point in the plane, turned by the angle of the token's place.
+
+
+# %% tags=["model"]
+def turn(x, angles):  # the model: pairs of channels of (B, heads, n, 32), turned by (n, 16)
+    a, b = x[..., 0::2], x[..., 1::2]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+
+
+def frame_angles(p, dim=32):  # of a map of p × p tokens: (p p, dim / 2)
+    speed = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))  # from 1 radian per unit of the frame to 1/1000
+    place = (torch.arange(p) + 0.5) / p * 32
+    row, column = place.repeat_interleave(p), place.repeat(p)
+    return torch.cat([row[:, None] * speed, column[:, None] * speed], 1)
+
+
+# %% [markdown]
+# Then attention, as by hand above, for several heads. Two details are VAR's. Queries and values have a bias and keys have none; and the temperature is learnt as a logarithm, and held below 100.
+# `seen` keeps the keys and values of all that was computed before. That is the *cache*; it is needed when the model writes.
+
+
+# %% tags=["model"]
+def linear(w, name, x):  # the model
+    return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def self_attention(w, name, x, angles, seen, mask=None):  # (B, n, D) -> (B, n, D)
+    q_bias, v_bias = w[f"{name}.q_bias"], w[f"{name}.v_bias"]
+    qkv = F.linear(x, w[f"{name}.qkv.weight"], torch.cat([q_bias, torch.zeros_like(q_bias), v_bias]))
+    heads = w[f"{name}.log_scale"].shape[1]
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, n, D / heads) each
+    s = w[f"{name}.log_scale"].clamp(max=np.log(100)).exp()
+    q, k = turn(s * F.normalize(q, dim=-1), angles), turn(F.normalize(k, dim=-1), angles)
+    if name in seen:
+        k, v = torch.cat([seen[name][0], k], 2), torch.cat([seen[name][1], v], 2)
+    seen[name] = k, v
+    a = q @ k.mT  # (B, heads, n, all so far)
+    if mask is not None:
+        a = a.masked_fill(~mask, -torch.inf)
+    return linear(w, f"{name}.proj", (a.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+# %% [markdown]
+# What comes in is normalised, then scaled and shifted. Factor and shift, and the gates too, are computed from one vector per picture: the class in VAR, here a learned constant. This is *AdaLN*:
+#
+# $$ x \mathrel{+}= \gamma_1\, \mathrm{attention}\big(\mathrm{LN}(x)(1 + s_1) + b_1\big), \qquad x \mathrel{+}= \gamma_2\, W_2\, \mathrm{gelu}\big(W_1 (\mathrm{LN}(x)(1 + s_2) + b_2)\big), $$
+#
+# with $(\gamma_1, \gamma_2, s_1, s_2, b_1, b_2) = W\, \mathrm{silu}(\text{vector})$. The weights of the gates start near zero, so every block starts near the identity.
+
+
+# %% tags=["model"]
+def modulated(x, s, b):  # the model: LN(x) (1 + s) + b
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + s) + b
+
+
+def adaln_block(w, name, x, vector, angles, seen, mask=None):  # (B, n, D), vector (B, 1, D) -> (B, n, D)
+    g1, g2, s1, s2, b1, b2 = linear(w, f"{name}.modulation", F.silu(vector)).chunk(6, -1)
+    x = x + g1 * self_attention(w, f"{name}.attn", modulated(x, s1, b1), angles, seen, mask)
+    h = F.gelu(linear(w, f"{name}.fc1", modulated(x, s2, b2)), approximate="tanh")
+    return x + g2 * linear(w, f"{name}.fc2", h)
+
+
+def run_blocks(w, x, vector, angles, seen, mask=None):  # what the head reads
+    for i in range(sum(name.endswith("fc1.weight") for name in w)):
+        x = adaln_block(w, f"blocks.{i}", x, vector, angles, seen, mask)
+    s, b = linear(w, "head_modulation", F.silu(vector)).chunk(2, -1)
+    return modulated(x, s, b)  # (B, n, D)
+
+
+# %% [markdown]
 # ## The whole forward pass
 #
-# A block is attention, then a small network for each token alone, each added to what was there. What comes in is normalised, and then scaled and shifted by numbers that depend on the class (*AdaLN*); here there is a single class.
-# Teacher forcing, in the open:
+# Teacher forcing, in the open. Start token and inputs stand side by side, each with the vector of its level; the blocks run once; the head gives a logit for every code.
+
+
+# %%
+def forward_by_hand(w, inputs, mask):  # (B, L - 1, C) -> (B, L, V)
+    maps = inputs.split(squares[1:], 1)
+    vector = w["class_emb.weight"].expand(len(inputs), 1, -1)
+    start = vector + w["pos_start"] + w["level.weight"][0]
+    later = [linear(w, "word_embed", m) + w["level.weight"][k] for k, m in enumerate(maps, 1)]
+    angles = torch.cat([frame_angles(p) for p in patch_nums]).to(inputs)
+    return linear(w, "head", run_blocks(w, torch.cat([start, *later], 1), vector, angles, {}, mask))
+
+
+# %%
+level = torch.repeat_interleave(torch.arange(8), torch.tensor(squares)).to(session.device)
+with torch.no_grad():
+    theirs = probe(Condition(probe.class_emb.weight[:1].expand(4, -1)), inputs)
+    ours = forward_by_hand(probe.state_dict(), inputs, level[:, None] >= level)
+assert torch.allclose(ours, theirs, atol=1e-4)
+print("logits:", tuple(ours.shape), " ours are the package's")
+
+# %% [markdown]
+# From here on we use the package's modules, which do the same faster. The same pass with them:
 
 
 # %%
@@ -224,10 +325,7 @@ def forward(model, inputs, views):
 
 
 with torch.no_grad():
-    ours = forward(probe, inputs, block_causal(squares))
-    theirs = probe(Condition(probe.class_emb.weight[:1].expand(4, -1)), inputs)
-assert torch.allclose(ours, theirs, atol=1e-5)
-print("logits:", tuple(ours.shape))
+    assert torch.allclose(forward(probe, inputs, block_causal(squares)), theirs, atol=1e-5)
 
 # %% [markdown]
 # ## Can a small one learn to draw?
@@ -254,12 +352,12 @@ print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameter
 
 
 # %%
-def train(model, views, steps):
+def train(model, views, steps, draw=lambda: suns(8, session.generator)):
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps, pct_start=0.1)
     losses = []
     for _ in range(steps):
-        maps = tokenizer.tokenize(suns(8, session.generator))[:7]
+        maps = tokenizer.tokenize(draw())[:7]
         logits = forward(model, tokenizer.next_inputs(maps[:6]), views).split(squares, 1)
         each = torch.stack([F.cross_entropy(a.flatten(0, 1), b.flatten()) for a, b in zip(logits, maps, strict=True)])
         optimizer.zero_grad()
@@ -272,6 +370,19 @@ def train(model, views, steps):
 
 
 share = torch.tensor(squares, device=session.device) / sum(squares)
+
+# %% [markdown]
+# Two habits before a training. **What should the first loss be?** An untrained model knows nothing of 1024 codes: $\ln 1024$ nats for every map. **Can it learn one batch by heart?** With eight suns, whatever is random is which of the eight: at best $\ln 8$ nats for a whole picture, and next to nothing per token. If it stays far above that, look for a mistake before you wait for the real run.
+
+# %%
+torch.manual_seed(SEED)
+one = suns(8, torch.Generator().manual_seed(SEED))
+pupil = NextScaleTransformer(config).to(session.device)
+heart = train(pupil, block_causal(squares), max(3, session.profile.draw_steps // 7), lambda: one) @ share.cpu().numpy()
+print(f"expected at step 0: {np.log(1024):.2f} nats, seen: {heart[0]:.2f}")
+print(f"one batch by heart: {heart[-1]:.2f} after {len(heart)} steps; at best {np.log(8) / sum(squares):.2f}")
+
+# %%
 losses = train(model, block_causal(squares), session.profile.draw_steps)
 if PROFILE == "cpu":
     assert losses[:5].mean() > 6 and losses[-50:].mean() < 2.6
@@ -279,12 +390,13 @@ if PROFILE == "cpu":
 # %% tags=["hide-input"]
 figure, (ax, bars) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1.5, 1], sharey=True)
 for k, column in enumerate(losses.T):
-    ax.plot(smooth(column, 25), color=COLORS["token"], alpha=0.25 + 0.75 * (k + 1) / 7)
+    ax.plot(smooth(column, 25), color=COLORS["token"], alpha=0.25 + 0.75 * (k + 1) / 7, label=f"map {k + 1}")
 bars.bar(
     range(1, 8), losses[-100:].mean(0), color=[(*to_rgb(COLORS["token"]), 0.25 + 0.75 * k / 7) for k in range(1, 8)]
 )
 for axes in (ax, bars):
     axes.axhline(np.log(1024), color="black", linewidth=0.8, linestyle=":")
+ax.legend(fontsize=8, ncols=2)
 ax.set(xlabel="step", ylabel="cross entropy (nats)", ylim=(0, 7.2))
 bars.set(xlabel="map", title="in the end", xticks=range(1, 8))
 show(
@@ -297,9 +409,9 @@ show(
 # %% [markdown]
 # **What you should see.** All maps start at the dotted line. Map 1 is learnt at once, and then stays where it is: nothing comes before it, and how bright a picture is as a whole is pure chance.
 # Map 2 ends highest, for it decides where the sun stands, and nobody has told it. Maps 3 and 6, the first of their size, end lowest: the coarser sum has settled nearly all that they draw.
-# The maps after them have the small rests to describe. Which of many similar codes is nearest there, is almost noise.
+# The maps after them describe small rests. Which of many similar codes is the nearest is almost chance there.
 #
-# No curve goes to zero, and none should. The family is random, and somebody has to pay for the chance.
+# No curve goes to zero, and none should. The family is random: even a perfect model cannot know which sun comes next.
 #
 # ## How does it write?
 #
@@ -331,16 +443,14 @@ with torch.no_grad():
     for step in steps:
         film.append(F.interpolate(tokenizer.decode(step.f_hat).cpu(), size=(64, 64)))
 real = suns(6, session.generator).cpu()
-figure = image_grid(
-    [[*(frame[i] for frame in film), real[i]] for i in range(4)],
-    [*(f"map {k + 1}" for k in range(7)), "real ones"],
-    colors=[COLORS["model"]] * 7 + [COLORS["hr"]],
-)
+words = [*(f"map {k + 1}" for k in range(7)), "a real one"]
+frames = [[*(frame[i] for frame in film), real[i]] for i in (0, 1)]
+figure = image_grid([row[h : h + 4] for row in frames for h in (0, 4)], [words[:4], words[4:]] * 2)
 show(
     figure,
-    "Four pictures being drawn, and four real ones.",
-    "Four rows of seven pictures: a flat blue, then a blue with one brighter side or corner, then a coarse yellow blob "
-    "there, which becomes rounder and finer with the later maps; at the right four real discs.",
+    "Two pictures being drawn, and two real ones.",
+    "Two pictures in two rows of four each: a flat blue, then a blue with one brighter side or corner, then a coarse "
+    "yellow blob there, which becomes rounder and finer with the later maps; last a real disc.",
     photo=True,
 )
 
@@ -348,7 +458,7 @@ show(
 # **What you should see.** Map 1 gives the mean colour, map 2 a glow on one side, map 3 a blob where the glow was. From then on nobody moves the sun; it is only made rounder and sharper.
 # It stays a bit lumpy: the tokens at its rim are drawn at the same time, and do not know of each other.
 #
-# Here the assumption from the beginning shows its price. Replace the suns by narrow stripes of any direction, and the same training gives patchwork (we tried): the mean of a corner does not tell the direction, so all tokens of map 3 would have to agree on it, and cannot.
+# Here the assumption from the beginning shows its price. Replace the suns by narrow stripes of any direction, and the same training gives patchwork (we tried). The mean of a corner does not tell the direction. So all tokens of map 3 would have to agree on one, and they cannot.
 #
 # ### Whom does it ask?
 #
@@ -446,8 +556,8 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Too hot, and the suns are torn. With greedy draws you get the same picture six times, with a small sun or, as here, with none: for almost every token the sky is likelier than the sun, and the likeliest code of each token is not the likeliest picture.
-# Between the two lies a trade: variety for care. Turn the knobs yourself, and stop the draw at any map.
+# **What you should see.** Too hot, and the suns are torn. With greedy draws you get the same picture six times, with a small sun or, as here, with none. For almost every token the sky is likelier than the sun. And the likeliest code of each token does not make the likeliest picture.
+# Between the two you trade variety for care. Turn the knobs yourself, and stop the draw at any map.
 
 # %% tags=["widget", "nbval-ignore-output"]
 from vartutor.show.widgets import explorer, slider
@@ -458,7 +568,7 @@ def draw(temperature, top_k, maps, seed):
     frames = list(iterate(model, tokenizer, blank, temperature=temperature, top_k=top_k, generator=generator))
     with torch.no_grad():
         pictures = tokenizer.decode(frames[maps - 1].f_hat).cpu()
-    return image_grid([list(pictures)], height=1.6)
+    return image_grid([list(pictures)])
 
 
 explorer(
@@ -489,16 +599,16 @@ cheat.eval()
 with torch.no_grad():
     *_, last = iterate(cheat, tokenizer, blank, generator=dice)
     nonsense = tokenizer.decode(last.f_hat).cpu()
-figure = image_grid([list(nonsense), list(film[-1])], labels=["no mask", "mask"], height=1.1)
+figure = image_grid([list(nonsense[:5]), list(film[-1][:5])], labels=["no mask", "mask"])
 show(
     figure,
     "Drawn by the model that was allowed to peek, and by the honest one.",
-    "Two rows of six small pictures: above, blotches of colour without order; below, suns in a blue sky.",
+    "Two rows of five small pictures: above, blotches of colour without order; below, suns in a blue sky.",
     photo=True,
 )
 
 # %% [markdown]
-# **What you should see.** Look at the upper row of numbers first: after half of the steps, most maps cost a small part of what the honest model pays after all of them. As a training curve it is a dream. The pictures are rubbish.
+# **What you should see.** Look at the upper row of numbers first. After half of the steps, most maps cost a small part of what the honest model pays after all of them. As a training curve it is a dream. The pictures are rubbish.
 # The model learnt to read the answer off the next input: what a map adds is the sum after it, minus the sum before. In generation the next input does not exist yet.
 #
 # Map 7 cannot cheat, for no input comes after it. Map 5 hardly can: the picture doubles between it and map 6, and a small network changes the sum on the way (chapter 05's bridge).
@@ -517,7 +627,7 @@ print(f"VAR-d16: {sum(p.numel() for p in d16.parameters()):,} parameters")
 # %% [markdown]
 # `vartutor.weights.official_transformer.load_var` loads the authors' weights into it. The tests compare every block, every gradient and every generated token with the authors' code, on small weights of the same form.
 #
-# VAR pushes its draws further from "anything" towards "this class" by *classifier-free guidance*: with logits $c$ for the class and $u$ for no class, it uses $(1 + t)\, c - t\, u$, and $t$ grows from scale to scale. `iterate(..., guidance=…)` does it.
+# VAR pushes its draws further from "anything" towards "this class" by *classifier-free guidance*. With logits $c$ for the class and $u$ for no class, it uses $(1 + t)\, c - t\, u$. Here $t$ grows from scale to scale. `iterate(..., guidance=…)` does it.
 #
 # ## Your turn
 #
@@ -568,6 +678,60 @@ ch06.hint("cached_attention")
 ch06.solution("cached_attention")
 
 # %% [markdown]
+# ## Questions
+#
+# 1. Why is the input of a map the *sum* so far, and not the last map alone?
+#
+# <details><summary>Answer</summary>
+#
+# A map says what the sum still lacks. Only the sum tells what that is.
+#
+# </details>
+#
+# 2. Tokens of one map attend to each other. Why is that no cheating?
+#
+# <details><summary>Answer</summary>
+#
+# What they look at are the *inputs* of the map, made of earlier maps only. The map's own tokens are not among them.
+#
+# </details>
+#
+# 3. Your training loss is far below what you expected. Name two tests before you celebrate.
+#
+# <details><summary>Answer</summary>
+#
+# The gradient test: does a prediction depend on an input of a later map? And generation: does it look as good as the loss says?
+#
+# </details>
+#
+# 4. Without a cache, 415 tokens are computed for 181. Where does 415 come from?
+#
+# <details><summary>Answer</summary>
+#
+# Each of the seven steps computes all tokens so far again: 1 + 5 + 21 + 37 + 53 + 117 + 181.
+#
+# </details>
+#
+# 5. Greedy decoding takes the likeliest code everywhere. Why is the result not the likeliest picture?
+#
+# <details><summary>Answer</summary>
+#
+# Tokens of a map are chosen one by one. The picture of the single best guesses may be a combination that never occurs. And a good first map may lead to unlikely later ones.
+#
+# </details>
+#
+# ## An open experiment
+#
+# How far does "independent given the coarser maps" reach? Invent a family of pictures with one knob between the suns, which work, and the stripes, which do not: for instance stripes of growing width. Train the model of this chapter along the knob.
+#
+# A good answer
+#
+# - has a measure of "wrong picture" that needs no eye, such as the spread of directions within a picture;
+# - predicts beforehand where along the knob it breaks, from the sides of the maps;
+# - keeps steps and model fixed, and says what three seeds do;
+# - shows drawn pictures next to real ones, chosen by a rule;
+# - tries one cure (more steps, a further coarse map, a lower temperature) and reports it even if it fails.
+#
 # ## In five lines
 #
 # 1. Next-scale prediction draws a whole map per step: eight steps instead of hundreds.
@@ -580,7 +744,7 @@ ch06.solution("cached_attention")
 #
 # | | this course | VAR-d16 |
 # |---|---|---|
-# | width, blocks, heads | 64, 3, 4 in this chapter | 1024, 16, 16 |
+# | width, blocks, heads | 64, 3, 4 in this chapter; 192, 6, 6 in the next | 1024, 16, 16 |
 # | positions | rotations on a frame that all scales share, as in VARSR; ours are centred | a learned table |
 # | start | one learned vector, a photo from chapter 07 on | a class |
 # | queries and keys | unit vectors, one learned temperature per head | the same |

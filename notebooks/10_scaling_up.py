@@ -26,7 +26,9 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about two minutes to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
+# | about a minute to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
+#
+# **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → **10 scale** → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -155,9 +157,9 @@ if PROFILE != "smoke":  # in a very small model, the small parts are not small
     assert abs((matrices + scores + head) / counted - 1) < 0.02
 
 # %% [markdown]
-# The backward pass costs twice the forward pass: once for the gradient of the weights, once for that of the inputs. So a step is three forward passes. With *checkpointing*, which saves memory by computing the blocks again, it is four. Fused attention always computes something again: it kept none of its $n \times n$ weights, so backwards it starts from queries and keys once more, and costs two and a half times its forward pass.
+# The backward pass costs twice the forward pass: once for the gradient of the weights, once for that of the inputs. So a step is three forward passes. With *checkpointing*, which saves memory by computing the blocks again, it is four. Fused attention always computes something again, for it kept none of its $n \times n$ weights. Backwards it starts from queries and keys once more, and so costs two and a half times its forward pass.
 #
-# Must a model be built and run, to be counted? No. *Fake tensors* have shapes and types, and no numbers: every operation says what it would compute and allocate, and does nothing. `vartutor.plan` takes a whole training step with them, and enters what the counter's formulas say of each operation, part by part; also for the tokenizer, which stands frozen beside the transformer and makes its tokens.
+# Must a model be built and run, to be counted? No. *Fake tensors* have shapes and types, and no numbers: every operation says what it would compute and allocate, and does nothing. `vartutor.plan` takes a whole training step with them, and enters what the counter's formulas say of each operation, part by part. The tokenizer is counted too: it stands frozen beside the transformer and makes its tokens.
 
 # %%
 from vartutor.plan.steps import count_step
@@ -387,7 +389,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** Most of it lies left of the dotted line, in this fresh model, whose blocks are still gated nearly shut. bfloat16 has the range of fp32, and the line would be far outside the picture. That is why nobody scales losses in bf16.
+# **What you should see.** Most of it lies left of the dotted line, in this fresh model, whose blocks are still gated nearly shut. The range of bfloat16 is that of fp32, and its line would be far outside the picture. That is why nobody scales losses in bf16.
 #
 # **Overflow** is the other end. Above 65,504 there is only infinity in fp16, and squares and exponentials get there quickly.
 
@@ -958,7 +960,7 @@ ch10.solution("fit_law")
 # %% [markdown]
 # ## In five lines
 #
-# 1. A block has $18 D^2$ parameters and takes two operations per weight of its 12 $D^2$ and token, three times over; attention adds $4 D$ per pair that may see each other, three and a half times.
+# 1. A block has $18 D^2$ parameters. For every token it takes two operations for each of $12 D^2$ weights, three times over. Attention adds $4 D$ for every pair that may see each other, three and a half times.
 # 2. State costs 20 bytes per parameter, activations grow with the batch; checkpointing trades memory for a third more work.
 # 3. fp16 lacks range and bf16 precision: products in bf16, weights, averages and lookups in fp32.
 # 4. DDP shares the batch, FSDP the state too; both give the losses of one process, if every process draws its own photos.

@@ -24,7 +24,9 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | under two minutes to run, an hour to read | chapters 05 and 10 | November 2026, torch 2.13, without a GPU |
+# | less than a minute to run, an hour to read | chapters 05 and 10 | November 2026, torch 2.13, without a GPU |
+#
+# **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → **11 GPU: tokenizer** → [12 GPU: transformer](12_gpu_transformer.ipynb)
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -313,9 +315,7 @@ print("different photos of 8:", len(right.flatten(1).unique(dim=0)), "and", len(
 assert torch.equal(wrong[:4], wrong[4:])
 
 # %% tags=["hide-input"]
-figure = image_grid(
-    [list(right), list(wrong)], [f"process {i // 4}" for i in range(8)], labels=["right", "wrong"], height=1.0
-)
+figure = image_grid([list(right), list(wrong)], [f"process {i // 4}" for i in range(8)], labels=["right", "wrong"])
 show(
     figure,
     "A batch of eight on two processes: eight photos, or four photos twice.",

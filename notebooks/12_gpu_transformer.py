@@ -24,7 +24,9 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | under two minutes to run, an hour to read | chapters 07, 08 and 11 | November 2026, torch 2.13, without a GPU |
+# | about a minute to run, an hour to read | chapters 07, 08 and 11 | November 2026, torch 2.13, without a GPU |
+#
+# **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → **12 GPU: transformer**
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -198,7 +200,7 @@ assert abs(rows["dpo"][0] - np.log(2)) < 0.05 and abs(rows["drift"][0]) < 1e-2
 #
 # ## What should you watch?
 #
-# No curve of the full run exists. If the course ships the log of its own transformer, the one of chapter 07 at 64 pixels, it is drawn below; else the six steps of the dry run, which show the columns and nothing else. The title says which.
+# No curve of the full run exists. If the course ships the log of its own transformer, that of chapter 07 at 64 pixels, it is drawn below. If not, you see the six steps of the dry run, which show the columns and nothing else. The title says which.
 
 # %%
 shipped = assets() / "studies" / "transformer_log.csv"
@@ -233,7 +235,7 @@ show(
 #
 # ## When should you stop?
 #
-# The transformer: at the end of its schedule, unless a sign is bad. The preference: when the validation photos say so: every `loop.validate_every` steps the log has the loss and the decibels of photos that it does not learn from (`held-out/…`), and the weights with the lowest such loss are kept in `best.pt`. More of it is not better.
+# The transformer: at the end of its schedule, unless a sign is bad. The preference: when the validation photos say so. Every `loop.validate_every` steps the log has the loss and the decibels of photos that it does not learn from (`held-out/…`). The weights with the lowest such loss are kept in `best.pt`. More of it is not better.
 #
 # ## What goes wrong, and what helps?
 #
@@ -249,7 +251,7 @@ show(
 #
 # ## What breaks if the prefix has no places?
 #
-# This one is ours. Until shortly before this chapter was finished, the profile of the published size had a fault that no test saw: the model uses learned positions, as VAR does, but the *prefix* had none. The course's small model, with rotations, was never affected.
+# This one is ours. For a long time the profile of the published size had a fault that no test saw. The model uses learned positions, as VAR does, but the *prefix* had none. The course's small model, with rotations, was never affected.
 #
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 

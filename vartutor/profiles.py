@@ -18,7 +18,7 @@ class Recipe:
     heads: int = 6
     patch: int = 2  # side of the pixels of the degraded photo that become one token of the prefix
     rope: bool = True  # rotary positions; False: learned tables, as in VAR
-    prior: bool = True  # the photo's own latents pull the tokens; False: the paper's form
+    prior: bool = True  # the photo's own latents pull the tokens; False: the prefix alone tells the photo
     checkpointing: bool = False
     batch: int = 8  # photos per step on one machine; more steps teach more than larger ones
     steps: int = 3600

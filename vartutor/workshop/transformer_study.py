@@ -52,8 +52,8 @@ TRANSFORMER_RUNS = {
     "no prefix": TransformerRun(prefix=False),
     "added": TransformerRun(added=True),
     "no prior": TransformerRun({"prior": False}),
-    # Prefix and hard labels.
-    "paper": TransformerRun({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),
+    # As in the paper, but from nothing, and the prefix is of pixels: it starts from VAR, and its prefix is latents.
+    "prefix alone": TransformerRun({"prior": False, "hard": 1.0, "soft": 0.0, "balance": 0.0, "slip": 0.0}),
     "hard": TransformerRun({"hard": 1.0, "soft": 0.0}),
     "tokens alike": TransformerRun({"balance": 0.0}),
     "no slips": TransformerRun({"slip": 0.0}),
