@@ -369,10 +369,10 @@ def test_dark_mode_switch_and_neighbours(html, browser):
 @needs_browser
 def test_code_and_pictures_fit_into_a_window_of_1280_pixels(html, browser):
     wide = browser.new_context(viewport={"width": 1280, "height": 900})
-    for path in chapter_pages(html):
+    for path in [*chapter_pages(html), html / "whole-model.html"]:
         with visit(wide, path) as (page, _):
             clipped = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"
-            assert page.eval_on_selector_all("div.cell_input pre", clipped) == [], path.name
+            assert page.eval_on_selector_all(".highlight-python pre, div.cell_input pre", clipped) == [], path.name
             sizes = "all => all.map(i => [i.naturalWidth, Math.round(i.getBoundingClientRect().width)])"
             shown = page.eval_on_selector_all(".cell_output figure img", sizes)
             assert [pair for pair in shown if pair[0] != pair[1]] == [], path.name

@@ -30,7 +30,7 @@ ON_CONDA_FORGE = {
     "pytorch", "numpy", "pillow", "matplotlib-base", "safetensors", "tqdm", "packaging", "jupyterlab", "ipykernel",
     "ipywidgets", "jupytext", "papermill", "nbclient", "nbconvert", "nbformat", "psutil", "scikit-image", "sphinx",
     "myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "sphinxcontrib-bibtex", "pytest",
-    "pytest-benchmark", "scipy", "nbval", "torchmetrics", "ruff", "hatchling", "pyyaml",
+    "pytest-benchmark", "pytest-xdist", "scipy", "nbval", "torchmetrics", "ruff", "hatchling", "pyyaml",
 }  # fmt: skip
 
 

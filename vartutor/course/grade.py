@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -142,7 +143,8 @@ def _limited(command: list[str], environment: dict[str, str], limits: Limits) ->
             fault = f"stopped at {limits.gigabytes:g} GB"
     if fault:
         for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-            child.kill()
+            with suppress(psutil.Error):  # it ended meanwhile
+                child.kill()
         process.wait()
     return fault or ("" if process.returncode == 0 else "its kernel died")
 
