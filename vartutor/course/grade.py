@@ -81,8 +81,7 @@ def grade(folder: Path, out: Path, seed: int, limits: Limits, report: Callable[[
         student = parts[0] if len(parts) > 1 else path.stem
         found, fault = _grades(path, student, out.joinpath(student, *parts[1:-1]), seed, limits)
         grades += found
-        points, most = sum(g.points for g in found), sum(g.stars for g in found)
-        report(f"{student} {path.name}: {points} of {most} points{f', {fault}' if fault else ''}")
+        report(f"{student} {path.name}: {_total(found)}{f', {fault}' if fault else ''}")
     write_table(out / "grades.csv", [field.name for field in fields(Grade)], map(astuple, grades))
     for student in dict.fromkeys(g.student for g in grades):
         with whole(out / student / "report.html") as part:
@@ -111,7 +110,7 @@ def _grades(path: Path, student: str, out: Path, seed: int, limits: Limits) -> t
         started.unlink(missing_ok=True)
         command = [sys.executable, "-c", CHILD, str(path.resolve()), str((out / path.name).resolve()), str(seed)]
         fault = _limited(command, os.environ | {PLACE: str(started.resolve()), SEED: str(seed)}, limits)
-        attempts = [vars(a) for a in latest(read_attempts(started)).values()]
+        attempts = [vars(attempt) for attempt in read_attempts(started)]
         started.unlink(missing_ok=True)
         old = {"key": key, "fault": fault, "attempts": attempts}
         with whole(kept) as part:
@@ -134,15 +133,16 @@ def _worth(attempt: Attempt | None, stars: int) -> tuple[str, int, int, float]:
 def _limited(command: list[str], environment: dict[str, str], limits: Limits) -> str:
     """Run a command; says what stopped it."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tree = psutil.Process(process.pid)
     deadline, fault = time.monotonic() + 60 * limits.minutes, ""
     while process.poll() is None and not fault:
         time.sleep(0.1)
         if time.monotonic() > deadline:
             fault = f"stopped after {limits.minutes:g} minutes"
-        elif tree_memory(psutil.Process(process.pid)) > 1e9 * limits.gigabytes:
+        elif tree_memory(tree) > 1e9 * limits.gigabytes:
             fault = f"stopped at {limits.gigabytes:g} GB"
     if fault:
-        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+        for child in [*tree.children(recursive=True), process]:
             with suppress(psutil.Error):  # it ended meanwhile
                 child.kill()
         process.wait()
@@ -165,15 +165,18 @@ def execute_submission(source: str, target: str, seed: str) -> None:
         write_notebook(notebook, Path(target))
 
 
+def _total(grades: list[Grade]) -> str:
+    return f"{sum(g.points for g in grades)} of {sum(g.stars for g in grades)} points"
+
+
 def page(student: str, grades: list[Grade]) -> str:
     """One student's exercises as a page of HTML."""
-    points, most = sum(g.points for g in grades), sum(g.stars for g in grades)
     rows = "\n".join(_row(g) for g in grades)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{html.escape(student)}</title>
 <style>body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
 td, th {{ text-align: left; vertical-align: top; padding: .3em 1em .3em 0 }}</style>
-<h1>{html.escape(student)}: {points} of {most} points</h1>
+<h1>{html.escape(student)}: {_total(grades)}</h1>
 <table><tr><th>exercise<th>points<th>verdict</tr>
 {rows}
 </table></html>

@@ -5,12 +5,11 @@ import io
 from html import escape
 
 from IPython.display import HTML
-from PIL import Image
 from torch import Tensor
 
-from vartutor.data.images import to_uint8
+from vartutor.data.images import to_pil
 from vartutor.errors import UserError
-from vartutor.show.figures import TEXT_PIXELS
+from vartutor.show.figures import TEXT_PIXELS, check_alt
 
 PAGE = """<div class="before-after" style="--seen: 50%; width: {width}px; max-width: 100%">
 <div style="position: relative">
@@ -37,8 +36,7 @@ def before_after(before: Tensor, after: Tensor, names: tuple[str, str], alt: str
     """
     if before.shape != after.shape:
         raise UserError(f"photos of {tuple(before.shape)} and {tuple(after.shape)}: only equal sizes can be compared")
-    if len(alt) < 30:
-        raise UserError(f"alt text {alt!r}: say in 30 characters or more what the photos show")
+    check_alt(alt)
     times = max(TEXT_PIXELS // before.shape[-1], 1)
     words = {"alt": alt, "label": f"how much of {names[0]} is seen", "left": names[0], "right": names[1]}
     pictures = {"before": _address(before), "after": _address(after)}
@@ -48,6 +46,5 @@ def before_after(before: Tensor, after: Tensor, names: tuple[str, str], alt: str
 
 def _address(image: Tensor) -> str:
     buffer = io.BytesIO()
-    pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()  # the browser enlarges them
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    to_pil(image).save(buffer, "JPEG", quality=95, subsampling=0)  # the browser enlarges it
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vartutor.data.images import to_uint8
+from vartutor.data.images import to_pil
 from vartutor.errors import UserError
 from vartutor.show import ink
 
 TEXT_WIDTH = 7.2  # inches: the text column of the book at 100 dots per inch
-TEXT_PIXELS = 720
+TEXT_PIXELS = round(100 * TEXT_WIDTH)
 LINE, GAP = 17, 4  # pixels: a line of a title, and what lies between photos
 
 
@@ -33,8 +33,7 @@ def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None
     Raises:
         UserError: the alternative text is too short.
     """
-    if len(alt) < 30:
-        raise UserError(f"alt text {alt!r}: say in 30 characters or more what the figure shows")
+    check_alt(alt)
     kind = "image/jpeg" if photo else "image/png"
     display(
         {kind: render(figure, photo), "text/plain": caption},
@@ -42,6 +41,12 @@ def show(figure: Figure, caption: str, alt: str, *, photo: bool = False) -> None
         metadata={kind: {"alt": alt}, "vartutor": {"caption": caption}},
     )
     display({"text/markdown": f"*{caption}*", "text/plain": ""}, raw=True, metadata={"vartutor": {"role": "caption"}})
+
+
+def check_alt(alt: str) -> None:
+    """``UserError`` where an alternative text is too short to say anything."""
+    if len(alt) < 30:
+        raise UserError(f"alt text {alt!r}: say in 30 characters or more what the figure shows")
 
 
 def render(figure: Figure, photo: bool = False) -> bytes:
@@ -111,7 +116,7 @@ def image_grid(
 
 def _enlarged(image: Tensor, cell: int) -> np.ndarray:
     """(3, H, W) in [-1, 1] -> uint8 of up to ``cell`` pixels a row, by a whole number, or shrunk to ``cell``."""
-    pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()
+    pixels = np.asarray(to_pil(image))
     height, width = pixels.shape[:2]
     if width > cell:
         small = (cell, max(1, round(height * cell / width)))
@@ -125,8 +130,8 @@ def contact_sheet(images: Sequence[Tensor], columns: int, size: int = 56) -> np.
     for i, image in enumerate(images):
         side = min(image.shape[-2:])
         top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
-        square = to_uint8(image[:, top : top + side, left : left + side]).permute(1, 2, 0).numpy()
-        thumbnail = Image.fromarray(square).resize((size - 2, size - 2), Image.Resampling.LANCZOS)
+        square = to_pil(image[:, top : top + side, left : left + side])
+        thumbnail = square.resize((size - 2, size - 2), Image.Resampling.LANCZOS)
         sheet.paste(thumbnail, (i % columns * size, i // columns * size))
     return np.asarray(sheet)
 
