@@ -17,9 +17,10 @@ from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.kinds import KINDS
 from vartutor.train.loop import Moment
 from vartutor.train.processes import Process
+from vartutor.train.sizes import make_transformer
 from vartutor.train.source import Feed, make_source
 from vartutor.train.tokenizer import Losses
-from vartutor.train.transformer import Objective, make_transformer
+from vartutor.train.transformer import Objective
 
 META = torch.device("meta")
 SMOKE = replace(get_profile("smoke"), image_size=32, groups=((1, 2), (4,), (8,)), codes=16)

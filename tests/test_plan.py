@@ -20,9 +20,10 @@ from vartutor.profiles import Recipe, get_profile
 from vartutor.tokenizer.build import TokenizerConfig
 from vartutor.train.loop import Moment
 from vartutor.train.preference import PreferenceLoss
+from vartutor.train.sizes import make_transformer
 from vartutor.train.source import Batch
 from vartutor.train.tokenizer import Losses, TokenizerLoss, make_tokenizer
-from vartutor.train.transformer import Objective, TransformerLoss, make_transformer
+from vartutor.train.transformer import Objective, TransformerLoss
 from vartutor.transformer.attention import block_causal
 
 CPU, SMOKE = get_profile("cpu"), get_profile("smoke")

@@ -14,6 +14,7 @@ from vartutor.data.pairs import make_pairs, upscale_bicubic
 from vartutor.data.presets import COURSE
 from vartutor.profiles import get_profile
 from vartutor.superres import SuperResolver
+from vartutor.tiling import cut
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import BALANCED, Fidelity, decode_faithfully
 from vartutor.train.jobs import fidelity_job
@@ -22,8 +23,9 @@ from vartutor.train.loop import Moment
 from vartutor.train.pairs import FidelityObjective
 from vartutor.train.processes import Process
 from vartutor.train.settings import BaselineSettings, FidelitySettings, TransformerSettings
+from vartutor.train.sizes import make_config
 from vartutor.train.source import make_source
-from vartutor.train.transformer import TransformerLoss, decay_groups, make_config
+from vartutor.train.transformer import TransformerLoss, decay_groups
 from vartutor.transformer.photo import PhotoTransformer, build_transformer, photo_features, restore_latents
 from vartutor.weights import load_restorer
 from vartutor.weights.files import STATE, load_state
@@ -198,8 +200,50 @@ def test_a_look_can_learn_from_both_kinds_of_tokens(tokenizer, net):
         assert torch.equal(f_hat[~true], ways[0.0].f_hats[s][~true])
     job = fidelity_job(run, Process(), over=(model, tokenizer))
     torch.nn.init.normal_(job.model.pixels.weight, std=0.01)
-    halves = [job.loss(replace(ways[1.0], trust=torch.full((16,), weight)))[0].item() for weight in (1.0, 0.5)]
-    assert halves[1] == pytest.approx(halves[0] / 2, rel=1e-4)
+    full, half, none = (
+        job.loss(replace(ways[1.0], trust=torch.full((16,), weight)))[0].item() for weight in (1.0, 0.5, 0.0)
+    )
+    assert half == pytest.approx((full + none) / 2, rel=1e-4)
+    assert 0 < none < 0.9 * full  # what is not trusted shall still be right when it is shrunk
+    assert set(ways[0.5].judged.tolist()) == {0.0, 2.0}
+    assert torch.equal(ways[0.5].judged == 0, true)
+    assert torch.equal(ways[1.0].judged, torch.ones(16))
+    assert torch.equal(ways[0.0].judged, torch.ones(16))
+
+
+def test_a_fidelity_module_can_go_on_from_another(tokenizer, net, tmp_path, raises_user_error):
+    over = make(tokenizer, net).eval().requires_grad_(False), tokenizer
+    run = FidelitySettings.of(SMOKE, objective=FidelityObjective(hidden=8, depth=1, base="photo"), steps=2)
+    train("fidelity", run, tmp_path / "first", over=over)
+    job = fidelity_job(replace(run, init=str(tmp_path / "first")), Process(), over=over)
+    averaged = load_restorer(tmp_path / "first").fidelity.state_dict()
+    assert all(torch.equal(value, averaged[name]) for name, value in job.model.state_dict().items())
+    larger = replace(run, init=str(tmp_path / "first"), objective=replace(run.objective, hidden=16))
+    with raises_user_error("do not fit"):
+        fidelity_job(larger, Process(), over=over)
+    with raises_user_error("dpo", "no fidelity module"):
+        fidelity_job(replace(run, init="dpo"), Process(), over=over)
+
+
+def test_a_restorer_works_once_per_block_and_sees_what_lies_around_a_tile(tokenizer, net, pairs):
+    model = make(tokenizer, net).eval()
+    photo, seen = torch.rand(3, 40, 24) * 2 - 1, []
+    resolver = SuperResolver(model, tokenizer, tile=16)
+    with torch.no_grad():
+        whole = net.restore(photo[None])
+    first = resolver._first(photo, cut(40, 24, 16, 12))
+    for tile in cut(40, 24, 16, 12):
+        for s, picture in first([tile], None).items():
+            rows, columns = slice(tile.top * s, (tile.top + 16) * s), slice(tile.left * s, (tile.left + 16) * s)
+            assert torch.allclose(picture[0], whole[s][0][:, rows, columns], atol=1e-5)
+    restore = type(net).restore
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(net), "restore", lambda self, lr: seen.append(lr.shape) or restore(self, lr))
+        large = resolver.upscale(photo, (2,))
+        assert len(seen) == 1
+        small = SuperResolver(model, tokenizer, tile=16, block=16).upscale(photo, (2,))
+        assert len(seen) > 2
+    assert torch.allclose(large[2], small[2], atol=2 / 255)
 
 
 def test_upscale_looks_at_the_first_picture(tokenizer, net, pairs):
@@ -257,12 +301,11 @@ def test_a_critic_can_judge_what_is_decoded(tokenizer, net):
     run = FidelitySettings.of(SMOKE, objective=objective)
     job = fidelity_job(run, Process(), over=(make(tokenizer, net).eval().requires_grad_(False), tokenizer))
     seen = job.prepare(make_source(run, Process()).batch(range(2)))
-    assert "critic" not in job.loss(seen, Moment(0, 0.4))[1]
     loss, numbers = job.loss(seen, Moment(0, 0.6))
     assert numbers["critic"] > 0
-    before = job.parts["adversary"].critic.heads[0][0].bias.detach().clone()
+    before = job.parts["adversary"].critic.layers[0].bias.detach().clone()
     loss.backward()
     job.finish(Moment(0, 0.6))
-    assert not torch.equal(job.parts["adversary"].critic.heads[0][0].bias, before)
+    assert not torch.equal(job.parts["adversary"].critic.layers[0].bias, before)
     job.model.eval()
     assert "critic" not in job.loss(seen, Moment(0, 0.6))[1]

@@ -6,11 +6,19 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
+def one_line(text: str) -> str:
+    """Text with its control characters escaped: names of files may hold line breaks, and worse."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(ValueError):
     """A mistake that one line explains: what is wrong, where, and what to do.
 
     The command line prints it and ends with exit code 2; a notebook shows the line without a traceback.
     """
+
+    def __init__(self, line: str):
+        super().__init__(one_line(line))
 
     def _render_traceback_(self) -> list[str]:
         # IPython calls this instead of printing the stack: the line already says everything.

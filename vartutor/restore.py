@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from vartutor.data.folders import is_photo, visible
 from vartutor.data.images import DECODER_ERRORS, write_images
-from vartutor.errors import UserError, first_line
+from vartutor.errors import UserError, first_line, one_line
 from vartutor.paths import make_folder, sha256_of
 
 MARK = "vartutor"  # name of a text in every result: a checksum of its photo and of how it was restored
@@ -88,14 +88,14 @@ def restore(
             raise UserError(f"{names[source.stem]} and {source} would both become {source.stem}_x….png: rename one")
         names[source.stem] = source
     make_folder(out)
-    outcomes, taken = [], {source.resolve() for source in sources}
+    outcomes, taken = [], set(map(os.path.realpath, sources))
     for source in sources:
         outcomes.append(_one(source, targets(source, out, scales), upscale, how, taken, force))
         report(outcomes[-1])
     return outcomes
 
 
-def _one(source: Path, paths: dict[int, Path], upscale: Callable, how: str, taken: set[Path], force: bool) -> Outcome:
+def _one(source: Path, paths: dict[int, Path], upscale: Callable, how: str, taken: set[str], force: bool) -> Outcome:
     try:
         mark = sha256(f"{how} {sha256_of(source)}".encode()).hexdigest()
         missing = {s: path for s, path in paths.items() if not _is_there(path, mark, taken, force)}
@@ -104,15 +104,15 @@ def _one(source: Path, paths: dict[int, Path], upscale: Callable, how: str, take
             info.add_text(MARK, mark)
             write_images({path: images[s] for s, path in missing.items()}, pnginfo=info)
     except UserError as error:
-        named = str(error).startswith(tuple(map(str, (source, *paths.values()))))
+        named = str(error).startswith(tuple(one_line(str(path)) for path in (source, *paths.values())))
         return Outcome(source, error=str(error) if named else f"{source}: {error}")
     except OSError as error:
         return Outcome(source, error=f"{source}: {(error.strerror or first_line(error)).lower()}")
     return Outcome(source, tuple(missing.values()))
 
 
-def _is_there(path: Path, mark: str, taken: set[Path], force: bool) -> bool:
-    if path.resolve() in taken:
+def _is_there(path: Path, mark: str, taken: set[str], force: bool) -> bool:
+    if os.path.realpath(path) in taken:
         raise UserError(f"{path}: a photo that is to be restored has this name: choose another --out")
     if not path.exists():
         return False

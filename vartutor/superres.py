@@ -174,8 +174,9 @@ class SuperResolver:
         done, total = 0, sum(map(len, plans))
         for block, around, plan in zip(blocks, surroundings, plans, strict=True):
             canvases = {s: self._canvas(s, around, options["expected"]) for s in scales}
+            first = self._first(photo, plan)
             for part in (plan[i : i + self.batch] for i in range(0, len(plan), self.batch)):
-                for s, images in self._restore(photo, part, scales, seed, fidelity, options).items():
+                for s, images in self._restore(photo, part, first, scales, seed, fidelity, options).items():
                     for t, picture in zip(part, images.cpu(), strict=True):
                         canvases[s].add(picture, (t.top - around.top) * s, (t.left - around.left) * s)
                 done += len(part)
@@ -195,16 +196,45 @@ class SuperResolver:
         seam = self.overlap if mean else min(SEAM, self.overlap)
         return Canvas(3, height, width, ramp(self.tile * s, self.overlap * s, seam * s))
 
+    def _place(self, tile: Tile) -> Region:
+        return Region(tile.top, tile.top + self.tile, tile.left, tile.left + self.tile)
+
+    def _first(self, photo: Tensor, plan: list[Tile]) -> Callable[[list[Tile], Tensor], dict[int, Tensor]]:
+        """What gives tiles and their crops (B, 3, tile, tile) the pictures that their tokens begin at.
+
+        A net restores what all tiles of the plan cover at once: it sees what lies around a tile, and works once.
+        """
+        scales = self.tokenizer.scales
+        if self.model.restorer is None:
+            return lambda part, crops: self.model.first(crops, scales)
+        tops, lefts = [t.top for t in plan], [t.left for t in plan]
+        covered = Region(min(tops), max(tops) + self.tile, min(lefts), max(lefts) + self.tile)
+        height, width = max(photo.shape[1], covered.bottom), max(photo.shape[2], covered.right)
+        around = covered.grown(self.model.restorer.reach, height, width)
+        pictures = self.model.first(around.of(photo)[None].to(self.device), scales)
+
+        def cut_out(part: list[Tile], crops: Tensor) -> dict[int, Tensor]:
+            return {s: torch.stack([p[0][self._place(t).within(around, s)] for t in part]) for s, p in pictures.items()}
+
+        return cut_out
+
     @torch.no_grad()
     def _restore(
-        self, photo: Tensor, part: list[Tile], scales: Sequence[int], seed: int, w: float, options: dict
+        self,
+        photo: Tensor,
+        part: list[Tile],
+        first: Callable,
+        scales: Sequence[int],
+        seed: int,
+        w: float,
+        options: dict,
     ) -> dict[int, Tensor]:
         """Every tile's picture: {s: (B, 3, s tile, s tile)}."""
-        crops = torch.stack([Region(t.top, t.top + self.tile, t.left, t.left + self.tile).of(photo) for t in part])
+        crops = torch.stack([self._place(t).of(photo) for t in part])
         generators = [_generator(seed, t) for t in part]
         draws = torch.stack([torch.rand(self.model.config.tokens, generator=own) for own in generators])
         crops, options = crops.to(self.device), options | {"uniform": draws.to(self.device), "generators": generators}
-        seen = self.model.first(crops, self.tokenizer.scales)
+        seen = first(part, crops)
         f_hats = restore_latents(self.model, self.tokenizer, crops, scales, first=lambda *_: seen, **options)
         return {s: decode_faithfully(self.tokenizer, self.fidelity, f_hats[s], seen[s], s, w) for s in scales}
 

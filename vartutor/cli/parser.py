@@ -35,7 +35,7 @@ class Commands:
 
 def add_profile(sub: argparse.ArgumentParser, default: str | None = "cpu") -> None:
     """Add ``--profile``."""
-    sub.add_argument("--profile", default=default, help="smoke, cpu (default) or gpu")
+    sub.add_argument("--profile", default=default, help="smoke, cpu (default), gpu or gpu1")
 
 
 def add_seed(sub: argparse.ArgumentParser) -> None:

@@ -21,9 +21,11 @@ SUMMARIES = {
 
 def _train(args: argparse.Namespace) -> int:
     from vartutor.paths import commit
+    from vartutor.plan.rounds import train_in_rounds
     from vartutor.profiles import get_profile
-    from vartutor.train.kinds import KINDS, saved_settings, train
+    from vartutor.train.kinds import KINDS, saved_settings
     from vartutor.train.options import differences, read_settings
+    from vartutor.train.processes import this_process
     from vartutor.weights.files import STATE
 
     if (args.out / STATE).exists() and not args.resume:
@@ -39,14 +41,20 @@ def _train(args: argparse.Namespace) -> int:
             print(f"from here on, {line}")
     else:
         run = read_settings(KINDS[args.what].settings.of(get_profile(args.profile or "cpu")), args.config)
+        words = args.set or []
         if args.dry_run:
             run = run.dry(int(os.environ.get("WORLD_SIZE", "1")))
-        run = read_settings(run, None, args.set)
+            for word in (word for word in words if word.startswith("init=") and chief):
+                print(f"dry run: {word} is left out")  # a toy starts from no weights that fit the whole
+            words = [word for word in words if not word.startswith("init=")]
+        run = read_settings(run, None, words)
     origin = {"command": _command(args.words), "commit": commit()}
     options = {"device": args.device, "resume": args.resume, "max_hours": args.max_hours, "origin": origin}
+    options |= {"quiet": False, "report": not args.no_report}
     hint, code = f"go on with: {_command(args.words, resume=True)}", 0
     try:
-        trainer = train(args.what, run, args.out, quiet=False, report=not args.no_report, **options)
+        with this_process(args.device) as process:
+            trainer = train_in_rounds(args.what, run, args.out, process, **options)
         stopped = trainer.timed_out
     except KeyboardInterrupt:
         stopped, code = True, 130

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vartutor.data.degradation import Blur, Degradation, Noise, Resize, target_size
 from vartutor.data.draws import BatchDice, constant, normal_at, uniform_at
-from vartutor.data.images import from_uint8, to_uint8
+from vartutor.data.images import check_image, from_uint8, to_uint8
 from vartutor.data.jpeg import jpeg_each
 from vartutor.data.kernels import gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 from vartutor.data.resample import MODES, Sizes, resize_each
@@ -34,7 +34,7 @@ def damage(x: Tensor, preset: Degradation, seeds: Tensor) -> Tensor:
     Raises:
         UserError: the size is not a multiple of the scale.
     """
-    full, target = tuple(x.shape[-2:]), target_size(x, preset)
+    full, target = tuple(x.shape[-2:]), target_size(check_image(x), preset)
     seeds = seeds.to(x.device, non_blocking=True)
     size, end = (tuple(torch.full_like(seeds, side) for side in sides) for sides in (full, target))
     if not preset.stages:

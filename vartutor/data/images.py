@@ -48,11 +48,8 @@ def read_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         UserError: missing, unreadable, truncated, floating-point or too large; the line says which.
     """
-    name = (
-        source
-        if isinstance(source, (str, Path))
-        else getattr(source, "filename", getattr(source, "name", "")) or "image"
-    )
+    given = source if isinstance(source, (str, Path)) else getattr(source, "filename", getattr(source, "name", ""))
+    name = given or "image"
     try:
         # Pillow warns of damaged metadata, and of size from 89 megapixels on; the limit below decides instead.
         with warnings.catch_warnings():
@@ -81,7 +78,7 @@ def _reason(error: Exception) -> str:
 
 def from_pil(image: Image.Image) -> Tensor:
     """Pillow image -> (3, H, W) float32 in [-1, 1]; modes as in :func:`read_pixels`."""
-    return to_float(pixels_of(image))
+    return read_image(image, max_pixels=image.width * image.height)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -106,7 +103,7 @@ def pixels_of(image: Image.Image) -> Tensor:
         gray[gray == image.info.get("transparency", -1)] = 65535
         return torch.from_numpy(gray / 32767.5 - 1).expand(3, -1, -1).contiguous()
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # Pillow knows no shorter way
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
@@ -124,7 +121,7 @@ def check_image(x: Tensor, reach: float = 2.0) -> Tensor:
     ``UserError`` if it has whole numbers; on a CPU, as a GPU would have to be waited for, also if it has NaN, infinity,
     or values beyond the reach.
     """
-    look = check_floats(x).numel() and x.device.type == "cpu"
+    look = check_floats(x).numel() and x.device.type == "cpu" and type(x) is Tensor  # plans count with fake ones
     low, high = (end.item() for end in x.detach().aminmax()) if look else (0.0, 0.0)
     if not math.isfinite(high - low):
         raise UserError("an image with NaN or infinity in it: something went wrong where it was made")

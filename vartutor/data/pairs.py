@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from vartutor.data.crops import eval_crops
 from vartutor.data.degradation import Degradation, degrade
-from vartutor.data.images import resize
+from vartutor.data.images import check_image, resize
 
 SCALES = (1, 2, 4)
 
@@ -45,5 +45,5 @@ def eval_pairs(preset: Degradation, split: str = "test", size: int = 64, per_pho
 
 def upscale_bicubic(lr: Tensor, scales: tuple[int, ...] = SCALES) -> dict[int, Tensor]:
     """The line to beat: the degraded photo (B, 3, h, w), enlarged by each factor with bicubic interpolation."""
-    height, width = lr.shape[-2:]
+    height, width = check_image(lr).shape[-2:]
     return {s: resize(lr, (height * s, width * s)).clamp(-1, 1) for s in scales}

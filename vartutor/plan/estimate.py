@@ -13,6 +13,7 @@ RUNS = ("tokenizer", "transformer", "preference")
 STATE_BYTES = 20  # per trained parameter: weight, gradient, AdamW's two averages, averaged weight, 4 bytes each
 USABLE = 0.9  # of the memory: the rest is for CUDA itself, buffers of NCCL, and fragments
 UTILISATION = 0.2  # of the GPU's peak, until it is measured: about what the paper's own hours come to (chapter 12)
+BUSY = 4  # images at once that keep a GPU busy
 OPTIMIZER_TRAFFIC = 40  # bytes per parameter: AdamW reads 16 and writes 12, the averaged weights read 8 and write 4
 
 
@@ -26,9 +27,10 @@ class Setup:
     steps: int | None = None
     strategy: str = "ddp"
     utilisation: float | None = None  # share of the GPU's peak, as measured; None: UTILISATION is assumed
-    checkpointing: bool | None = None  # None: as the profile says
+    checkpointing: bool | None = None  # None: only where otherwise fewer than BUSY images fit
     bf16: bool = True
     price: float | None = None  # dollars per hour and GPU, instead of the table's
+    perceptual: bool = True  # a tokenizer's loss has the perceptual distance, as the shipped settings have it
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,13 @@ def make_plan(run: str, profile: Profile, setup: Setup) -> Plan:
     batch, gpus, gpu = setup.batch or profile.batch_of(run), setup.gpus, setup.gpu
     setup = replace(setup, batch=batch)
     _check(run, setup)
-    if setup.checkpointing is not None:
-        profile = replace(profile, transformer=replace(profile.transformer, checkpointing=setup.checkpointing))
-    setup = replace(setup, checkpointing=profile.transformer.checkpointing)
-    counts = count_step(run, profile, setup.bf16)
+    if setup.checkpointing is None:
+        plan = make_plan(run, profile, replace(setup, checkpointing=False))
+        if run == "tokenizer" or plan.largest >= min(BUSY, batch // gpus):
+            return plan
+        return make_plan(run, profile, replace(setup, checkpointing=True))
+    profile = replace(profile, transformer=replace(profile.transformer, checkpointing=setup.checkpointing))
+    counts = count_step(run, profile, setup.bf16, setup.perceptual)
     parameters = counts.parameters / (gpus if setup.strategy == "fsdp" else 1)  # that a GPU cares for
     state = STATE_BYTES * parameters + 4 * counts.frozen
     largest = counts.fit(USABLE * gpu.memory - state)

@@ -46,7 +46,7 @@ cost | ${plan.cost:,.0f} | × {s.gpus} GPUs × ${plan.price:.2f} an hour
         + ("bfloat16" if s.bf16 else "float32"),
         *(textwrap.fill(f"{name:18} {figure}: {how}", 110, subsequent_indent=" " * 19) for name, figure, how in rows),
         f"{gpu.name}: {gpu.source}, bf16 without sparsity.",
-        "Not counted: data, perceptual and adversarial losses, validation.",
+        "Not counted: data, adversarial losses, validation.",
     ]
     if not plan.largest:
         lines.append("does not fit: not one image; take --strategy fsdp, --checkpointing, or a larger GPU")

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from vartutor.perceptual import PerceptualDistance
 from vartutor.plan.autocast import cuda_rules
 from vartutor.plan.ledger import Ledger
 from vartutor.profiles import Profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.tokenizer.multiscale import MultiScaleQuantizer
-from vartutor.train.transformer import make_transformer
+from vartutor.train.sizes import make_transformer
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
 
 
@@ -62,18 +63,21 @@ def planned_tokenizer(profile: Profile) -> HierarchicalTokenizer:
 def planned_transformer(profile: Profile, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """The profile's transformer, without numbers in its weights."""
     with torch.device("meta"):
-        return make_transformer(profile, tokenizer, prior=profile.transformer.prior)
+        return make_transformer(
+            profile, tokenizer, prior=profile.transformer.prior, encoded=profile.transformer.encoded
+        )
 
 
 @cache
-def count_step(run: str, profile: Profile, bf16: bool = True) -> Counts:
+def count_step(run: str, profile: Profile, bf16: bool = True, perceptual: bool = False) -> Counts:
     """Of a ``tokenizer``, ``transformer`` or ``preference``, from steps with one image and with two.
 
     Args:
         bf16: under autocast, by CUDA's rules.
+        perceptual: whether a tokenizer's loss has the perceptual distance.
     """
-    tokenizer, model, ledger, encoding, one = _dry_run(run, profile, 1, bf16)
-    *_, two = _dry_run(run, profile, 2, bf16)
+    tokenizer, model, ledger, encoding, one = _dry_run(run, profile, 1, bf16, perceptual)
+    *_, two = _dry_run(run, profile, 2, bf16, perceptual)
     parameters, frozen = _trained(model), 0
     if model is not tokenizer:
         frozen = sum(p.numel() for p in tokenizer.parameters()) + parameters * (run == "preference")
@@ -85,15 +89,17 @@ def _trained(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _dry_run(run: str, profile: Profile, images: int, bf16: bool) -> tuple:
+def _dry_run(run: str, profile: Profile, images: int, bf16: bool, perceptual: bool) -> tuple:
     """Tokenizer, trained model, and ledger of a step; the most bytes while tokens are made, and after that."""
     tokenizer = planned_tokenizer(profile)
     model = tokenizer if run == "tokenizer" else planned_transformer(profile, tokenizer).train()
+    ruler = PerceptualDistance() if perceptual and run == "tokenizer" else None
     with FakeTensorMode(allow_non_fake_inputs=True):
         for each in {tokenizer, model}:
             each.to_empty(device="cpu")
         tokenizer.quantizer.eval().lookup = MethodType(lookup, tokenizer.quantizer)
-        ledger = Ledger([tokenizer, model], _parts(tokenizer, model))
+        parts = _parts(tokenizer, model) | ({"perceptual distance": [ruler.forward]} if ruler else {})
+        ledger = Ledger([tokenizer, model], parts)
         with ledger, cuda_rules():
             x, given = torch.zeros(images, 3, profile.image_size, profile.image_size), ()
             if model is not tokenizer:
@@ -101,7 +107,7 @@ def _dry_run(run: str, profile: Profile, images: int, bf16: bool) -> tuple:
                 given = _make_tokens(model, tokenizer, x, branches)
             encoding, ledger.peak = ledger.peak, ledger.now
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = _predict(model, *given) if given else _reconstruct(tokenizer, x)
+                loss = _predict(model, *given) if given else _reconstruct(tokenizer, x, ruler)
             forward = ledger.peak
             loss.backward()
     # A state counts its gradients: they are there from the first round on, and here come one by one.
@@ -134,10 +140,12 @@ def lookup(quantizer: MultiScaleQuantizer, z: Tensor) -> Tensor:
     return (z.flatten(2).mT @ quantizer.codes.T).argmax(-1)
 
 
-def _reconstruct(tokenizer: HierarchicalTokenizer, x: Tensor) -> Tensor:
+def _reconstruct(tokenizer: HierarchicalTokenizer, x: Tensor, ruler: PerceptualDistance | None) -> Tensor:
     images, _, loss = tokenizer(x)
-    errors = [image.float() - torch.zeros(image.shape) for image in images.values()]
-    return sum(e.abs().mean() + e.square().mean() for e in errors) + loss
+    pairs = [(image.float(), torch.zeros(image.shape)) for image in images.values()]
+    loss = loss + sum((a - b).abs().mean() + (a - b).square().mean() for a, b in pairs)
+    with torch.autocast("cpu", enabled=False):
+        return loss if ruler is None else loss + sum(ruler.forward(a, b).mean() for a, b in pairs)
 
 
 @torch.no_grad()
@@ -148,7 +156,7 @@ def _make_tokens(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, x: T
     """
     side = x.shape[-1] // tokenizer.factor
     photo, clean = x[..., :side, :side], tuple(tokenizer.encode(x))
-    read = model.body.prior is not None or branches > 1
+    read = model.reads_latents or branches > 1
     degraded = photo_features(tokenizer, photo) if read else clean
     return photo, degraded, [force(tokenizer, f, degraded) for f in (clean, degraded, clean)[:branches]]
 

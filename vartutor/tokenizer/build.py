@@ -37,6 +37,7 @@ class TokenizerConfig:
     kept: int | None = None
     factor: int = 4  # pixels along a position, and residual blocks, of the small autoencoder; VAR's has 16, and its own
     blocks: int = 2
+    start: str = ""  # file of the official weights that training began at, and with them the meaning of the codes
 
     @classmethod
     def of(cls, profile: Profile, ladder: str = "hit", overlap: bool = True) -> "TokenizerConfig":
@@ -81,8 +82,7 @@ def build_tokenizer(config: TokenizerConfig) -> MultiScaleTokenizer:
         phi_ratio = 0.0 if config.ladder == "vq" else 0.5
         quantizer = MultiScaleQuantizer(patch_nums, config.codes, config.channels, phi_ratio=phi_ratio)
         model = MultiScaleTokenizer(quantizer, encoder, decoder)
-    if config.autoencoder == "small":  # its norm wants the channels of a position side by side
-        model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # as the small one's norm and a GPU's convolutions want it
     model.config = replace(config, kept=None)
     return first_groups(model, config.kept) if config.kept else model
 

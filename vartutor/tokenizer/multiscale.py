@@ -70,7 +70,7 @@ class MultiScaleQuantizer(nn.Module):
             move with every batch.
 
     Raises:
-        UserError: an empty ladder.
+        UserError: an empty ladder, or a size below 1.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class MultiScaleQuantizer(nn.Module):
         metric: str = "euclidean",
     ):
         super().__init__()
-        if not patch_nums:
-            raise UserError("patch_nums is empty: give the sides of the token maps, such as (1, 2, 4, 8)")
+        if not patch_nums or min(*patch_nums, codes, channels) < 1:
+            raise UserError(f"sides {tuple(patch_nums)}, {codes} codes of {channels}: give sides and numbers from 1 on")
         self.patch_nums, self.metric = tuple(patch_nums), metric
         self.codes = nn.Parameter(torch.randn(codes, channels) / channels**0.5)
         self.phi = Phi(channels, len(patch_nums), shared_phi, phi_ratio)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,24 +30,34 @@ from vartutor.train.settings import (
     TokenizerSettings,
     TransformerSettings,
 )
+from vartutor.train.sizes import describe, make_transformer
 from vartutor.train.source import Batch, make_source
-from vartutor.train.tokenizer import TokenizerLoss, make_tokenizer, reconstruct_scales
-from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups, describe, make_transformer
+from vartutor.train.tokenizer import FROZEN, TokenizerLoss, make_tokenizer, reconstruct_scales
+from vartutor.train.transformer import Objective, TransformerLoss, calibrate, decay_groups
 from vartutor.transformer.generate import iterate
 from vartutor.transformer.photo import PhotoTransformer, pair_features, restore_latents
-from vartutor.weights import is_official, load_cnn, load_hierarchical, load_restorer, load_start
+from vartutor.weights import is_official, load_addition, load_cnn, load_hierarchical, load_restorer, load_start
 from vartutor.weights.files import checksum, own_weights
 from vartutor.weights.state_dicts import load_strictly
 
 # Steps whose tokens are kept, and how often each is used: to write them costs far more than a step.
 KEEP_WRITTEN, KEEP_UNSAID = (32, 8), (32, 16)
+REMEDY = "start it from VAR's tokenizer, too (train tokenizer --set init=vae_ch160v4096z32.pth)"
 TOKENS, FORCED, NOISE = 113, 114, 2**10  # streams of the draws; those of the noise go on from there
 
 
 def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) -> Job:
-    """A tokenizer from nothing."""
+    """A tokenizer from nothing, or from VAR's official weights."""
     config = TokenizerConfig.of(run.profile, run.ladder, run.overlap)
-    model = make_tokenizer(config, run.losses).to(process.device)
+    config = replace(config, start=Path(run.init).name)
+    model, notes = make_tokenizer(config, run.losses), []
+    if new and run.init:
+        from vartutor.weights.official_tokenizer import init_from_vqvae
+
+        notes.append(str(init_from_vqvae(model, run.init)))
+    for part in FROZEN[run.train]:
+        getattr(model, part).requires_grad_(False)
+    model = model.to(process.device)
     loss = TokenizerLoss(model, run.losses, run.bf16)
     return Job(
         model,
@@ -56,6 +67,7 @@ def tokenizer_job(run: TokenizerSettings, process: Process, new: bool = True) ->
         finish=loss.finish,
         restore=lambda batch: reconstruct_scales(model, batch.x),
         compiles={"tokenizer": [model.encoder, model.decoder]},
+        notes=notes,
     )
 
 
@@ -87,11 +99,15 @@ def transformer_job(
     tokenizer = (tokenizer or load_hierarchical(run.tokenizer)).to(process.device)
     if run.restorer and restorer is None:
         restorer = load_cnn(run.restorer)
-    shape = {"prefix": run.prefix, "prior": run.prior, "added": run.added, "drop": run.objective.drop}
-    model = make_transformer(run.profile, tokenizer, **shape, restorer=restorer).to(process.device)
+    shape = {"prefix": run.prefix, "prior": run.prior, "added": run.added, "encoded": run.encoded}
+    model = make_transformer(run.profile, tokenizer, **shape, drop=run.objective.drop, restorer=restorer).to(
+        process.device
+    )
     loss, notes = TransformerLoss(model, tokenizer, run.objective, run.bf16), []
     if new and run.init:
         notes.append(start_from(run.init, model))
+        if is_official(run.init) and not tokenizer.config.start:
+            notes.append(f"warning: {run.init} knows VAR's codes by number, and this tokenizer's are others: {REMEDY}")
     if new and run.prior and (not run.init or is_official(run.init)):
         alone = replace(run, batch=16, accumulate=1)  # the same photos in every process, and none that a step uses
         source = make_source(alone, Process(device=process.device))
@@ -175,12 +191,17 @@ def fidelity_job(
         over: transformer and tokenizer, instead of those that the settings name.
 
     Raises:
-        UserError: a tokenizer without the small autoencoder.
+        UserError: a tokenizer without the small autoencoder; a module to go on from that is none, or of another shape.
     """
     model, tokenizer, info, parts = _beneath(run, process, over)
     asked = run.objective
     ways = {"base": asked.base, "blind": asked.blind, "draws": asked.forced > 0 and not asked.blind}
-    fidelity = Fidelity.of(tokenizer, asked.hidden, asked.depth, **ways).to(process.device)
+    fidelity, notes = Fidelity.of(tokenizer, asked.hidden, asked.depth, **ways).to(process.device), []
+    if new and run.init:
+        if (start := load_addition("fidelity", Fidelity, run.init)) is None:
+            raise UserError(f"init {run.init}: has no fidelity module to go on from")
+        load_strictly(fidelity, start.state_dict())
+        notes.append(f"goes on from the fidelity module of {run.init}")
     decode = {"temperature": asked.temperature, "expected": asked.expected}
 
     @torch.no_grad()
@@ -194,7 +215,9 @@ def fidelity_job(
         own = write(batch, first) if asked.forced < 1 else {}
         given = tokenizer.complete(tokenizer.tokenize(batch.x)) if asked.forced else own
         f_hats = {s: torch.where(true[:, None, None, None], f, own.get(s, f)) for s, f in given.items()}
-        return Written(first, f_hats, batch.hr, torch.where(true, 1.0, asked.trust))
+        share = 1 - asked.forced  # of those that a critic judges: true tokens make photos that look real
+        judged = torch.where(true, 0.0, 1 / share) if share else torch.ones_like(true, dtype=torch.float)
+        return Written(first, f_hats, batch.hr, torch.where(true, 1.0, asked.trust), judged)
 
     def look(seen: Written) -> dict[int, Tensor]:
         z = {s: tokenizer.post_quant_conv(f_hat) for s, f_hat in seen.f_hats.items()}
@@ -209,7 +232,7 @@ def fidelity_job(
     weights = asked.perceptual, asked.adversarial, asked.adversarial_start
     loss = PairLoss(look, fidelity, *weights, run.bf16)
     compiles, more = {"fidelity": [fidelity.block]}, {"finish": loss.finish, "restore": restore}
-    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts | loss.parts, compiles=compiles, **more)
+    return Job(fidelity, loss, info, prepare, KEEP_WRITTEN, parts | loss.parts, compiles=compiles, notes=notes, **more)
 
 
 def baseline_job(run: BaselineSettings, process: Process, new: bool = True) -> Job:

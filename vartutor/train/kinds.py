@@ -25,6 +25,7 @@ from vartutor.train.source import name_sets
 from vartutor.train.trainer import Trainer
 from vartutor.weights import kind_of, parts_of, transformer_of
 from vartutor.weights.files import STATE, load_state
+from vartutor.weights.state_dicts import whole_state
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,15 @@ def saved_settings(kind: str, out: Path) -> Settings:
     Raises:
         UserError: no state, or one of another kind.
     """
-    return KINDS[kind].settings.from_json(_saved(kind, out)["info"]["settings"])
+    return KINDS[kind].settings.from_json(_saved(kind, out)["info"].get("settings"))
 
 
 def is_finished(out: Path) -> bool:
     """Whether the run in a folder trained as long as it was told to."""
     state = load_state(out / STATE)
-    loop = state["info"]["settings"]["loop"]
-    return state["seconds"] >= loop["seconds"] if loop["seconds"] else state["step"] >= loop["steps"]
+    with whole_state(out / STATE):
+        loop = state["info"]["settings"]["loop"]
+        return state["seconds"] >= loop["seconds"] if loop["seconds"] else state["step"] >= loop["steps"]
 
 
 def _saved(kind: str, out: Path) -> dict:
@@ -118,8 +120,10 @@ def train(
         torch.manual_seed(run.seed)
         saved = _saved(kind, out) if resume else None
         if saved is not None:
-            given = KINDS[kind].given(saved)
-        job = KINDS[kind].job(run, process, not resume, **given)
+            with whole_state(out / STATE):
+                job = KINDS[kind].job(run, process, False, **KINDS[kind].given(saved))
+        else:
+            job = KINDS[kind].job(run, process, True, **given)
         say(*job.notes, sep="\n", end="\n" * bool(job.notes), flush=True)
         about = {"data": name_sets(run.data), "image_size": run.profile.image_size, "processes": process.size}
         about |= {name: getattr(run, name) for name in ("batch", "accumulate", "strategy", "bf16", "degradation")}

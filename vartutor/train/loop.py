@@ -1,8 +1,6 @@
-"""How long and how fast a run trains; and how it is asked to stop."""
+"""How long and how fast a run trains."""
 
 import math
-import signal
-import threading
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -44,24 +42,3 @@ def learning_rate(progress: float, config: LoopConfig) -> float:
         return config.lr * progress / config.warmup
     rest = (progress - config.warmup) / (1 - config.warmup)
     return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * rest)))
-
-
-class Interrupt:
-    """While active, Ctrl-C only asks to stop, so that no step is cut in half; a second one stops at once.
-
-    So does SIGTERM, by which torchrun, and a queue that wants its machine back, ask.
-    """
-
-    def __enter__(self) -> "Interrupt":
-        self.asked, self._before = False, {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, *_) -> None:
-        self.asked = True
-        self.__exit__()
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -9,13 +9,15 @@ import types
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from reprlib import repr as shown  # a few words can stand for a list without end
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from vartutor.errors import UserError, first_line
 
 Told = TypeVar("Told")  # a dataclass of settings
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)  # such as the 99th of a month, and what never ends
 
 
 def read_settings(start: Told, file: Path | None = None, sets: list[str] | None = None) -> Told:
@@ -28,7 +30,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
     if file is not None:
         try:
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (*NO_YAML, OSError) as error:
             raise UserError(f"{file}: not readable as YAML ({first_line(error)})") from None
         settings = lay_over(settings, found or {}, str(file))
     told: dict[str, Any] = {}
@@ -38,7 +40,7 @@ def read_settings(start: Told, file: Path | None = None, sets: list[str] | None 
             raise UserError(f"--set {word}: write KEY=VALUE, such as loop.lr=0.001")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except NO_YAML as error:
             raise UserError(f"--set {word}: not readable as YAML ({first_line(error)})") from None
         for part in reversed(key.split(".")):
             parsed = {part: parsed}
@@ -66,8 +68,8 @@ def describe_settings(settings: Any, path: str = "") -> Iterator[str]:
         if is_dataclass(value) and field.name != "profile":
             yield from describe_settings(value, f"{name}.")
         else:
-            shown = f"{name}=…" if field.name == "profile" else f"{name}={json.dumps(value, ensure_ascii=False)}"
-            yield f"  {shown:<34} {notes.get(field.name, '')}".rstrip()
+            pair = f"{name}=…" if field.name == "profile" else f"{name}={json.dumps(value, ensure_ascii=False)}"
+            yield f"  {pair:<34} {notes.get(field.name, '')}".rstrip()
 
 
 def joined(first: dict, second: dict) -> dict:
@@ -83,14 +85,14 @@ def lay_over(settings: Any, found: Any, where: str, path: str = "") -> Any:
         UserError: an unknown key, or a value of the wrong kind; ``where`` begins the line.
     """
     if not isinstance(found, dict):
-        raise UserError(f"{where}: {found!r} stands where keys are expected")
+        raise UserError(f"{where}: {shown(found)} stands where keys are expected")
     kinds, names = get_type_hints(type(settings)), [f.name for f in fields(settings)]
     changes = {}
     for key, value in found.items():
         if key not in names:
             near = difflib.get_close_matches(str(key), names, 1)
             hint = f"; did you mean {near[0]}?" if near else f": choose from {', '.join(names)}"
-            raise UserError(f"{where}: unknown key {key!r}{hint}")
+            raise UserError(f"{where}: unknown key {shown(key)}{hint}")
         old = getattr(settings, key)
         if is_dataclass(old):
             changes[key] = lay_over(old, value, where, f"{path}{key}.")
@@ -105,6 +107,8 @@ def from_plain(kind: type, entry: Any, where: str) -> Any:
     Raises:
         UserError: unknown or missing keys, or values of the wrong kind; ``where`` begins the line.
     """
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: {shown(entry)} stands where keys are expected")
     kinds = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     lacking = [n for n, f in known.items() if n not in entry and f.default is MISSING and f.default_factory is MISSING]
@@ -120,11 +124,12 @@ def from_plain(kind: type, entry: Any, where: str) -> Any:
 def _fit(value: Any, kind: Any, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return None if value is None else _fit(value, next(k for k in inner if k is not type(None)), where)
+        words = [word for k in inner if get_origin(k) is Literal for word in get_args(k)]
+        return value if value is None or value in words else _fit(value, inner[0], where)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) != len(value):
-            raise UserError(f"{where} is {value!r}, not a list of {len(kinds)}")
+            raise UserError(f"{where} is {shown(value)}, not a list of {len(kinds)}")
         return tuple(_fit(item, own, where) for item, own in zip(value, kinds, strict=True))
     if kind is bool and isinstance(value, bool):
         return value
@@ -138,4 +143,4 @@ def _fit(value: Any, kind: Any, where: str) -> Any:
     if kind is str and isinstance(value, str):
         return value
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    raise UserError(f"{where} is {value!r}, not {words.get(kind, 'a list')}")
+    raise UserError(f"{where} is {shown(value)}, not {words.get(kind, 'a list')}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
@@ -27,7 +28,7 @@ class FidelityObjective:
     base: str = "decoder"  # what the module adds to: the decoder's picture, or the first one (photo)
     blind: bool = False  # the decoder is given no tokens: a control
     forced: float = 0.0  # share of the photos with true tokens in training, instead of the transformer's own
-    trust: float = 1.0  # weight of the error of those with the transformer's own; the critic judges all alike
+    trust: float = 1.0  # weight of the error of those with the transformer's own; a critic judges these alone
     temperature: float = 1.0  # of the tokens that the decoder sees in training
     expected: bool = False  # mean codes instead of sampled ones
     hidden: int = 64  # the module's channels
@@ -49,13 +50,14 @@ class Written:
     """Photos with tokens, true ones or the transformer's.
 
     ``first`` {s: (B, 3, H_s, W_s)} pictures that the tokens begin at, ``f_hats`` {s: (B, C, h_s, w_s)},
-    ``hr`` {s: (B, 3, H_s, W_s)} clean, ``trust`` (B,) weights of the photos' errors.
+    ``hr`` {s: (B, 3, H_s, W_s)} clean, ``trust`` (B,) weights of the photos' errors, ``judged`` (B,) of the critic's.
     """
 
     first: dict[int, Tensor]
     f_hats: dict[int, Tensor]
     hr: dict[int, Tensor]
     trust: Tensor
+    judged: Tensor
 
 
 def logged_psnr(images: dict[int, Tensor], clean: dict[int, Tensor]) -> Numbers:
@@ -102,10 +104,10 @@ class PairLoss:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = {s: image.float() for s, image in self.restore(seen).items()}
         numbers = {}
-        trust = getattr(seen, "trust", 1.0)
-        loss = sum((trust * self._error(image, seen.hr[s])).mean() for s, image in images.items()) / len(images)
+        trust = getattr(seen, "trust", None)
+        loss = sum(self._error(image, seen.hr[s], s, trust).mean() for s, image in images.items()) / len(images)
         if self.adversary is not None and self.model.training:
-            term, numbers = self.adversary.oppose(images, seen.hr, moment)
+            term, numbers = self.adversary.oppose(images, seen.hr, moment, getattr(seen, "judged", None))
             loss = loss + term
         if moment.logged:
             numbers |= logged_psnr(images, seen.hr)
@@ -121,7 +123,12 @@ class PairLoss:
         if self.adversary is not None:
             self.adversary.finish()
 
-    def _error(self, image: Tensor, clean: Tensor) -> Tensor:
-        """Of every photo, (B,)."""
-        error = (image - clean).abs().mean((1, 2, 3))
-        return error if self.perceptual is None else error + self.weight * self.perceptual(image, clean)
+    def _error(self, image: Tensor, clean: Tensor, s: int, trust: Tensor | None) -> Tensor:
+        """Of every photo, (B,); what is not trusted in detail shall be right where the degraded photo can tell."""
+        difference = image - clean
+        error = difference.abs().mean((1, 2, 3))
+        if self.perceptual is not None:
+            error = error + self.weight * self.perceptual(image, clean)
+        if trust is None:
+            return error
+        return trust * error + (1 - trust) * F.avg_pool2d(difference, s).abs().mean((1, 2, 3))

@@ -1,6 +1,11 @@
-"""The processes of a run: one, or as many as ``torchrun`` starts, each with a device and a share of every batch."""
+"""The processes of a run: one, or as many as ``torchrun`` starts, each with a device and a share of every batch.
+
+And how they are asked to stop.
+"""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +76,7 @@ def this_process(device: str = "auto") -> Iterator[Process]:
     if found.type == "cuda":
         found = torch.device("cuda", rank)
         torch.cuda.set_device(found)
+        torch.backends.cudnn.benchmark = True  # every image size comes again and again
     if size == 1 or dist.is_initialized():
         yield Process(dist.get_rank(), size, found) if size > 1 else Process(device=found)
         return
@@ -79,3 +85,24 @@ def this_process(device: str = "auto") -> Iterator[Process]:
         yield Process(dist.get_rank(), size, found)
     finally:
         dist.destroy_process_group()
+
+
+class Interrupt:
+    """While active, Ctrl-C only asks to stop, so that no step is cut in half; a second one stops at once.
+
+    So does SIGTERM, by which torchrun, and a queue that wants its machine back, ask.
+    """
+
+    def __enter__(self) -> "Interrupt":
+        self.asked, self._before = False, {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+        self.__exit__()
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from vartutor.baselines.cnn import CnnConfig
 from vartutor.data.presets import get_preset
@@ -13,7 +13,7 @@ from vartutor.train.options import from_plain
 from vartutor.train.pairs import FidelityObjective
 from vartutor.train.preference import Preference
 from vartutor.train.refiner import RefinerObjective
-from vartutor.train.tokenizer import Losses
+from vartutor.train.tokenizer import FROZEN, Losses
 from vartutor.train.transformer import Objective
 
 STRATEGIES = ("ddp", "fsdp")
@@ -30,7 +30,7 @@ class Settings:
     profile: Profile  # every size
     loop: LoopConfig  # how long and how fast
     seed: int = 0  # 0 to 9999
-    batch: int = 16  # photos per step, over all processes
+    batch: int | Literal["auto"] = 16  # photos per step, over all processes; auto: the profile's, in rounds that fit
     accumulate: int = 1  # rounds of forward and backward per step, with the same result
     strategy: str = "ddp"  # ddp: every process holds all weights; fsdp: each a share
     bf16: bool = False  # the networks in bfloat16
@@ -56,11 +56,14 @@ class Settings:
     def dry(self, processes: int) -> "Settings":
         """The same run at toy size, on the course's photos: a few steps that pass through everything.
 
+        Official weights do not fit it, so it starts from none.
+
         The batch is the same for 1, 2 and 4 processes, so that such a run can go on with another number of them.
         """
-        rounds = min(self.accumulate, 2)
+        rounds = 2 if self.batch == "auto" else min(self.accumulate, 2)
         loop = replace(self.loop, steps=DRY_STEPS, seconds=0.0, save_every=2, log_every=1, validate_every=DRY_STEPS)
         sizes = {"profile": toy(self.profile), "loop": loop, "accumulate": rounds, "images_every": DRY_STEPS // 2}
+        sizes |= {"init": ""} if hasattr(self, "init") else {}
         batch = rounds * (4 if 4 % processes == 0 else processes)
         return replace(self, **sizes, batch=batch, data="photos", compile=(), tensorboard=False)
 
@@ -80,6 +83,8 @@ class Settings:
             raise UserError(f"seed {self.seed}: give a whole number from 0 to 9999")
         if self.strategy not in STRATEGIES:
             raise UserError(f"strategy {self.strategy!r}: choose one of {', '.join(STRATEGIES)}")
+        if self.batch == "auto":
+            raise UserError("batch=auto is for the command: give a number")
         if self.accumulate < 1 or self.batch < 1 or self.batch % (processes * self.accumulate):
             raise UserError(
                 f"batch {self.batch}: must be a multiple of {processes} processes × accumulate {self.accumulate}"
@@ -114,6 +119,8 @@ class TokenizerSettings(Settings):
 
     ladder: str = "hit"  # hit: hierarchical; var: plain, with the same token maps; vq: one map
     overlap: bool = True  # hit: a group starts from the groups before it; false: it quantizes its image alone
+    init: str = ""  # official weights of VAR's tokenizer to start from, .pth or .safetensors
+    train: str = "all"  # what learns: all; codes+decoder; or codes, with φ and bridge, under frozen halves
     losses: Losses
 
     @classmethod
@@ -122,8 +129,14 @@ class TokenizerSettings(Settings):
         return {"loop": loop, "batch": profile.batch_of("tokenizer"), "losses": Losses()}
 
     def check(self, processes: int) -> None:
-        """As for all settings; and whether the losses can be sharded."""
+        """As for all settings; and whether the losses can be sharded, the weights be had, and anything learns."""
         super().check(processes)
+        if self.train not in FROZEN:
+            raise UserError(f"train {self.train!r}: choose one of {', '.join(FROZEN)}")
+        if self.train == "codes" and self.ladder == "vq":
+            raise UserError("train=codes: the codes of one map learn without a gradient: take train=codes+decoder")
+        if self.init and self.profile.autoencoder != "var":
+            raise UserError(f"init {self.init}: fits VAR's autoencoder, which profile {self.profile.name} has not")
         if processes > 1 and self.strategy == "fsdp" and (self.losses.adversarial or self.losses.codes != "ema"):
             raise UserError("fsdp trains a tokenizer with losses.codes=ema and losses.adversarial=0 only: take ddp")
 
@@ -137,6 +150,7 @@ class TransformerSettings(Settings):
     restorer: str = ""  # a net whose picture the tokens begin at, a shipped one or a run; if left out, bicubic
     prefix: bool = True  # the photo stands before the first map as tokens
     added: bool = False  # these are added to the inputs of every map instead
+    encoded: bool = False  # they are the enlarged photo's latents, as in the paper, and not made of its pixels
     prior: bool = True  # the photo's own latents pull the tokens
     objective: Objective
 
@@ -144,11 +158,13 @@ class TransformerSettings(Settings):
     def _own(cls, profile: Profile) -> dict[str, Any]:
         recipe, batch = profile.transformer, profile.batch_of("transformer")
         loop = LoopConfig(recipe.steps, lr=recipe.lr, weight_decay=0.05)
-        return {"loop": loop, "batch": batch, "prior": recipe.prior, "objective": Objective.of(recipe)}
-
-    def dry(self, processes: int) -> "TransformerSettings":
-        """The same run at toy size, which VAR's weights do not fit."""
-        return replace(super().dry(processes), init="")
+        return {
+            "loop": loop,
+            "batch": batch,
+            "prior": recipe.prior,
+            "encoded": recipe.encoded,
+            "objective": Objective.of(recipe),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +186,7 @@ class FidelitySettings(Settings):
     """Of a fidelity module's run."""
 
     model: str = "course"  # the transformer whose tokens are decoded: a shipped one, or a run
+    init: str = ""  # a model whose fidelity module is trained on: a shipped one, or a run
     objective: FidelityObjective
 
     @classmethod

@@ -30,11 +30,14 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def broken(state: dict, model: nn.Module) -> str:
-    """What is wrong with a state: a weight that is no finite number, or none as it is published, in float16."""
+    """What is wrong with a state: a weight or moment that is no finite number, also in float16, as it is published."""
     learns = {name for name, _ in model.named_parameters()}
     for name, value in chain(*(state[part].items() for part in ("model", "averaged") if part in state)):
         if not (value.half() if name in learns else value).isfinite().all():
             return f"weights of {name} are no finite numbers, or far too large"
+    for name, kept in state.get("optimizer", {}).items():
+        if not all(value.isfinite().all() for value in kept.values()):
+            return f"what the optimiser remembers of {name} is no finite number"
     return ""
 
 
@@ -69,8 +72,8 @@ def fill(own: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
     if own.keys() != saved.keys():
         raise KeyError(min(own.keys() ^ saved.keys()))
     for name, value in own.items():
-        if value.shape != saved[name].shape:
-            raise RuntimeError(f"{name} is {tuple(saved[name].shape)}, not {tuple(value.shape)}")
+        if value.shape != saved[name].shape or value.dtype != saved[name].dtype:
+            raise RuntimeError(f"{name} is {tuple(saved[name].shape)}, not {tuple(value.shape)}, or of another type")
         value.copy_(_placed(saved[name], value))
 
 
@@ -85,6 +88,8 @@ def set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[
     fused = optimizer.defaults.get("fused")
     for name, p in model.named_parameters():
         for key, value in saved.get(name, {}).items():
+            if value.shape != (() if key == "step" else p.shape):
+                raise RuntimeError(f"{key} of {name} is {tuple(value.shape)}")
             # AdamW counts steps beside fused weights, else on the CPU.
             step = value.to(p.device) if fused else value
             optimizer.state[p][key] = step if key == "step" else _placed(value, p)

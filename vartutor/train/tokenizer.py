@@ -19,6 +19,8 @@ from vartutor.train.pairs import logged_psnr
 if TYPE_CHECKING:
     from vartutor.train.source import Batch
 
+FROZEN = {"all": (), "codes+decoder": ("encoder", "quant_conv")}  # by what learns: parts that do not
+FROZEN["codes"] = (*FROZEN["codes+decoder"], "post_quant_conv", "decoder")
 BYPASS = 112  # stream of the draws
 
 

@@ -17,8 +17,8 @@ from vartutor.paths import make_folder
 from vartutor.tables import write_table
 from vartutor.train.job import InForward, Job, shard, some_are_idle
 from vartutor.train.look import Look
-from vartutor.train.loop import Interrupt, Moment, Numbers, learning_rate
-from vartutor.train.processes import Process
+from vartutor.train.loop import Moment, Numbers, learning_rate
+from vartutor.train.processes import Interrupt, Process
 from vartutor.train.settings import Settings
 from vartutor.train.source import Feed, StoreSource, make_source
 from vartutor.train.speed import Speed
@@ -114,17 +114,22 @@ class Trainer:
             UserError: no state, an unreadable one, or one of another model.
         """
         state = load_state(self.path)
-        if line := broken(state, self.model):
-            raise UserError(f"{self.path}: {line}; begin again in another --out, with a smaller loop.lr")
         try:
+            if line := broken(state, self.model):
+                raise UserError(f"{self.path}: {line}; begin again in another --out, with a smaller loop.lr")
             fill(self.model.state_dict(), state["model"])
             fill(self.averages.values, state["averaged"])
             set_moments(self.model, self.optimizer, state["optimizer"])
             for name, part in self.job.parts.items():
                 part.load_state_dict(state["parts"][name])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.step, self.seconds, self.best = int(state["step"]), float(state["seconds"]), float(state["best"])
+            self.rows = [dict(row) for row in state["rows"]]
+            if min(self.step, self.seconds) < 0:
+                raise ValueError("less than nothing is done")
+        except UserError:
+            raise
+        except Exception as error:  # what junk in a state makes torch raise is of many kinds
             raise UserError(f"{self.path}: of another model, profile or ladder ({first_line(error)})") from None
-        self.step, self.seconds, self.rows, self.best = state["step"], state["seconds"], state["rows"], state["best"]
         self.agreed = self.seconds
 
     # --- the loop ------------------------------------------------------------------------------------------

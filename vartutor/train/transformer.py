@@ -1,20 +1,18 @@
 """What the transformer that restores photos learns by, over a frozen tokenizer."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from vartutor.errors import UserError
-from vartutor.profiles import Profile, Recipe
+from vartutor.profiles import Recipe
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
 from vartutor.train.loop import NOW, Moment, Numbers
-from vartutor.transformer.model import TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, force, photo_features
 
 if TYPE_CHECKING:
-    from vartutor.baselines.cnn import CnnSuperResolver
     from vartutor.train.source import Batch
 
 BARE = ("pos", "pos_start", "level.weight", "offset", "log_scale", "log_alpha")  # no weight decay, as in VAR
@@ -93,7 +91,7 @@ class TransformerLoss:
     @property
     def reads_degraded(self) -> bool:
         """Whether anything looks at the degraded photos' latents."""
-        return self.model.body.prior is not None or self.objective.slip > 0
+        return self.model.reads_latents or self.objective.slip > 0
 
     def __call__(self, seen: Features, moment: Moment = NOW) -> tuple[Tensor, Numbers]:
         """Loss of a batch, a scalar; its cross entropy; where it is logged, the share of right tokens per scale."""
@@ -154,45 +152,3 @@ def calibrate(model: PhotoTransformer, tokenizer: HierarchicalTokenizer, seen: F
     targets, _, _, rests = force(tokenizer, seen.clean, seen.degraded)
     squares = [p * p for p in model.config.patch_nums]
     model.body.prior.calibrate(rests.split(squares, 1), targets.split(squares, 1))
-
-
-def make_transformer(
-    profile: Profile,
-    tokenizer: HierarchicalTokenizer,
-    *,
-    prefix: bool = True,
-    prior: bool = True,
-    added: bool = False,
-    drop: float = 0.0,
-    restorer: "CnnSuperResolver | None" = None,
-) -> PhotoTransformer:
-    """An untrained transformer of the profile's size.
-
-    Args:
-        prefix, prior, added, restorer: see :class:`PhotoTransformer`.
-        drop: share of the photos that will not be shown in training.
-
-    Raises:
-        UserError: photos are to be dropped, but there is no prefix that shows them.
-    """
-    if drop and not prefix:
-        raise UserError("photos can be dropped where a prefix shows them")
-    config = make_config(profile, tokenizer, classes=2 if drop else 1)
-    options = {"prefix": prefix, "prior": prior, "patch": profile.transformer.patch, "added": added}
-    options["restorer"] = restorer
-    return PhotoTransformer(config, tokenizer.quantizer.codes, **options)
-
-
-def make_config(profile: Profile, tokenizer: HierarchicalTokenizer, classes: int = 1) -> TransformerConfig:
-    """The profile's sizes, for the token maps and codes of a tokenizer."""
-    recipe, quantizer = profile.transformer, tokenizer.quantizer
-    codes, channels = quantizer.codes.shape
-    sizes = recipe.width, recipe.depth, recipe.heads
-    options = {"classes": classes, "rope": recipe.rope, "checkpointing": recipe.checkpointing}
-    return TransformerConfig(quantizer.patch_nums, codes, channels, *sizes, **options)
-
-
-def describe(kind: str, model: PhotoTransformer, tokenizer: HierarchicalTokenizer, objective: Objective) -> dict:
-    """What a training state says of its transformer, so that it can be built again."""
-    names = {"kind": kind, "tokenizer": tokenizer.config.to_json(), **model.settings}
-    return names | {"objective": asdict(objective)}

@@ -166,5 +166,6 @@ class SelfAttention(nn.Module):
             q, k = rotate(q, angles), rotate(k, angles)
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, heads, all so far, dim)
-        h = attend(q, k.to(q.dtype), v.to(q.dtype), views, scale)  # (B, heads, L, dim)
+        # Norms leave float32 under a GPU's autocast: cast once here, or every call below would cast its keys again.
+        h = attend(q.to(v.dtype), k.to(v.dtype), v, views, scale)  # (B, heads, L, dim)
         return self.proj(h.transpose(1, 2).flatten(2))

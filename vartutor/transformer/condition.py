@@ -45,6 +45,18 @@ def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear" if finer else "area").flatten(2).transpose(1, 2)
 
 
+class LatentPrefix(nn.Module):
+    """The enlarged photo's finest latents, of C channels, as prefix tokens of width D: as in the paper, one each."""
+
+    def __init__(self, width: int, channels: int):
+        super().__init__()
+        self.proj = nn.Linear(channels, width)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, C, h, w) -> (B, h w, D) and the map's (height, width)."""
+        return self.proj(latents.flatten(2).transpose(1, 2)), tuple(latents.shape[-2:])
+
+
 class PhotoPrefix(nn.Module):
     """The degraded photo as prefix tokens: one for every ``patch`` × ``patch`` pixels.
 

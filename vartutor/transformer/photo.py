@@ -12,7 +12,7 @@ from vartutor.data.images import check_image
 from vartutor.data.pairs import SCALES, upscale_bicubic
 from vartutor.errors import UserError
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
-from vartutor.transformer.condition import Condition, PhotoPrefix
+from vartutor.transformer.condition import Condition, LatentPrefix, PhotoPrefix
 from vartutor.transformer.generate import Step, iterate
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.prior import LatentPrior
@@ -32,6 +32,7 @@ class PhotoTransformer(nn.Module):
         patch: side of the pixels that become one token of the prefix.
         added: whether these tokens are added to every map's inputs, at its size, instead of standing before the first;
             an ablation.
+        encoded: whether they are the latents of the enlarged photo, as in the paper, instead of made of its pixels.
         restorer: makes the first picture of a photo, see :meth:`first`; frozen, and part of this model.
 
     Raises:
@@ -47,13 +48,15 @@ class PhotoTransformer(nn.Module):
         prior: bool = True,
         patch: int = 2,
         added: bool = False,
+        encoded: bool = False,
         restorer: "CnnSuperResolver | None" = None,
     ):
         super().__init__()
         if added and not prefix:
             raise UserError("the photo's tokens cannot be added to the inputs of a model that has no prefix")
-        self.added = added
-        self.prefix = PhotoPrefix(config.width, patch=patch) if prefix else None
+        self.added, self.encoded, self.prefix = added, encoded and prefix, None
+        if prefix:
+            self.prefix = LatentPrefix(config.width, codes.shape[1]) if encoded else PhotoPrefix(config.width, patch)
         own = LatentPrior(len(config.patch_nums), codes, config.width) if prior else None
         self.body = NextScaleTransformer(config, own)
         self.restorer = restorer
@@ -83,12 +86,17 @@ class PhotoTransformer(nn.Module):
         return self.body.config
 
     @property
+    def reads_latents(self) -> bool:
+        """Whether it looks at the degraded photos' latents."""
+        return self.encoded or self.body.prior is not None
+
+    @property
     def settings(self) -> dict:
         """What :func:`build_transformer` needs for another one, as JSON can hold it."""
         config = asdict(self.config) | {"patch_nums": list(self.config.patch_nums)}
-        prefix = {"prefix": False} if self.prefix is None else {"prefix": True, "patch": self.prefix.patch}
-        if self.added:
-            prefix["added"] = True
+        prefix = {name: True for name in ("added", "encoded") if getattr(self, name)} | {"prefix": bool(self.prefix)}
+        if isinstance(self.prefix, PhotoPrefix):
+            prefix["patch"] = self.prefix.patch
         net = {} if self.restorer is None else {"restorer": self.restorer.config.to_json()}
         return {"config": config, **prefix, "prior": self.body.prior is not None, **net}
 
@@ -104,7 +112,7 @@ class PhotoTransformer(nn.Module):
         vector = self.body.class_emb(labels)
         prefix, sizes, added = None, (), None
         if self.prefix is not None:
-            prefix, size = self.prefix(photo)
+            prefix, size = self.prefix(features[-1] if self.encoded else photo)
             sizes = (size,)
             if self.config.classes > 1:
                 prefix = prefix * (labels != self.config.classes - 1)[:, None, None]
@@ -116,7 +124,7 @@ class PhotoTransformer(nn.Module):
 def build_transformer(entry: dict, tokenizer: HierarchicalTokenizer) -> PhotoTransformer:
     """An untrained transformer over a tokenizer, as :attr:`PhotoTransformer.settings` describe it."""
     config = TransformerConfig(**entry["config"] | {"patch_nums": tuple(entry["config"]["patch_nums"])})
-    options = {name: entry[name] for name in ("prefix", "prior", "patch", "added") if name in entry}
+    options = {name: entry[name] for name in ("prefix", "prior", "patch", "added", "encoded") if name in entry}
     if entry.get("restorer"):
         from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver  # no chapter before the last needs it
 

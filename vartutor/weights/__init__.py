@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from vartutor.baselines.cnn import CnnConfig, CnnSuperResolver
-from vartutor.errors import UserError, first_line
+from vartutor.errors import UserError
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.tokenizer.fidelity import Fidelity
 from vartutor.tokenizer.hierarchical import HierarchicalTokenizer
@@ -106,12 +106,12 @@ def _load(kind: str, source: str | Path, make: Callable[[Parts], Any]) -> Any:
     path = Path(source) / STATE if Path(source).is_dir() else Path(source)
     state = load_state(path)
     found = kind_of(state, path)
-    try:
+    from vartutor.weights.state_dicts import whole_state  # shipped models do without
+
+    with whole_state(path):
         parts = parts_of(state)
         if kind in parts:
             return make(parts)
-    except (KeyError, TypeError, RuntimeError, UserError) as error:
-        raise UserError(f"{path}: not a whole training state ({first_line(error)})") from None
     raise UserError(f"{path}: holds a {found}, not a {kind}")
 
 

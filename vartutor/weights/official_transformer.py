@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from vartutor.errors import UserError
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights.official_tokenizer import LADDER_256
-from vartutor.weights.state_dicts import Source, load_strictly, read_state_dict
+from vartutor.weights.state_dicts import Source, Start, expected_form, load_strictly, read_state_dict
 
 # Their names on the left, ours on the right; all other names are the same.
 TRANSFORMER_NAMES = (
@@ -48,7 +47,7 @@ def read_config(state: dict, patch_nums: Sequence[int]) -> TransformerConfig:
     if missing := [name for name in needed if name not in state]:
         raise UserError(f"no transformer of VAR: the source lacks what stands for {', '.join(missing)}")
     width, channels = state["word_embed.weight"].shape
-    depth = 1 + max(int(m.group(1)) for m in (re.match(r"blocks\.(\d+)\.", name) for name in state) if m)
+    depth = len({m.group(1) for m in (re.match(r"blocks\.(\d+)\.", name) for name in state) if m})
     l2_norm = "blocks.0.attn.log_scale" in state
     return TransformerConfig(
         patch_nums=tuple(patch_nums),
@@ -82,27 +81,13 @@ def load_var(source: Source, patch_nums: Sequence[int] = LADDER_256, heads: int 
         UserError: unreadable, or names and shapes that do not fit, all listed.
     """
     state = rename(read_state_dict(source))
-    config = read_config(state, patch_nums)
-    if heads:
-        config = TransformerConfig(**{**vars(config), "heads": heads})
-    model = NextScaleTransformer(config)
-    load_strictly(model, state)
+    with expected_form("no transformer of VAR"):
+        config = read_config(state, patch_nums)
+        if heads:
+            config = TransformerConfig(**{**vars(config), "heads": heads})
+        model = NextScaleTransformer(config)
+        load_strictly(model, state)
     return model.eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a model got from official weights, by the names of its tensors; ``unused`` are of the source."""
-
-    taken: tuple[str, ...]
-    resized: tuple[str, ...]
-    new: tuple[str, ...]
-    unused: tuple[str, ...]
-
-    def __str__(self) -> str:
-        rows = [f"taken from VAR: {len(self.taken)} tensors"]
-        named = {"resized": self.resized, "new": self.new, "not used": self.unused}
-        return "\n".join(rows + [f"{what}: {', '.join(names)}" for what, names in named.items() if names])
 
 
 def init_from_var(
@@ -122,7 +107,8 @@ def init_from_var(
         UserError: unreadable, or names and shapes that do not fit, all listed; the model is unchanged.
     """
     state = rename(read_state_dict(source))
-    read_config(state, patch_nums)
+    with expected_form("no transformer of VAR"):
+        read_config(state, patch_nums)
     inside = "body." if isinstance(model, PhotoTransformer) else ""
     body = model.body if inside else model
     own = body.state_dict()

@@ -1,6 +1,8 @@
 """State dicts as other projects publish them: read, and loaded whole or not at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +12,21 @@ from torch import Tensor, nn
 from vartutor.errors import UserError, first_line
 
 Source = str | Path | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model got from official weights, by the names of its tensors; ``unused`` are of the source."""
+
+    taken: tuple[str, ...]
+    resized: tuple[str, ...]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [f"taken from VAR: {len(self.taken)} tensors"]
+        named = {"resized": self.resized, "new": self.new, "not used": self.unused}
+        return "\n".join(rows + [f"{what}: {', '.join(names)}" for what, names in named.items() if names])
 
 
 def read_state_dict(source: Source) -> dict[str, Tensor]:
@@ -35,6 +52,28 @@ def read_state_dict(source: Source) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError("the source is not a dictionary of tensors: give the bare state dict of the model")
     return state
+
+
+@contextmanager
+def expected_form(what: str) -> Iterator[None]:
+    """Makes a model of tensors that may have any names and shapes: ``UserError`` where that does not work."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # sides of 0 or of another number make torch raise many kinds
+        raise UserError(f"{what}: tensors of another form ({first_line(error)})") from None
+
+
+@contextmanager
+def whole_state(path: Path) -> Iterator[None]:
+    """Makes something of a state, of which anything may lack or not fit: then ``UserError``."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except Exception as error:  # what junk in a state makes torch raise is of many kinds
+        raise UserError(f"{path}: not a whole training state ({first_line(error)})") from None
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ import json
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +21,9 @@ from vartutor.workshop.download import download
 from vartutor.workshop.sets import PhotoSet
 
 CHECKSUMS = "checksums.json"
+LARGEST_FILE = 2**29  # bytes of a photo: what unpacks to more is none
+# The third and fourth are what zipfile says of a password, and of a compression that it does not know.
+BROKEN_ARCHIVE = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError, EOFError, zlib.error)
 Piece = tuple[tuple[int, int], bytes]  # height and width, and 3 · height · width bytes
 
 
@@ -165,24 +169,25 @@ def _read(archives: list[Path], photos: PhotoSet) -> Iterator[bytes]:
 
 
 def _members(archive: Path, within: str) -> Iterator[bytes]:
-    def wanted(name: str) -> bool:
+    def wanted(name: str, size: int) -> bool:
         path = PurePosixPath(name)
-        hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-        return is_photo(path) and within in f"/{name}" and not hidden
+        hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
+        return is_photo(path) and within in f"/{name}" and not hidden and size <= LARGEST_FILE
 
     try:
         if archive.is_dir():
             files = {path.relative_to(archive).as_posix(): path for path in archive.rglob("*") if path.is_file()}
-            yield from (files[name].read_bytes() for name in sorted(filter(wanted, files)))
+            names = sorted(name for name, path in files.items() if wanted(name, path.stat().st_size))
+            yield from (files[name].read_bytes() for name in names)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as bag:
-                yield from map(bag.read, sorted(filter(wanted, bag.namelist())))
+                yield from map(bag.read, sorted(i.filename for i in bag.infolist() if wanted(i.filename, i.file_size)))
         elif archive.is_file() and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as bag:  # in the archive's order: seeking in a compressed one takes for ever
                 for member in bag:
-                    if member.isfile() and wanted(member.name):
+                    if member.isfile() and wanted(member.name, member.size):
                         yield bag.extractfile(member).read()
         else:
             raise UserError(f"{archive}: neither a folder nor a zip or tar file")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except BROKEN_ARCHIVE as error:
         raise UserError(f"{archive}: broken ({first_line(error)}); fetch it again") from None

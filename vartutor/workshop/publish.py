@@ -16,6 +16,7 @@ from vartutor.paths import assets, make_folder, whole
 from vartutor.profiles import Profile
 from vartutor.weights import Restorer, addition_of, cnn_of, kind_of, parts_of, tokenizer_of, transformer_of
 from vartutor.weights.files import STATE, checkpoint_name, load_state, own_weights, packed
+from vartutor.weights.state_dicts import whole_state
 from vartutor.workshop.card import write_card
 from vartutor.workshop.scores import (
     DECODES,
@@ -38,7 +39,7 @@ WHAT = {
     "baseline": "convolutional super-resolver of chapter 07, which the transformer has to beat",
 }
 REFINED = {"plain": None, "refined, temperature 0": 0.0, "refined, temperature 1": 1.0}  # a refiner is judged at each
-KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "prior", "restorer")
+KEPT = ("command", "commit", "seed", "run", "config", "prefix", "patch", "added", "encoded", "prior", "restorer")
 KEPT += ("losses", "perceptual", "objective", "preference", "start")
 
 
@@ -69,25 +70,25 @@ def publish(
     path = run / STATE
     state = load_state(path)
     try:
-        file, model, what, details = MAKERS[kind_of(state, path)](state, profile, folder, name)
+        make = MAKERS[kind_of(state, path)]
+        with whole_state(path):
+            file, model, what, details = make(state, profile, folder, name)
+            info, data = state["info"], packed(model)
+            entry = {
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "what": f"{what}, averaged weights, fp16",
+                "licence": licence,
+                **{key: info[key] for key in KEPT if key in info},
+                "steps": state["step"],
+                "seconds": round(state["seconds"]),
+                **details,
+            }
+            card = {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry)}
+            listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
+            texts = {folder / "manifest.json": json.dumps(listed, indent=2, ensure_ascii=False) + "\n", **card}
     except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}; nothing is published") from None
-    info, data = state["info"], packed(model)
-    entry = {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "what": f"{what}, averaged weights, fp16",
-        "licence": licence,
-        **{key: info[key] for key in KEPT if key in info},
-        "steps": state["step"],
-        "seconds": round(state["seconds"]),
-        **details,
-    }
-    listed = dict(sorted((_manifest(folder) | {file: entry}).items()))
-    text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    card = (
-        {} if own else {(folder / file).with_suffix(".md"): write_card(file, entry).encode(errors="backslashreplace")}
-    )
-    _replace({folder / "manifest.json": text.encode(errors="backslashreplace"), **card, folder / file: data})
+        raise UserError(f"{error}; nothing is published") from None
+    _replace({**{at: text.encode(errors="backslashreplace") for at, text in texts.items()}, folder / file: data})
     return entry
 
 
