@@ -25,9 +25,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | less than a minute to run, 25 minutes to read | no earlier chapter; you should know some Python and what a convolution is | November 2026, torch 2.13 |
+# | under a minute and 0.8 GB to run, 25 minutes to read | no earlier chapter; you should know some Python and what a convolution is | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): bridge, degradation, ladder, next-scale prediction, PSNR.
 
 # %% [markdown]
 # ## The first cell of every chapter
@@ -556,54 +558,55 @@ print(f"wrong range: {wrong[-1] / alone:.0%} of bicubic's loss, {many} of 32 ReL
 #
 # ## Your turn
 #
+# In this chapter they come last, since it shows the whole way once before it asks. In later chapters each stands where its idea stands.
 # Exercises have one to three stars. Each begins with a stub that returns `...` and never fails, so a notebook with open exercises still runs.
 # Replace the stub, run the cell, and read the verdict: *not attempted yet*, *ok*, or what was seen and what it probably is. Your function must leave its inputs as they are: clone what you want to change.
-# Below each one lie a hint and a solution, folded.
+# Below each one lie two hints and a solution, folded.
 #
-# **★ Count the tokens.** Return how many tokens a ladder of map sides has.
+# **★ Count the tokens · 5 min.** Return how many tokens a ladder of map sides has.
 
 # %% tags=["exercise"]
 from vartutor.exercises import ch00
 
 
-def count_tokens(patch_nums):
+def my_count_tokens(patch_nums):
     return ...
 
 
-ch00.check("count_tokens", count_tokens)
+ch00.check("count_tokens", my_count_tokens)
 
 # %%
 ch00.hint("count_tokens")
 ch00.solution("count_tokens")
 
 # %% [markdown]
-# **★★ Back to pixels.** A model's output is a float tensor that should lie in $[-1, 1]$, but may leave it a little.
+# **★★ Back to pixels · 15 min.** A model's output is a float tensor that should lie in $[-1, 1]$, but may leave it a little.
 # Return the `uint8` tensor that an image file needs: −1 becomes 0, 1 becomes 255, values between go to the *nearest* level, and values outside to the nearer end.
 
 
 # %% tags=["exercise"]
-def to_pixels(x):
+def my_to_pixels(x):
     return ...
 
 
-ch00.check("to_pixels", to_pixels)
+ch00.check("to_pixels", my_to_pixels)
 
 # %%
 ch00.hint("to_pixels")
 ch00.solution("to_pixels")
 
 # %% [markdown]
-# **★★★ Coarse to fine, from memory.** Scroll away from the loop above.
+# **★★★ Coarse to fine, from memory · 20 min.** Scroll away from the loop above.
 # Return the list of small maps of `x` (B, 3, H, H): one of shape (B, 3, p, p) for each side p in `sizes`, the last of which is H.
 # Each map is what is left so far, shrunk with `mode="area"`; what is left then loses the map, enlarged with `mode="bicubic"`.
 
 
 # %% tags=["exercise"]
-def maps_of(x, sizes):
+def my_coarse_to_fine(x, sizes):
     return ...
 
 
-ch00.check("coarse_to_fine", maps_of)
+ch00.check("coarse_to_fine", my_coarse_to_fine)
 
 # %%
 ch00.hint("coarse_to_fine")

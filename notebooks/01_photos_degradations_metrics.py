@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about a minute to run, an hour to read | chapter 00 helps, but is not required | November 2026, torch 2.13 |
+# | about a minute and 0.8 GB to run, an hour to read | chapter 00 helps, but is not required | November 2026, torch 2.13 |
 #
 # **You are here.** **01 damage** → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): LPIPS, PSNR, super-resolution, token.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -158,6 +160,24 @@ show(
 # Super-resolution is therefore not a puzzle with one answer. It is a question about *likely* answers: among all photos that shrink to this one, which look like photos?
 # Only experience can tell, and that is why we train.
 #
+# **★★ Make a twin · 20 min.** You get a photo `x` and a pattern, both (B, 3, H, W) with sides that are multiples of 4. Return another photo that shrinks to the same averages over blocks of 4 × 4 pixels.
+# Add to `x` all of the pattern that this shrinking does not see, and nothing else. Ignore the range $[-1, 1]$ here: do not clamp.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch01
+
+
+def same_lr(x, pattern):
+    return ...
+
+
+ch01.check("same_lr", same_lr)
+
+# %%
+ch01.hint("same_lr")
+ch01.solution("same_lr")
+
+# %% [markdown]
 # ## What damages a photo?
 #
 # Real photos are not just shrunk. Light passes a lens that blurs it. A sensor counts too few photons. A phone squeezes the file.
@@ -208,7 +228,7 @@ show(
 # %% [markdown]
 # ### What does each step do alone?
 #
-# Below, each row turns one knob and leaves the others alone. All of it happens at full size, so that you see the step and not the shrinking. What you see is the face, with every pixel drawn as 2 × 2.
+# Below, each row turns one knob and leaves the others alone. All of it happens at full size, so that you see the step and not the shrinking. What you see is the part around the eyes, with every pixel drawn as 2 × 2.
 # Before you look: which of the three do you expect to survive the later shrinking by four?
 
 # %%
@@ -218,13 +238,13 @@ strengths = {
     "JPEG q": [(q, jpeg(x, q)) for q in (60, 20, 5)],
 }
 figure = image_grid(
-    [[image[0][:, 50:130, 25:105] for _, image in row] for row in strengths.values()],
+    [[image[0][:, 54:112, 8:124] for _, image in row] for row in strengths.values()],
     [[f"{name} {value}" for value, _ in row] for name, row in strengths.items()],
 )
 show(
     figure,
     "One knob per row, from mild to strong.",
-    "Three rows of a lemur's face: increasingly blurred, increasingly noisy, and increasingly blocky from JPEG "
+    "Three rows of a lemur's eyes and cheeks: increasingly blurred, increasingly noisy, and increasingly blocky from JPEG "
     "compression.",
     photo=True,
 )
@@ -272,11 +292,12 @@ presets = (BICUBIC, COURSE, VARSR)
 dice = COURSE.stages[0]
 print("course: blur σ", dice.blur.sigma, " noise σ", dice.noise.sigma, " JPEG quality", dice.jpeg)
 rows = [degrade(x.expand(3, -1, -1, -1), preset, seeds=[1, 2, 3]) for preset in presets]
-figure = image_grid(rows, labels=[preset.name for preset in presets], width=560)
+eyes = [[image[:, 10:32] for image in row] for row in rows]  # 22 rows of 40, at 5 × 5
+figure = image_grid(eyes, labels=[preset.name for preset in presets])
 show(
     figure,
     "The same photo, degraded three times with each preset.",
-    "Three rows of three small pictures of a lemur. The bicubic row is clean and three times the same; in the course "
+    "Three rows of three pictures of a lemur's eyes. The bicubic row is clean and three times the same; in the course "
     "row one is plainly noisy and the others a little soft; all of the varsr row are strongly blurred, the first "
     "with bright halos along its edges.",
     photo=True,
@@ -355,6 +376,21 @@ assert abs(psnr_y(x, enlarged, border=4) - theirs) < 1e-4
 print("ours, the package's and scikit-image's agree")
 
 # %% [markdown]
+# **★ PSNR · 10 min.** Both images lie in $[-1, 1]$. Return their PSNR over all pixels and colours, in dB: no luma, no border. What is the peak value here?
+
+
+# %% tags=["exercise"]
+def my_psnr(x, y):
+    return ...
+
+
+ch01.check("psnr", my_psnr)
+
+# %%
+ch01.hint("psnr")
+ch01.solution("psnr")
+
+# %% [markdown]
 # ### What is the line to beat?
 #
 # It is bicubic interpolation, on the test photos. A mean alone says little, so we ask how far it can be trusted.
@@ -402,6 +438,22 @@ if PROFILE == "cpu":
 # **What you should see.** From the hedgehog's spines to the dandelion's soft background the photos lie nearly twenty decibels apart, while the interval reaches about two to either side of the mean.
 # Two methods can be told apart far better than that, because both face the *same* photos: the gain on each photo varies little. Chapter 00 used it, and chapter 09 makes it a rule.
 #
+# **★★★ An honest interval · 30 min.** `values` is a NumPy array with one score for each crop. `photos` is an array with the name of the photo that each crop is from, in any order, and not equally many of each.
+# Return `(low, high)`: the 2.5 % and 97.5 % quantiles of the mean in about 2000 resamples. Do not let crops of one photo pass for independent.
+
+
+# %% tags=["exercise"]
+def photo_interval(values, photos):
+    return ...
+
+
+ch01.check("photo_interval", photo_interval)
+
+# %%
+ch01.hint("photo_interval")
+ch01.solution("photo_interval")
+
+# %% [markdown]
 # `vartutor.metrics.bootstrap` does the resampling from now on. Here is the line to beat, for the three presets and the three scales.
 
 # %% tags=["nbval-ignore-output"]
@@ -784,56 +836,6 @@ show(
 #
 # The way out is to **choose** one likely answer instead of averaging them all.
 # That needs a model of the whole distribution of answers, from which one can draw: a generative model. This is why the course builds a transformer over tokens, and not a deeper version of the network above.
-#
-# ## Your turn
-#
-# **★ PSNR.** Both images lie in $[-1, 1]$. Return their PSNR over all pixels and colours, in dB: no luma, no border. What is the peak value here?
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch01
-
-
-def my_psnr(x, y):
-    return ...
-
-
-ch01.check("psnr", my_psnr)
-
-# %%
-ch01.hint("psnr")
-ch01.solution("psnr")
-
-# %% [markdown]
-# **★★ Make a twin.** You get a photo `x` and a pattern, both (B, 3, H, W) with sides that are multiples of 4. Return another photo that shrinks to the same averages over blocks of 4 × 4 pixels.
-# Add to `x` all of the pattern that this shrinking does not see, and nothing else. Ignore the range $[-1, 1]$ here: do not clamp.
-
-
-# %% tags=["exercise"]
-def same_lr(x, pattern):
-    return ...
-
-
-ch01.check("same_lr", same_lr)
-
-# %%
-ch01.hint("same_lr")
-ch01.solution("same_lr")
-
-# %% [markdown]
-# **★★★ An honest interval.** `values` is a NumPy array with one score for each crop. `photos` is an array with the name of the photo that each crop is from, in any order, and not equally many of each.
-# Return `(low, high)`: the 2.5 % and 97.5 % quantiles of the mean in about 2000 resamples. Do not let crops of one photo pass for independent.
-
-
-# %% tags=["exercise"]
-def photo_interval(values, photos):
-    return ...
-
-
-ch01.check("photo_interval", photo_interval)
-
-# %%
-ch01.hint("photo_interval")
-ch01.solution("photo_interval")
 
 # %% [markdown]
 # ## Questions

@@ -28,9 +28,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | less than a minute to run, an hour to read | chapter 02 | November 2026, torch 2.13 |
+# | under a minute and 0.6 GB to run, an hour to read | chapter 02 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → **03 residual codes** → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): distortion, PSNR, rate–distortion bound, tokenizer.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -147,6 +149,23 @@ for book, codes in zip(module.books, (first, second), strict=True):
 assert torch.equal(module.lookup(z), idx)
 assert torch.equal(module.decode(idx), z_hat)
 print(f"the loop and the module agree; {module.bits:g} bits per vector")
+
+# %% [markdown]
+# **★ The loop · 10 min.** `z` is (N, C) and `books` is a list of M codebooks, each (V, C). Return the indices as one tensor (N, M), greedily, stage by stage.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch03
+
+
+def residual_quantize(z, books):
+    return ...
+
+
+ch03.check("residual_quantize", residual_quantize)
+
+# %%
+ch03.hint("residual_quantize")
+ch03.solution("residual_quantize")
 
 # %% [markdown]
 # ### What do the stages do to the errors?
@@ -320,6 +339,22 @@ print("dB above the bound, one book:", *(f"{g:.1f}" for g in gaps_single))
 if PROFILE == "cpu":
     assert 1 < gaps[0] < 2 and gaps == sorted(gaps) and 0.4 < gaps[1] - gaps_single[1] < 1.2 and gaps[-1] > 9
 
+# %% [markdown]
+# **★★ Decibels above the bound · 15 min.** A quantizer has `stages` books of `size` codes for vectors of `dim` Gaussian numbers of variance one, and reaches the mean squared error `distortion`.
+# Return how many decibels that lies above $D(R) = 2^{-2R}$. All four arguments are plain numbers.
+
+
+# %% tags=["exercise"]
+def gap_to_bound(distortion, stages, size, dim):
+    return ...
+
+
+ch03.check("gap_to_bound", gap_to_bound)
+
+# %%
+ch03.hint("gap_to_bound")
+ch03.solution("gap_to_bound")
+
 # %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.8, 3.0))
 ax.semilogy(R, bound, color="black", linestyle="--", label="bound $2^{-2R}$")
@@ -469,6 +504,22 @@ assert ends == sorted(ends, reverse=True)  # a wider beam ends better
 if PROFILE == "cpu":
     assert 2 < decibels(ends[0] / ends[2]) < 3.5 < 4.5 > decibels(ends[0] / ends[4]) > 2.8
     assert beams[16][0] > 1.15 * beams[1][0]  # and begins worse
+
+# %% [markdown]
+# **★★★ Beam search · 40 min.** For *one* vector `z` of shape (C,) and books as above, return the M indices of the path that wins with a beam of `beam`.
+# After each stage keep the `beam` paths with the smallest remaining error, among all codes of all kept paths. Plain Python lists are fine; speed does not count.
+
+
+# %% tags=["exercise"]
+def beam_search(z, books, beam):
+    return ...
+
+
+ch03.check("beam_search", beam_search)
+
+# %%
+ch03.hint("beam_search")
+ch03.solution("beam_search")
 
 # %% tags=["nbval-ignore-output"]
 print("decibels gained at each stage")
@@ -719,56 +770,6 @@ explorer(draw, stages=slider("stages", 3, 1, 8, 1))
 #
 # Each patch is on its own: all eight indices sit at one place and one size. But the rest of *neighbouring* patches is alike, and a sky needs fewer indices than feathers.
 # Chapter 04 keeps the residual and changes the sizes: its first stage is one code for the whole photo, the second 2 × 2 codes, and so on. That is VAR's tokenizer.
-#
-# ## Your turn
-#
-# **★ The loop.** `z` is (N, C) and `books` is a list of M codebooks, each (V, C). Return the indices as one tensor (N, M), greedily, stage by stage.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch03
-
-
-def residual_quantize(z, books):
-    return ...
-
-
-ch03.check("residual_quantize", residual_quantize)
-
-# %%
-ch03.hint("residual_quantize")
-ch03.solution("residual_quantize")
-
-# %% [markdown]
-# **★★ Decibels above the bound.** A quantizer has `stages` books of `size` codes for vectors of `dim` Gaussian numbers of variance one, and reaches the mean squared error `distortion`.
-# Return how many decibels that lies above $D(R) = 2^{-2R}$. All four arguments are plain numbers.
-
-
-# %% tags=["exercise"]
-def gap_to_bound(distortion, stages, size, dim):
-    return ...
-
-
-ch03.check("gap_to_bound", gap_to_bound)
-
-# %%
-ch03.hint("gap_to_bound")
-ch03.solution("gap_to_bound")
-
-# %% [markdown]
-# **★★★ Beam search.** For *one* vector `z` of shape (C,) and books as above, return the M indices of the path that wins with a beam of `beam`.
-# After each stage keep the `beam` paths with the smallest remaining error, among all codes of all kept paths. Plain Python lists are fine; speed does not count.
-
-
-# %% tags=["exercise"]
-def beam_search(z, books, beam):
-    return ...
-
-
-ch03.check("beam_search", beam_search)
-
-# %%
-ch03.hint("beam_search")
-ch03.solution("beam_search")
 
 # %% [markdown]
 # ## Questions

@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about a minute to run, an hour to read | chapters 02 and 03 | November 2026, torch 2.13 |
+# | about a minute and 0.7 GB to run, an hour to read | chapters 02 and 03 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → **04 maps** → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): codebook, dead code, perplexity, PSNR, revival, straight-through, usage.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -96,22 +98,23 @@ assert rest.abs().max() == 0
 # $$ z_k = \mathrm{area}(r,\, p_k), \qquad q_k = \arg\min_j \lVert z_k - e_j \rVert, \qquad h_k = \phi_k\big(\mathrm{bicubic}(e_{q_k},\, p_K)\big), \qquad \hat f \mathrel{+}= h_k, \quad r \mathrel{-}= h_k. $$
 #
 # In words: shrink what is left, take the nearest codes, enlarge them, add them to the sum, subtract them from the rest. One codebook serves all scales.
-# The equation is the loop:
+#
+# **★ One map · 10 min.** The first two equations are one step: `rest` is (B, C, H, W), `codes` (V, C). Return the token map of side `p` as (B, p · p) whole numbers, row by row: the nearest codes to the means over areas.
+# Write it before you read on. `use` checks your function. If it is right, the chapter goes on with it; if not, with the package's.
 
+# %% tags=["exercise"]
+from vartutor.exercises import ch04
+
+
+def my_token_map(rest, codes, p):
+    return ...
+
+
+token_map = ch04.use("token_map", my_token_map)
 
 # %%
-def quantize(f, codes, sides, phi):
-    f_hat, rest, maps = torch.zeros_like(f), f, []
-    for k, p in enumerate(sides):
-        z = F.interpolate(rest, size=(p, p), mode="area")  # (B, C, p, p)
-        distance = (z.movedim(1, -1)[..., None, :] - codes).square().sum(-1)  # (B, p, p, V)
-        idx = distance.argmin(-1)
-        wide = F.interpolate(codes[idx].movedim(-1, 1), size=f.shape[-2:], mode="bicubic")
-        h = phi(wide, k)
-        f_hat, rest = f_hat + h, rest - h
-        maps.append(idx.flatten(1))
-    return maps, f_hat
-
+ch04.hint("token_map")
+ch04.solution("token_map")
 
 # %% [markdown]
 # $\phi_k$ is the only piece that is new. An enlarged map of 2 × 2 is smooth, and no photo is. So each scale passes its map through a small convolution that *learns* how to enlarge, mixed with the map itself:
@@ -144,7 +147,39 @@ def contribution(w, said, k, p, side):  # what map k adds to f_hat: (B, p p, C) 
 
 
 # %% [markdown]
-# Is our loop, with this φ, what the package computes?
+# **★★ The pyramid · 20 min.** Now the whole loop. Return all token maps of `f` for the ladder `sides`, and $\hat f$. `phi(h, k)` is given: it takes the enlarged codes (B, C, H, W) and the number of the map, from 0.
+# Enlarge with bicubic, to the size of `f`. The last side is that of `f`.
+
+
+# %% tags=["exercise"]
+def my_multiscale(f, codes, sides, phi):
+    return ...
+
+
+multiscale = ch04.use("multiscale", my_multiscale)
+
+# %%
+ch04.hint("multiscale")
+ch04.solution("multiscale")
+
+# %% [markdown]
+# And ours, to compare: the equation is the loop.
+
+
+# %%
+def quantize(f, codes, sides, phi):
+    f_hat, rest, maps = torch.zeros_like(f), f, []
+    for k, p in enumerate(sides):
+        idx = token_map(rest, codes, p)  # z_k and q_k: (B, p p)
+        wide = F.interpolate(codes[idx].mT.unflatten(2, (p, p)), size=f.shape[-2:], mode="bicubic")
+        h = phi(wide, k)
+        f_hat, rest = f_hat + h, rest - h
+        maps.append(idx)
+    return maps, f_hat
+
+
+# %% [markdown]
+# Is the loop, with this φ, what the package computes? From here on, all token maps of this chapter come from `multiscale`: yours, if it passed.
 
 # %%
 from vartutor.data.crops import RandomCrops, eval_crops
@@ -153,10 +188,18 @@ from vartutor.weights import load_tokenizer
 tokenizer = load_tokenizer("var")
 quantizer = tokenizer.quantizer
 x, files = eval_crops("test", 64, 3)  # (60, 3, 64, 64): three crops of every test photo
+
+
+def shipped_phi(h, k):
+    return phi(tokenizer.state_dict(), h, k)
+
+
 with torch.no_grad():
+    f = encode(tokenizer.state_dict(), x)
+    given = f[:8], quantizer.codes, quantizer.patch_nums, shipped_phi
+    ours, f_hat = multiscale(*given)
+    assert all(torch.equal(a, b) for a, b in zip(ours, quantize(*given)[0], strict=True))
     w = tokenizer.state_dict()
-    f = encode(w, x)
-    ours, f_hat = quantize(f[:8], quantizer.codes, quantizer.patch_nums, lambda h, k: phi(w, h, k))
     again = sum(contribution(w, quantizer.codes[q], k, quantizer.patch_nums[k], 16) for k, q in enumerate(ours))
     theirs = tokenizer.tokenize(x[:8])
 equal = torch.cat([(a == b).flatten() for a, b in zip(ours, theirs, strict=True)]).float().mean()
@@ -186,7 +229,8 @@ def token_pictures(maps, i):
 
 
 with torch.no_grad():
-    maps = tokenizer.tokenize(x)
+    parts = [multiscale(part, codes, quantizer.patch_nums, shipped_phi)[0] for part in f.split(15)]
+    maps = [torch.cat(idx) for idx in zip(*parts, strict=True)]  # (60, p p) each
     films = [tokenizer.decode(f_hat) for f_hat in tokenizer.latents(maps)]  # after each scale
 fine = x - F.interpolate(F.avg_pool2d(x, 4), scale_factor=4, mode="nearest")
 crop_of = {}
@@ -564,9 +608,25 @@ for k in (2, 5, 7):  # before the first map of a new side
     )
     assert share[0] > 2 * share[1]
 
+# %% [markdown]
+# **★★★ Inputs for a transformer · 30 min.** Given the token maps, the codes, the ladder and φ, return what a model sees when it predicts maps 2 … K, in one tensor (B, L − p_1², C).
+
+
+# %% tags=["exercise"]
+def my_next_inputs(maps, codes, sides, phi):
+    return ...
+
+
+next_inputs = ch04.use("next_inputs", my_next_inputs)
+
+# %%
+ch04.hint("next_inputs")
+ch04.solution("next_inputs")
+
 # %%
 with torch.no_grad():
-    inputs = tokenizer.next_inputs(maps)
+    inputs = next_inputs(maps, codes, quantizer.patch_nums, shipped_phi)
+    assert torch.allclose(inputs, tokenizer.next_inputs(maps), atol=1e-4)
 print("tokens:", quantizer.tokens, " inputs:", tuple(inputs.shape), " (the first map has no input)")
 assert torch.allclose(inputs[:, :4], F.interpolate(sums[1], size=(2, 2), mode="area").flatten(2).mT, atol=1e-5)
 
@@ -642,64 +702,6 @@ from vartutor.profiles import get_profile
 with torch.device("meta"):
     published = build_tokenizer(TokenizerConfig.of(get_profile("gpu"), "var"))
 print(f"{sum(p.numel() for p in published.parameters()):,} parameters")
-
-# %% [markdown]
-# With a network connection, two lines fetch the authors' weights (436 MB, checksum verified) and load them:
-#
-# ```python
-# from vartutor.weights.official_tokenizer import download_official, load_vqvae
-# tokenizer = load_vqvae(download_official("weights"))
-# ```
-#
-# The tests of this repository compare it with the authors' own code, layer by layer, on small weights of the same form: indices exactly, values to a hundred-thousandth.
-#
-# ## Your turn
-#
-# **★ One map.** `rest` is (B, C, H, W), `codes` (V, C). Return the token map of side `p` as (B, p · p) whole numbers, row by row: the nearest codes to the means over areas.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch04
-
-
-def my_token_map(rest, codes, p):
-    return ...
-
-
-ch04.check("token_map", my_token_map)
-
-# %%
-ch04.hint("token_map")
-ch04.solution("token_map")
-
-# %% [markdown]
-# **★★ The pyramid.** Return all token maps of `f` for the ladder `sides`, and $\hat f$. No φ: enlarge with bicubic, to the size of `f`, and leave it at that. The last side is that of `f`.
-
-
-# %% tags=["exercise"]
-def my_multiscale(f, codes, sides):
-    return ...
-
-
-ch04.check("multiscale", my_multiscale)
-
-# %%
-ch04.hint("multiscale")
-ch04.solution("multiscale")
-
-# %% [markdown]
-# **★★★ Inputs for a transformer.** Given the token maps, the codes and the ladder, return what a model sees when it predicts maps 2 … K, in one tensor (B, L − p_1², C). Again without φ.
-
-
-# %% tags=["exercise"]
-def my_next_inputs(maps, codes, sides):
-    return ...
-
-
-ch04.check("next_inputs", my_next_inputs)
-
-# %%
-ch04.hint("next_inputs")
-ch04.solution("next_inputs")
 
 # %% [markdown]
 # ## Questions

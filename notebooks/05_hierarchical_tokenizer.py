@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about two minutes to run, an hour to read | chapter 04 | November 2026, torch 2.13 |
+# | about two minutes and 0.7 GB to run, an hour to read | chapter 04 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → **05 three sizes** → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): bridge, bypass, codebook, degradation, HIT, ladder.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -118,7 +120,27 @@ print("which φ, map by map:", *quantizer.phi.choice)
 # %% [markdown]
 # That is what a larger photo owes to a smaller one. (Bicubic alone looks bad here because this tokenizer was trained with the bridge and relies on it. What it costs to train without one comes below.) The rest is detail, and detail is what the group's own tokens are for.
 #
-# Now the whole thing. Compared with the loop of chapter 04, only the marked lines are new.
+# Now the whole thing.
+#
+# **★★ Hierarchical tokens · 20 min.** `features` is a list, one (B, C, h, h) per group, `codes` is (V, C). Return all token maps, (B, p · p) each, and a list of $\hat f$ after every group.
+# `phi(h, k)` takes the enlarged codes and the number of the map in the whole ladder, from 0. `bridge(f_hat, size)` takes the sum of the group before to the next size.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch05
+
+
+def my_hierarchical(features, codes, groups, phi, bridge):
+    return ...
+
+
+hierarchical = ch05.use("hierarchical", my_hierarchical)
+
+# %%
+ch05.hint("hierarchical")
+ch05.solution("hierarchical")
+
+# %% [markdown]
+# And ours. Compared with the loop of chapter 04, only the marked lines are new.
 
 
 # %%
@@ -137,16 +159,42 @@ def quantize(features, groups):
     return maps, ends
 
 
+# %%
+def tokens_of(features):  # in parts, since distances to all codes need memory
+    parts = zip(*(f.split(15) for f in features), strict=True)
+    shipped = quantizer.codes, quantizer.groups, quantizer.phi, quantizer.bridge
+    return [torch.cat(idx) for idx in zip(*(hierarchical(part, *shipped)[0] for part in parts), strict=True)]
+
+
 with torch.no_grad():
     ours, _ = quantize([f[:8] for f in features], quantizer.groups)
-equal = torch.cat([(a == b[:8]).flatten() for a, b in zip(ours, indices, strict=True)]).float().mean()
-assert equal > 0.999  # rounding may flip a tie
-print(quantizer.tokens, "tokens; ours and the package's agree")
+    theirs, indices = indices, tokens_of(features)  # from here on, the tokens are those of hierarchical
+for other, few in ((ours, 8), (theirs, len(x))):
+    equal = torch.cat([(a[:few] == b).flatten() for a, b in zip(indices, other, strict=True)]).float().mean()
+    assert equal > 0.999  # rounding may flip a tie
+print(quantizer.tokens, "tokens; those of hierarchical, of the loop above and of the package agree")
 
 # %% [markdown]
 # ### The same in steps
 #
 # A transformer will write the maps one at a time. So cut the loop into three questions. Where is the sum so far to be continued (`canvas`)? What is still missing there, at the size of map $k$ (`rest_of`)? What is the sum after map $k$ (`add_map`)?
+#
+# **★ The canvas · 10 min.** The first of the three. Every map is enlarged to the features of its group. Which side has that canvas for map `k`, counted from 0 through all groups?
+
+
+# %% tags=["exercise"]
+def my_canvas(k, groups):
+    return ...
+
+
+canvas_side = ch05.use("canvas", my_canvas)
+
+# %%
+ch05.hint("canvas")
+ch05.solution("canvas")
+
+# %% [markdown]
+# For the ladder of the course the answers stand in the two lists at the top of the next cell.
 
 
 # %% tags=["model"]
@@ -209,7 +257,29 @@ with torch.no_grad():
     assert equal > 0.999
     for s, image in hit_photos(w, indices).items():
         assert torch.allclose(image, hit.decode_scales(indices)[s], atol=1e-4)
+assert all(canvas_side(k, quantizer.groups) == CANVAS[GROUP[k]] for k in range(8))
 print(f"our tokens are the package's in {equal:.1%} of the places")
+
+# %% [markdown]
+# **★★★ Across the border · 30 min.** Chapter 06 needs inputs for maps 2 … K: what is said so far, at the size of the map to come. Return them as (B, L − p_1², C). What is the input of the first map of a new group?
+
+
+# %% tags=["exercise"]
+def my_next_inputs(maps, codes, groups, phi, bridge):
+    return ...
+
+
+next_inputs = ch05.use("next_inputs", my_next_inputs)
+
+# %%
+ch05.hint("next_inputs")
+ch05.solution("next_inputs")
+
+# %%
+with torch.no_grad():
+    inputs = next_inputs(indices, quantizer.codes, quantizer.groups, quantizer.phi, quantizer.bridge)
+    assert torch.allclose(inputs, hit.next_inputs(indices), atol=1e-4)
+print("tokens:", quantizer.tokens, " inputs:", tuple(inputs.shape))
 
 # %% [markdown]
 # Mind the clamp in `shrunk`: it is easily forgotten. What if it is left out?
@@ -255,7 +325,8 @@ show(
 
 # %%
 noise = [features[0], *(torch.randn_like(f) for f in features[1:])]
-same = [torch.equal(a, b) for a, b in zip(quantizer.tokenize(noise), indices, strict=True)]
+with torch.no_grad():
+    same = [torch.equal(a, b) for a, b in zip(tokens_of(noise), indices, strict=True)]
 print("maps that stay the same:", same)
 assert same == [True] * 5 + [False] * 3
 
@@ -608,60 +679,6 @@ print(f"LR photo, tokenized: {bootstrap(psnr(redrawn, true[1], color='rgb'), fil
 survive = [(a == b).float().mean().item() for a, b in zip(damaged, indices, strict=True)]
 assert survive[0] > survive[4]
 assert survive[-1] < 0.2
-
-# %% [markdown]
-# **What you should see.** A mild degradation, which your eye forgives, changes nearly all tokens but the coarsest. The codes lie close together, and each map quantizes what the map before it left: one early change, and every later map has something else to describe.
-#
-# Two lessons for the chapters to come. To *predict the right token* is hard, and needlessly so: among a thousand codes, dozens are nearly as good. A model should be forgiven for the second best.
-# And the ×1 line is a warning. Whatever the transformer does, it speaks through this tokenizer. A mildly degraded photo is close to the clean one; a tokenizer must be good at ×1, or "restoring" will make a photo worse.
-#
-# ## Your turn
-#
-# **★ The canvas.** Every map is enlarged to the features of its group. Which side has that canvas for map `k`, counted from 0 through all groups?
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch05
-
-
-def my_canvas(k, groups):
-    return ...
-
-
-ch05.check("canvas", my_canvas)
-
-# %%
-ch05.hint("canvas")
-ch05.solution("canvas")
-
-# %% [markdown]
-# **★★ Hierarchical tokens.** `features` is a list, one (B, C, h, h) per group, `codes` is (V, C). Return all token maps, (B, p · p) each, and a list of $\hat f$ after every group. No φ: bicubic alone enlarges.
-
-
-# %% tags=["exercise"]
-def my_hierarchical(features, codes, groups):
-    return ...
-
-
-ch05.check("hierarchical", my_hierarchical)
-
-# %%
-ch05.hint("hierarchical")
-ch05.solution("hierarchical")
-
-# %% [markdown]
-# **★★★ Across the border.** Return the transformer's inputs for maps 2 … K, (B, L − p_1², C), from the maps, the codes and the groups. No φ. What is the input of the first map of a new group?
-
-
-# %% tags=["exercise"]
-def my_next_inputs(maps, codes, groups):
-    return ...
-
-
-ch05.check("next_inputs", my_next_inputs)
-
-# %%
-ch05.hint("next_inputs")
-ch05.solution("next_inputs")
 
 # %% [markdown]
 # ## Questions

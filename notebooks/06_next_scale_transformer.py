@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about three minutes to run, an hour to read | chapters 04 and 05 | November 2026, torch 2.13 |
+# | about three minutes and 0.8 GB to run, an hour to read | chapters 04 and 05 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → **06 transformer** → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): bridge, ladder, next-scale prediction, temperature.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -90,11 +92,26 @@ print(f"next token: {sum(squares)} steps; next scale: {len(squares)} steps")
 
 # %%
 from vartutor.data.crops import eval_crops
+from vartutor.exercises import ch05
+
+
+def by_package(maps, *_):
+    return tokenizer.next_inputs(maps[:-1])  # the last map is no input
+
+
+next_inputs = ch05.use("next_inputs", package=by_package)  # yours of chapter 05, if it is saved there and right
+
+
+def inputs_of(maps):  # of the maps after the first, up to the last one that is given
+    q = tokenizer.quantizer
+    return next_inputs(maps, q.codes, q.groups if len(maps) == 8 else q.groups[:2], q.phi, q.bridge)
+
 
 x, _ = eval_crops("val", 64, 1)
 with torch.no_grad():
     maps = tokenizer.tokenize(x[:4].to(session.device))
-    inputs = tokenizer.next_inputs(maps)  # (4, L - 1, C)
+    inputs = inputs_of(maps)  # (4, L - 1, C)
+    assert torch.allclose(inputs, tokenizer.next_inputs(maps), atol=1e-4)
 targets = torch.cat(maps, 1)  # (4, L)
 f_hat, following = tokenizer.quantizer.step(None, maps[0], 0)  # the sum after map 1, and the input of map 2
 assert torch.allclose(inputs[:, :4], F.adaptive_avg_pool2d(f_hat, 2).flatten(2).mT, atol=1e-5)
@@ -131,20 +148,45 @@ print(out.numpy().round(2))
 # In training all maps of a picture are known, so all inputs can be laid side by side and all maps predicted in one pass: *teacher forcing*. That is fast, and it invites cheating.
 # Within a map everybody may look at everybody: the inputs of a map are all known before it is drawn. But nobody may look at a later map, whose input contains the answer.
 # So the mask is made of blocks: token $i$ may look at token $j$ if the level of $i$ is at least the level of $j$.
+#
+# **★ The mask · 10 min.** From the ladder, return the (L, L) mask: True where row $i$ may look at column $j$.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch06
+
+
+def my_mask(patch_nums):
+    return ...
+
+
+block_mask = ch06.use("block_mask", my_mask)
+
+# %%
+ch06.hint("block_mask")
+ch06.solution("block_mask")
+
+# %% [markdown]
+# A later map sees all that came before, without a gap. So attention need not read the mask place by place. `views_of` reads from it, for every map, how many tokens ask and which they hear. The model calls plain attention once per map: the same sums, and nothing forbidden is computed (chapter 10 measures it).
+
 
 # %%
 from vartutor.transformer.attention import as_mask, block_causal
 
-level = torch.repeat_interleave(torch.arange(4), torch.tensor([1, 4, 9, 16]))  # ladder 1, 2, 3, 4
-mask = level[:, None] >= level
-views = block_causal([1, 4, 9, 16])
-assert torch.equal(mask, as_mask(views))
+
+def views_of(mask, counts):
+    heard = [int(part[0].sum()) for part in mask.split(counts)]  # by the first token of each map
+    return [(count, (slice(0, n),)) for count, n in zip(counts, heard, strict=True)]
+
+
+counts, level = [1, 4, 9, 16], torch.repeat_interleave(torch.arange(4), torch.tensor([1, 4, 9, 16]))
+mask = block_mask((1, 2, 3, 4))
+assert torch.equal(mask, level[:, None] >= level)
+views = views_of(mask, counts)
+assert views == block_causal(counts) and torch.equal(as_mask(views), mask)
 for count, (keys,) in views:
     print(f"{count:2} tokens hear the first {keys.stop}")
 
 # %% [markdown]
-# A later map sees all that came before, without a gap. So the mask need not exist: `block_causal` says, for every map, how many tokens ask and which they hear, and the model calls plain attention once per map. Same sums; nothing forbidden is computed (chapter 10 measures it).
-#
 # A mask that is off by one is easy to write and hard to see: the loss looks wonderful. So do not believe the mask, ask the gradient.
 # If the prediction of map $i$ depends on the input of map $j$, then its gradient there is not zero.
 
@@ -303,10 +345,10 @@ def forward_by_hand(w, inputs, mask):  # (B, L - 1, C) -> (B, L, V)
 
 
 # %%
-level = torch.repeat_interleave(torch.arange(8), torch.tensor(squares)).to(session.device)
+mask = block_mask(patch_nums).to(session.device)
 with torch.no_grad():
     theirs = probe(Condition(probe.class_emb.weight[:1].expand(4, -1)), inputs)
-    ours = forward_by_hand(probe.state_dict(), inputs, level[:, None] >= level)
+    ours = forward_by_hand(probe.state_dict(), inputs, mask)
 assert torch.allclose(ours, theirs, atol=1e-4)
 print("logits:", tuple(ours.shape), " ours are the package's")
 
@@ -325,7 +367,7 @@ def forward(model, inputs, views):
 
 
 with torch.no_grad():
-    assert torch.allclose(forward(probe, inputs, block_causal(squares)), theirs, atol=1e-5)
+    assert torch.allclose(forward(probe, inputs, views_of(mask, squares)), theirs, atol=1e-5)
 
 # %% [markdown]
 # ## Can a small one learn to draw?
@@ -346,6 +388,7 @@ def suns(count, generator):
 
 ladder = patch_nums[:7]
 squares = [p * p for p in ladder]
+views = views_of(block_mask(ladder), squares)
 config = TransformerConfig(ladder, codes=1024, channels=16, width=64, depth=3, heads=4, rope=True)
 model = NextScaleTransformer(config).to(session.device)
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, {sum(squares)} tokens")
@@ -358,7 +401,7 @@ def train(model, views, steps, draw=lambda: suns(8, session.generator)):
     losses = []
     for _ in range(steps):
         maps = tokenizer.tokenize(draw())[:7]
-        logits = forward(model, tokenizer.next_inputs(maps[:6]), views).split(squares, 1)
+        logits = forward(model, inputs_of(maps), views).split(squares, 1)
         each = torch.stack([F.cross_entropy(a.flatten(0, 1), b.flatten()) for a, b in zip(logits, maps, strict=True)])
         optimizer.zero_grad()
         (each @ share).backward()  # the mean over all tokens
@@ -378,12 +421,12 @@ share = torch.tensor(squares, device=session.device) / sum(squares)
 torch.manual_seed(SEED)
 one = suns(8, torch.Generator().manual_seed(SEED))
 pupil = NextScaleTransformer(config).to(session.device)
-heart = train(pupil, block_causal(squares), max(3, session.profile.draw_steps // 7), lambda: one) @ share.cpu().numpy()
+heart = train(pupil, views, max(3, session.profile.draw_steps // 7), lambda: one) @ share.cpu().numpy()
 print(f"expected at step 0: {np.log(1024):.2f} nats, seen: {heart[0]:.2f}")
 print(f"one batch by heart: {heart[-1]:.2f} after {len(heart)} steps; at best {np.log(8) / sum(squares):.2f}")
 
 # %%
-losses = train(model, block_causal(squares), session.profile.draw_steps)
+losses = train(model, views, session.profile.draw_steps)
 if PROFILE == "cpu":
     assert losses[:5].mean() > 6 and losses[-50:].mean() < 2.6
 
@@ -427,10 +470,49 @@ dice = torch.Generator(session.device).manual_seed(SEED)
 steps = list(iterate(model, tokenizer, blank, generator=dice))
 drawn = [step.idx for step in steps]
 with torch.no_grad():
-    again = forward(model, tokenizer.next_inputs(drawn[:6]), block_causal(squares))
+    again = forward(model, inputs_of(drawn), views)
 assert torch.allclose(torch.cat([step.logits for step in steps], 1), again, atol=1e-3)
 until = np.cumsum(squares)
 print(f"tokens computed: {until[-1]} with the cache, {until.sum()} without; the logits are those of teacher forcing")
+
+# %% [markdown]
+# `iterate` in the open. With the pieces of above it is a dozen lines; `seen` is the cache, and `choose` makes tokens of logits.
+
+# %%
+from vartutor.open_code import add_map, at_size, canvas  # of chapter 05
+
+
+@torch.no_grad()
+def write(w, count, choose):  # choose: (N, V) -> (N,); returns f_hat after the last map
+    tok, vector, seen = tokenizer.state_dict(), w["class_emb.weight"].expand(count, 1, -1), {}
+    f_hat, dim = tok["quantizer.codes"].new_zeros(count, 16, 4, 4), config.width // config.heads
+    for k, p in enumerate(ladder):
+        said = at_size(canvas(tok, f_hat, k), k).flatten(2).mT  # (B, p p, C)
+        x = vector + w["pos_start"] if k == 0 else linear(w, "word_embed", said)
+        h = run_blocks(w, x + w["level.weight"][k], vector, frame_angles(p, dim).to(x), seen)
+        idx = choose(linear(w, "head", h).flatten(0, 1)).view(count, -1)
+        f_hat = add_map(tok, f_hat, tok["quantizer.codes"][idx], k)
+    return f_hat
+
+
+*_, last = iterate(model, tokenizer, blank, top_k=1)
+assert torch.allclose(write(model.state_dict(), 6, lambda logits: logits.argmax(-1)), last.f_hat, atol=1e-3)
+
+# %% [markdown]
+# **★★★ A cache · 30 min.** `q`, `k`, `v` are (B, H, n, d) for the tokens of a new map; `cache` is a dictionary, empty at first. Return what the new tokens hear when they look at all tokens so far and at each other, and leave in the cache what the next map will need. Scale by $1 / \sqrt d$.
+# (The chapter keeps its own: the model's attention has unit vectors and rotations besides.)
+
+
+# %% tags=["exercise"]
+def my_cached_attention(q, k, v, cache):
+    return ...
+
+
+ch06.check("cached_attention", my_cached_attention)
+
+# %%
+ch06.hint("cached_attention")
+ch06.solution("cached_attention")
 
 # %% [markdown]
 # ### Watch it draw
@@ -470,18 +552,18 @@ show(
 def attention(model, inputs):
     caught, maps = [], []
     hooks = [block.attn.register_forward_pre_hook(lambda _, given: caught.append(given)) for block in model.blocks]
-    forward(model, inputs, block_causal(squares))
-    for hook, block, (x, views, angles, _) in zip(hooks, model.blocks, caught, strict=True):
+    forward(model, inputs, views)
+    for hook, block, (x, seen, angles, _) in zip(hooks, model.blocks, caught, strict=True):
         hook.remove()
         attn = block.attn
         q, k, _ = F.linear(x, attn.qkv.weight).unflatten(2, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
         q = F.normalize(q + attn.q_bias.view(attn.heads, 1, -1), dim=-1) * attn.log_scale.exp()
         a = rotate(q, angles) @ rotate(F.normalize(k, dim=-1), angles).mT
-        maps.append(a.masked_fill(~as_mask(views).to(a.device), -torch.inf).softmax(-1).mean(1))  # over heads
+        maps.append(a.masked_fill(~as_mask(seen).to(a.device), -torch.inf).softmax(-1).mean(1))  # over heads
     return torch.stack(maps, 1)  # (B, blocks, L, L)
 
 
-heard = attention(model, tokenizer.next_inputs(drawn[:6]))
+heard = attention(model, inputs_of(drawn))
 assert torch.allclose(heard.sum(-1), torch.ones_like(heard[..., 0]), atol=1e-4)
 
 # %% tags=["hide-input"]
@@ -516,6 +598,20 @@ show(
 # The model gives every code a probability. Take always the likeliest (*greedy*), and there is only one picture. Draw freely, and now and then something silly is drawn, for there are a thousand codes, and the small chances of the silly ones add up.
 #
 # Three knobs: divide the logits by a **temperature** $\tau$; keep the **top k**; keep the fewest that hold a share **p** of the probability (*top-p*).
+#
+# **★★ Top-p · 20 min.** `logits` is (N, V). Keep in each row the fewest codes whose probabilities add up to at least `p`, and set all others to minus infinity. The likeliest code always stays.
+
+
+# %% tags=["exercise"]
+def my_top_p(logits, p):
+    return ...
+
+
+top_p = ch06.use("top_p", my_top_p)
+
+# %%
+ch06.hint("top_p")
+ch06.solution("top_p")
 
 # %% tags=["nbval-ignore-output"]
 logits = steps[3].logits[0, 5]  # one token of map 4
@@ -525,11 +621,19 @@ print("codes that hold 90 % of the probability:", needed)
 assert needed["τ = 0.5"] <= needed["τ = 1.0"] <= needed["τ = 2.0"]
 
 # %% tags=["hide-input"]
-figure, (ax, pictures) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1, 1.4])
+figure, ax = plt.subplots(figsize=(5.6, 2.6))
 for (name, curve), alpha in zip(curves.items(), (1.0, 0.65, 0.35), strict=True):
     ax.loglog(np.arange(1, 1025), curve.clamp(min=1e-7).cpu(), color=COLORS["token"], alpha=alpha, label=name)
 ax.set(xlabel="rank of the code", ylabel="probability", ylim=(1e-6, 1))
 ax.legend(fontsize=8)
+show(
+    figure,
+    "What temperature does to the probabilities of one token, sorted.",
+    "Three falling curves of probability against rank on logarithmic axes, steeper for a lower temperature: the darkest "
+    "one, for one half, falls fastest, and the palest one, for two, is the flattest.",
+)
+
+# %%
 knobs = {
     "τ = 2": {"temperature": 2.0},
     "τ = 1": {},
@@ -537,21 +641,29 @@ knobs = {
     "top 20": {"top_k": 20},
     "greedy": {"top_k": 1},
 }
-rows = []
+ends = {}  # f_hat after the last map
+for name, options in knobs.items():
+    *_, last = iterate(model, tokenizer, blank, generator=dice, **options)
+    ends[name] = last.f_hat
+
+
+other_dice = torch.Generator(session.device).manual_seed(SEED)
+
+
+def careful(logits):  # what top_p keeps, drawn by its probabilities
+    return torch.multinomial(top_p(logits, 0.9).softmax(-1), 1, generator=other_dice)[:, 0]
+
+
+ends["top-p 0.9"] = write(model.state_dict(), 6, careful)
+
+# %% tags=["hide-input"]
 with torch.no_grad():
-    for options in knobs.values():
-        *_, last = iterate(model, tokenizer, blank, generator=dice, **options)
-        rows.append(torch.cat(list(tokenizer.decode(last.f_hat).cpu()), 2))
-pictures.imshow(((torch.cat(rows, 1).permute(1, 2, 0) + 1) / 2).clamp(0, 1))
-pictures.set_yticks([16 + 32 * i for i in range(len(knobs))], list(knobs))
-pictures.set_xticks([])
-pictures.grid(False)
+    rows = [list(tokenizer.decode(f_hat).cpu()) for f_hat in ends.values()]
 show(
-    figure,
-    "Temperature: probabilities of one token by rank (left), and what is drawn (right).",
-    "Left, three falling curves of probability against rank on logarithmic axes, steeper for a lower temperature. Right, "
-    "five rows of six small pictures: torn suns at temperature 2, whole ones of many sizes at 1 and 0.5 and with the top 20, "
-    "and with greedy draws six times the same sky without a sun.",
+    image_grid(rows, labels=list(ends)),
+    "Six draws with each knob; the last row is drawn by `top_p`.",
+    "Six rows of six small pictures: torn suns at temperature 2, whole ones of many sizes at 1 and 0.5, with the top 20 and "
+    "with top-p, where one has none; with greedy draws six times the same sky without a sun.",
     photo=True,
 )
 
@@ -623,59 +735,6 @@ with torch.device("meta"):
     ladder_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
     d16 = NextScaleTransformer(TransformerConfig(ladder_256, 4096, 32, width=1024, depth=16, heads=16, classes=1001))
 print(f"VAR-d16: {sum(p.numel() for p in d16.parameters()):,} parameters")
-
-# %% [markdown]
-# `vartutor.weights.official_transformer.load_var` loads the authors' weights into it. The tests compare every block, every gradient and every generated token with the authors' code, on small weights of the same form.
-#
-# VAR pushes its draws further from "anything" towards "this class" by *classifier-free guidance*. With logits $c$ for the class and $u$ for no class, it uses $(1 + t)\, c - t\, u$. Here $t$ grows from scale to scale. `iterate(..., guidance=…)` does it.
-#
-# ## Your turn
-#
-# **★ The mask.** From the ladder, return the (L, L) mask: True where row $i$ may look at column $j$.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch06
-
-
-def my_mask(patch_nums):
-    return ...
-
-
-ch06.check("block_mask", my_mask)
-
-# %%
-ch06.hint("block_mask")
-ch06.solution("block_mask")
-
-# %% [markdown]
-# **★★ Top-p.** `logits` is (N, V). Keep in each row the fewest codes whose probabilities add up to at least `p`, and set all others to minus infinity. The likeliest code always stays.
-
-
-# %% tags=["exercise"]
-def my_top_p(logits, p):
-    return ...
-
-
-ch06.check("top_p", my_top_p)
-
-# %%
-ch06.hint("top_p")
-ch06.solution("top_p")
-
-# %% [markdown]
-# **★★★ A cache.** `q`, `k`, `v` are (B, H, n, d) for the tokens of a new map; `cache` is a dictionary, empty at first. Return what the new tokens hear when they look at all tokens so far and at each other, and leave in the cache what the next map will need. Scale by $1 / \sqrt d$.
-
-
-# %% tags=["exercise"]
-def my_cached_attention(q, k, v, cache):
-    return ...
-
-
-ch06.check("cached_attention", my_cached_attention)
-
-# %%
-ch06.hint("cached_attention")
-ch06.solution("cached_attention")
 
 # %% [markdown]
 # ## Questions

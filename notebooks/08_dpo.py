@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about a minute to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
+# | about a minute and 2.2 GB to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → **08 preference** → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): Bradley–Terry model, LPIPS, mean codes, perceptual distance, prior, PSNR, teacher forcing.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -171,25 +173,44 @@ assert torch.allclose(implied - implied[0], reward - reward[0], atol=0.02)
 #
 # $$ \mathcal L = \mathrm{CE} + \lambda\, \mathcal L_{\text{DPO}}, \qquad \mathcal L_{\text{DPO}} = -\log \sigma(\beta m), \qquad m = \log \pi(z_{\text{HR}} \mid x) - \log \pi(z_{\text{LR}} \mid x). $$
 #
-# The number $m$ is the **margin**. The package has exactly this; with `ref_logp_hr` and `ref_logp_lr` also the form of step 4.
+# The number $m$ is the **margin**.
+#
+# **★ The loss · 10 min.** Log-likelihoods `logp_hr` and `logp_lr` are tensors (B,). Return the loss of every pair, (B,), without a reference. It must stay finite however far the loser leads.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch08
+
+
+def my_loss(logp_hr, logp_lr, beta):
+    return ...
+
+
+dpo_loss = ch08.use("dpo_loss", my_loss)
 
 # %%
-from vartutor.train.preference import dpo_loss
+ch08.hint("dpo_loss")
+ch08.solution("dpo_loss")
+
+# %% [markdown]
+# From here on the toy learns by that function. The package has the same; with `ref_logp_hr` and `ref_logp_lr` also the form of step 4.
 
 
+# %%
 def margins(theta):  # (..., 4): of every kind of photo
     return logp(theta[..., None, :], kinds) - logp(theta, torch.zeros(2))[..., None]
 
 
 def dpo(theta, beta, start=None):
     m = margins(theta) if start is None else margins(theta) - margins(start)
-    return -(chance * F.logsigmoid(beta * m)).sum(-1)
+    return (chance * dpo_loss(m, torch.zeros_like(m), beta)).sum(-1)
 
 
 # %%
+from vartutor.train import preference
+
 theta = torch.tensor([-1.0, 0.5])
 hr, lr = logp(theta, kinds), logp(theta, torch.zeros(4, 2))
-assert torch.allclose((chance * dpo_loss(hr, lr, beta=3.0)).sum(), dpo(theta, 3.0))
+assert torch.allclose((chance * preference.dpo_loss(hr, lr, beta=3.0)).sum(), dpo(theta, 3.0))
 print("margins of the four kinds:", *(f"{m:.2f}" for m in margins(theta)))
 
 # %% [markdown]
@@ -428,6 +449,22 @@ def draw(log_beta, lam):
 explorer(draw, log_beta=slider("log₁₀ β", 0.3, -1.0, 2.0, 0.1), lam=slider("λ", 1.0, 0.0, 4.0, 0.1))
 
 # %% [markdown]
+# **★★★ The largest β that still teaches · 30 min.** Call a pair saturated if σ(βm) is below `edge` or above 1 − `edge`: it is all push or none. `margins` is (N,). Return the largest β with which at most the share `share` of the pairs is saturated.
+# A closed form exists; there is no need to search.
+
+
+# %% tags=["exercise"]
+def my_largest_beta(margins, edge, share):
+    return ...
+
+
+ch08.check("largest_beta", my_largest_beta)
+
+# %%
+ch08.hint("largest_beta")
+ch08.solution("largest_beta")
+
+# %% [markdown]
 # ## Now the real model
 #
 # Load the transformer of chapter 07 and ask it about twenty pairs, the first crop of every test photo. For each pair it reads both sequences under teacher forcing: $z_{\text{HR}}$ with the inputs that follow from $z_{\text{HR}}$, and $z_{\text{LR}}$ with its own.
@@ -454,6 +491,21 @@ print(f"hard cross entropy of the clean tokens: {bootstrap(before['ce'])} nats a
 print(f"margin: {bootstrap(before['margin'])} nats a token")
 for k, p in enumerate(start_model.config.patch_nums):
     print(f"map {k + 1} ({p} × {p}): margin {before[f'margin/{k}'].mean():+.2f}")
+
+# %% [markdown]
+# **★★ Log-likelihoods, map by map · 20 min.** `logits` is (B, L, V), `tokens` (B, L), and `squares` lists how many tokens each map has. Return (B, K): for every photo and map the mean log-likelihood of its tokens.
+
+
+# %% tags=["exercise"]
+def my_scale_logps(logits, tokens, squares):
+    return ...
+
+
+ch08.check("scale_logps", my_scale_logps)
+
+# %%
+ch08.hint("scale_logps")
+ch08.solution("scale_logps")
 
 # %% [markdown]
 # **What you should see.** In nearly all pairs the model finds the *degraded* photo's tokens likelier than the clean ones, though it was never trained to say them. Why? Look how sure it is of *any* token, along each of the two sequences: the entropy of its own prediction.
@@ -662,55 +714,6 @@ show(
 # Would DPO help a model without a prior, as the paper's is? We cannot say. For that one needs a start without prior that already restores photos. The *no prior* run of chapter 07's study restores nothing, and a preference cannot change that. With such a start it is one command: `vartutor study start ce mean --of preference --start RUN`.
 #
 # So our verdict is about this size and these steps. The margin rose as designed; in this model the photos did not improve. Run *mean*, seed 0, is shipped, so that you can look yourself: `vartutor upscale photo.jpg --out restored --model dpo`. The default of `upscale` stays the model of chapter 07.
-#
-# ## Your turn
-#
-# **★ The loss.** Log-likelihoods `logp_hr` and `logp_lr` are tensors (B,). Return the loss of every pair, (B,), without a reference. It must stay finite however far the loser leads.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch08
-
-
-def my_loss(logp_hr, logp_lr, beta):
-    return ...
-
-
-ch08.check("dpo_loss", my_loss)
-
-# %%
-ch08.hint("dpo_loss")
-ch08.solution("dpo_loss")
-
-# %% [markdown]
-# **★★ Log-likelihoods, map by map.** `logits` is (B, L, V), `tokens` (B, L), and `squares` lists how many tokens each map has. Return (B, K): for every photo and map the mean log-likelihood of its tokens.
-
-
-# %% tags=["exercise"]
-def my_scale_logps(logits, tokens, squares):
-    return ...
-
-
-ch08.check("scale_logps", my_scale_logps)
-
-# %%
-ch08.hint("scale_logps")
-ch08.solution("scale_logps")
-
-# %% [markdown]
-# **★★★ The largest β that still teaches.** Call a pair saturated if σ(βm) is below `edge` or above 1 − `edge`: it is all push or none. `margins` is (N,). Return the largest β with which at most the share `share` of the pairs is saturated.
-# A closed form exists; there is no need to search.
-
-
-# %% tags=["exercise"]
-def my_largest_beta(margins, edge, share):
-    return ...
-
-
-ch08.check("largest_beta", my_largest_beta)
-
-# %%
-ch08.hint("largest_beta")
-ch08.solution("largest_beta")
 
 # %% [markdown]
 # ## Questions

@@ -24,9 +24,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | less than a minute to run, an hour to read | chapters 05, 07 and 08 | November 2026, torch 2.13 |
+# | under a minute and 1.1 GB to run, an hour to read | chapters 05, 07 and 08 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → **09 verdict** → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): codebook, degradation, fidelity module, HIT, LPIPS, mean codes, perceptual distance, prior, PSNR, slip, temperature, token, tokenizer.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -94,6 +96,23 @@ for name, values in (("ours", ours), ("bicubic", theirs)):
     print(f"{name:>8}: {values.mean():.2f} [{low:.2f}, {high:.2f}] dB")
 
 # %% [markdown]
+# **★★ An interval · 20 min.** `values` is (N,), `chosen` (R, N) holds indices. Return the pair (low, high) between which lie the middle `level` of the resampled means.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch09
+
+
+def my_interval(values, chosen, level):
+    return ...
+
+
+ch09.check("interval", my_interval)
+
+# %%
+ch09.hint("interval")
+ch09.solution("interval")
+
+# %% [markdown]
 # The two intervals overlap almost entirely. So is the difference nothing? No: *photos* differ by many decibels, and both methods got the same ones. A calm sky is easy for both, a lawn hard for both.
 # So subtract first, on each photo, and resample the **differences**. That is a paired comparison.
 
@@ -105,6 +124,21 @@ for name, means in (("unpaired", unpaired), ("paired", paired)):
     low, high = np.quantile(means, [0.025, 0.975])
     print(f"{name:>8}: {gain.mean():+.2f} [{low:+.2f}, {high:+.2f}] dB, {high - low:.2f} dB wide")
 print(f"ours is ahead on {(gain > 0).sum()} of {len(gain)} photos")
+
+# %% [markdown]
+# **★ Differences · 10 min.** `ours` and `theirs` map a photo's name to its values, one per seed, perhaps not the same number of them. Return the list of differences of means, for the photos that both have, in the order of `ours`.
+
+
+# %% tags=["exercise"]
+def my_differences(ours, theirs):
+    return ...
+
+
+ch09.check("differences", my_differences)
+
+# %%
+ch09.hint("differences")
+ch09.solution("differences")
 
 # %% tags=["hide-input"]
 figure, (ax, other) = plt.subplots(1, 2, figsize=(7.2, 2.7))
@@ -273,6 +307,21 @@ for s in "124":
     for measure, best in (("psnr_y", max), ("perceptual", min)):
         name = best(mine, key=lambda n, s=s, m=measure: better["cnn"][n, s, m].mean)
         print(f"×{s}, best in {measure:<10}: {name}, {better['cnn'][name, s, measure]} against the CNN")
+
+# %% [markdown]
+# **★★★ Nobody is better in both · 30 min.** `points` maps a name to (PSNR, perceptual distance). Return the set of names that no other point beats. One point beats another if it is at least as good in both and better in one.
+
+
+# %% tags=["exercise"]
+def my_front(points):
+    return ...
+
+
+ch09.check("front", my_front)
+
+# %%
+ch09.hint("front")
+ch09.solution("front")
 
 # %% [markdown]
 # **What you should see.** In pixels nothing of ours reaches the CNN. At the larger sizes the default is our best by both rulers, and by the perceptual one level with the CNN. At ×1 the full second look ($w = 1$) is better: there the degraded photo is close to the truth already. Drawing costs by both rulers: see chapter 07 for why.
@@ -500,54 +549,6 @@ print("written:", ", ".join(sorted(path.name for path in (folder / "out").iterdi
 
 # %% [markdown]
 # Two photos are no evidence; their interval shows it. Take fifty of yours.
-#
-# ## Your turn
-#
-# **★ Differences.** `ours` and `theirs` map a photo's name to its values, one per seed, perhaps not the same number of them. Return the list of differences of means, for the photos that both have, in the order of `ours`.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch09
-
-
-def my_differences(ours, theirs):
-    return ...
-
-
-ch09.check("differences", my_differences)
-
-# %%
-ch09.hint("differences")
-ch09.solution("differences")
-
-# %% [markdown]
-# **★★ An interval.** `values` is (N,), `chosen` (R, N) holds indices. Return the pair (low, high) between which lie the middle `level` of the resampled means.
-
-
-# %% tags=["exercise"]
-def my_interval(values, chosen, level):
-    return ...
-
-
-ch09.check("interval", my_interval)
-
-# %%
-ch09.hint("interval")
-ch09.solution("interval")
-
-# %% [markdown]
-# **★★★ Nobody is better in both.** `points` maps a name to (PSNR, perceptual distance). Return the set of names that no other point beats. One point beats another if it is at least as good in both and better in one.
-
-
-# %% tags=["exercise"]
-def my_front(points):
-    return ...
-
-
-ch09.check("front", my_front)
-
-# %%
-ch09.hint("front")
-ch09.solution("front")
 
 # %% [markdown]
 # ## Questions

@@ -26,9 +26,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about a minute to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
+# | about a minute and 2.9 GB to run, an hour to read | chapters 06 and 07 | November 2026, torch 2.13 |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → **10 scale** → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): autocast, bfloat16, block-causal mask, codebook, DDP, entropy, FLOP, FSDP, ladder, next-scale prediction, perceptual distance, prior, scaling law, super-resolution, token, tokenizer.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -71,7 +73,7 @@ print(session)
 # $$ N \approx 18\, D^2 \cdot \text{depth}. $$
 
 # %%
-from vartutor.train.transformer import make_transformer
+from vartutor.train.sizes import make_transformer
 from vartutor.weights import load_tokenizer
 
 tokenizer = load_tokenizer("hit")
@@ -113,6 +115,23 @@ matrices = 2 * n * 12 * D**2 * depth
 scores = 4 * D * pairs * depth
 head = 2 * L * D * V
 print(f"matrices {matrices / 1e9:.2f}, attention {scores / 1e9:.2f}, head {head / 1e9:.2f}: GFLOP per photo")
+
+# %% [markdown]
+# **★ A block's work · 15 min.** The operations of the forward pass of one block for `tokens` tokens of width `width`, where everybody sees everybody; modulation left out.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch10
+
+
+def my_block_flops(tokens, width):
+    return ...
+
+
+ch10.check("block_flops", my_block_flops)
+
+# %%
+ch10.hint("block_flops")
+ch10.solution("block_flops")
 
 # %% [markdown]
 # Do not believe it; count. PyTorch has a counter that watches every operation, and knows a formula for each kind of product. One trap: of fused attention it knows the kernels of GPUs only, and silently leaves the CPU's out. So we tell it that this one is attention, too.
@@ -196,7 +215,7 @@ show(
 
 # %% [markdown]
 # **What you should see.** In both, matrices rule, and attention is over a fifth. Attention grows with $n^2$ and matrices with $n$, so longer sequences shift the balance; but the published model is wider as well, and that shifts it back.
-# At the published size, the frozen tokenizer takes a seventh of the step: the clean photo of 512 pixels through VAR's large encoder. (The course's model looks at the degraded photo's latents too; without a prior, nothing does.) Whoever trains several epochs could keep its features on disk.
+# At the published size, the frozen tokenizer takes more than a sixth of the step: the clean photo of 512 pixels through VAR's large encoder. (The course's model looks at the degraded photo's latents too; without a prior, nothing does.) Whoever trains several epochs could keep its features on disk.
 #
 # ## How much memory?
 #
@@ -222,17 +241,17 @@ assert state == plan.state
 n_large = 1024 + large.config.tokens
 inputs_of_blocks = 16 * n_large * 1024 * 4  # bytes
 logits = 2 * large.config.tokens * 4096 * 4  # and their log-softmax
-each = plan.counts.per_image
+again = make_plan("transformer", published, Setup(get_gpu("h100"), gpus=8, checkpointing=True))
+each = again.counts.per_image
 print(f"per photo: {(inputs_of_blocks + logits) / 1e9:.2f} GB by hand, {each / 1e9:.2f} GB by the dry run")
 assert 0.5 < (inputs_of_blocks + logits) / each < 1.2
-keep = make_plan("transformer", published, Setup(get_gpu("h100"), gpus=8, checkpointing=False))
-print(f"without checkpointing: {keep.counts.per_image / 1e9:.2f} GB")
+print(f"without checkpointing: {plan.counts.per_image / 1e9:.2f} GB")
 print(f"and before the step, while the frozen tokenizer encodes: {plan.counts.encoding / 1e9:.2f} GB")
 
 # %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.2, 2.7))
 batch = np.arange(0, 65)
-for p, color, name in ((keep, "rest", "all activations kept"), (plan, "model", "checkpointing")):
+for p, color, name in ((plan, "rest", "all activations kept"), (again, "model", "checkpointing")):
     memory = [(p.state + p.counts.activations(photos)) / 1e9 for photos in batch]
     ax.plot(batch, memory, color=COLORS[color], label=name)
 for name in ("rtx4090", "h100"):
@@ -248,9 +267,30 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** The state is a small start; the slope decides. Checkpointing buys several times the batch for a third more work on the blocks. It could buy more: with it, the fullest moment is no longer in the step, but before it, in the frozen tokenizer. What does not fit at once is done in rounds, whose gradients add up (*accumulation*): the numbers stay the same, only more slowly.
+# **What you should see.** The state is a small start; the slope decides. Checkpointing buys several times the batch for a third more work on the blocks. It could buy more: with it, the fullest moment is no longer in the step, but before it, in the frozen tokenizer. But who needs the batch? What does not fit at once is done in rounds, whose gradients add up (*accumulation*): the numbers stay the same. A GPU is busy with a few photos of this size, so the plan keeps all activations unless fewer than four photos would fit.
 #
-# `vartutor plan` prints all this, with the way each figure is made, then hours and dollars; chapters 11 and 12 begin with it.
+# `vartutor plan` prints all this, with the way each figure is made, then hours and dollars; chapters 11 and 12 begin with it. `--set batch=auto` asks it for the rounds.
+#
+# ## Is the plan right?
+#
+# FLOPs and memory are counted. Time is not: the plan *assumes* a share of the GPU's peak, its *utilisation*. `vartutor measure` trains both published models for a few steps on a GPU, and sets each figure beside the plan's. It takes nine minutes. If its table is in `assets/studies`, you see it here.
+
+# %%
+from vartutor.plan.measured import AS_PLANNED, read_measured
+
+measured = {(row.run, row.measure): row for row in read_measured() if row.variant == AS_PLANNED}
+stamp = next((f"{row.card}, {row.date}" for row in measured.values()), "per H100, nobody has measured")
+print(f"{stamp:<32}{'planned':>10}{'measured':>12}")
+for kind in ("tokenizer", "transformer"):
+    p = make_plan(kind, published, Setup(get_gpu("h100"), gpus=8))
+    rate = p.setup.batch / p.step_seconds / p.setup.gpus
+    for what, figure in {"photos/s": rate, "utilisation": p.utilisation, "memory": p.peak / 1e9}.items():
+        row = measured.get((kind, what))
+        found = f"{row.value:.3g}" if row else "estimate"
+        print(f"{kind + ', ' + what:<32}{row.planned if row else figure:>10.3g}{found:>12}")
+
+# %% [markdown]
+# Where the last column says *estimate*, no GPU has run the code. Then hours and dollars of the next chapters are no better than the assumed share. The other rows of the table switch one optimisation off at a time: compiled blocks, kernels chosen by trial, channels last in memory. Each costs something to build, and only a measurement says what it brings.
 #
 # ## Where does the time go?
 #
@@ -405,6 +445,24 @@ assert torch.isfinite(logit.half().softmax(0)).all()  # subtracts the largest fi
 
 # %% [markdown]
 # So squared distances, norms, and softmax need care or fp32. On a GPU, autocast keeps them there. Our tokenizer's lookup is never in 16 bits: a wrong nearest code is wrong for good.
+#
+# May at least the frozen encoder before it be in 16 bits? It takes a sixth of the published step, so it is tempting. How many tokens of the test photos stay the same?
+
+# %%
+from vartutor.data.crops import eval_crops
+
+x = eval_crops("test", per_photo=1)[0]
+with torch.no_grad():
+    true = torch.cat(tokenizer.tokenize(x), 1)  # (20, 437)
+    for kind in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", kind):
+            features = [f.float() for f in tokenizer.encode(x)]
+        share = (torch.cat(tokenizer.quantizer.tokenize(features), 1) == true).float().mean()
+        print(f"encoder in {str(kind)[6:]}: {share:.0%} of the tokens stay")
+        assert share < 0.99
+
+# %% [markdown]
+# In bfloat16 a fifth of the tokens change. Each map says what the maps before it left over, so one other token changes all that follow. Hence the frozen encoder stays in float32, at its price. The perceptual distance does, too: in bfloat16 its gradient points elsewhere (`tests/test_precision.py`).
 #
 # **Precision** is bf16's own trouble. It has 8 bits of mantissa: after 256 comes 258. A small step on a large number is lost, however often it is repeated, and *all* steps of an optimiser, and of a moving average, are small.
 
@@ -621,6 +679,21 @@ assert difference < 0.01
 print("two halves give the gradient of the whole")
 
 # %% [markdown]
+# **★★ Unequal shares · 20 min.** Each process has the gradient of the *mean* loss over its own images, and `counts` says how many those are. Return the gradient of the mean over all images.
+
+
+# %% tags=["exercise"]
+def my_mean_gradient(gradients, counts):
+    return ...
+
+
+ch10.check("mean_gradient", my_mean_gradient)
+
+# %%
+ch10.hint("mean_gradient")
+ch10.solution("mean_gradient")
+
+# %% [markdown]
 # What does the exchange cost? In a *ring*, every GPU passes parts on to its neighbour until all have the sum: each sends $2 (n - 1) / n$ times the gradients, however many GPUs there are. Against the time of a step, by hand:
 
 # %%
@@ -776,7 +849,7 @@ assert all(name.startswith("prefix.") for name in start.new)
 # %% [markdown]
 # The blocks, the head and the word embedding come over as they are: how tokens of an image hang together is the same, whoever asks for it. The position table and the level embeddings are resampled for the longer ladder. A thousand classes become one. Only the prefix is new, and the model does not know yet that it should listen to it.
 #
-# This presumes VAR's *tokenizer* too: codes are numbers without meaning except in the codebook that they were learnt with. `--set init=var_d16.pth` does it for the real weights; the tests do it at full size.
+# This presumes VAR's *tokenizer* too: codes are numbers without meaning except in the codebook that they were learnt with. So the tokenizer starts from VAR's as well (chapter 11). `--set init=var_d16.pth` does it for the real weights, and warns where the tokenizer has other codes; the tests do it at full size.
 #
 # ## Would a larger model be better?
 #
@@ -829,6 +902,21 @@ law = fit(number["parameters"], number["images"], draws)
 for name, values in {"α": law[0], "β": law[1], "E": law[2][:, 0]}.items():
     low, high = np.quantile(values[1:], (0.025, 0.975))
     print(f"{name} = {values[0]:.2f} [{low:.2f}, {high:.2f}]")
+
+# %% [markdown]
+# **★★★ A law · 40 min.** From the sizes of some models and their losses, find $E$, $A$ and $\alpha$ of $L = E + A\, N^{-\alpha}$. The losses lie exactly on such a law, with $\alpha$ below 1. A search in steps of a hundredth is good enough.
+
+
+# %% tags=["exercise"]
+def my_fit_law(sizes, losses):
+    return ...
+
+
+ch10.check("fit_law", my_fit_law)
+
+# %%
+ch10.hint("fit_law")
+ch10.solution("fit_law")
 
 # %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.2, 2.9))
@@ -908,56 +996,62 @@ assert own < 0.5 < same
 # | image-based guidance | pushes the draw away from what a worse photo would give | an option: `--guidance` with `--negative photo`, without VARSR's class of bad photos |
 #
 # The paper of this course dropped the last two, took VAR's d16, and put hierarchical tokens and a preference in their place.
+
+# %% [markdown]
+# ## Questions
 #
-# ## Your turn
+# 1. First the depth doubles, then the width instead. What happens to the parameters, and to the work of attention?
 #
-# **★ A block's work.** The operations of the forward pass of one block for `tokens` tokens of width `width`, where everybody sees everybody; modulation left out.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch10
-
-
-def my_block_flops(tokens, width):
-    return ...
-
-
-ch10.check("block_flops", my_block_flops)
-
-# %%
-ch10.hint("block_flops")
-ch10.solution("block_flops")
-
-# %% [markdown]
-# **★★ Unequal shares.** Each process has the gradient of the *mean* loss over its own images, and `counts` says how many those are. Return the gradient of the mean over all images.
-
-
-# %% tags=["exercise"]
-def my_mean_gradient(gradients, counts):
-    return ...
-
-
-ch10.check("mean_gradient", my_mean_gradient)
-
-# %%
-ch10.hint("mean_gradient")
-ch10.solution("mean_gradient")
-
-# %% [markdown]
-# **★★★ A law.** From the sizes of some models and their losses, find $E$, $A$ and $\alpha$ of $L = E + A\, N^{-\alpha}$. The losses lie exactly on such a law, with $\alpha$ below 1. A search in steps of a hundredth is good enough.
-
-
-# %% tags=["exercise"]
-def my_fit_law(sizes, losses):
-    return ...
-
-
-ch10.check("fit_law", my_fit_law)
-
-# %%
-ch10.hint("fit_law")
-ch10.solution("fit_law")
-
-# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Parameters grow as $D^2 \cdot \text{depth}$: twice as many, or four times. The work of attention grows as $D \cdot \text{depth}$ at the same number of tokens: twice as much in both cases.
+#
+# </details>
+#
+# 2. Checkpointing computes every block a second time. Why is the step a third more expensive, and not twice?
+#
+# <details><summary>Answer</summary>
+#
+# A step is one forward pass and a backward pass that costs two. The second forward pass makes four of three. The frozen tokenizer is not computed again.
+#
+# </details>
+#
+# 3. The gradient of a wrong code is lost in fp16, and a moving average stands still in bf16. Which part of the number is to blame in each case?
+#
+# <details><summary>Answer</summary>
+#
+# In fp16 it is the exponent: so small a number does not exist. In bf16 it is the mantissa: the step exists, but beside 1 it is too small to be added.
+#
+# </details>
+#
+# 4. At 501 tokens a third of the pairs is forbidden. Why does a kernel with blocks of 128 save only a tenth?
+#
+# <details><summary>Answer</summary>
+#
+# It skips a block only if all its pairs are forbidden, and most blocks hold a few that are not. Besides, the last blocks stick out over the end.
+#
+# </details>
+#
+# 5. FSDP takes five of six gigabytes of state off a GPU. Why do only six more photos fit?
+#
+# <details><summary>Answer</summary>
+#
+# A photo needs almost a gigabyte in the fullest moment, while the frozen tokenizer encodes it. So five gigabytes are room for six photos, beside more than seventy.
+#
+# </details>
+#
+# ## An open experiment
+#
+# The law of this chapter knows parameters, not shapes. Does it matter how they are spent? Add runs of the same number of parameters, but deeper and narrower, or wider and shallower. Ask the law first.
+#
+# A good answer
+#
+# - writes down what the law predicts for the new runs, with its interval, before they run;
+# - keeps photos, steps, batch and schedule as in the study, and says what the learning rate was;
+# - counts the work of a step as well as the parameters, since a deep model has the same matrices but more attention;
+# - has at least two seeds for one of the runs, to know how large chance is;
+# - says which of the differences a run of 400 steps cannot decide.
+#
 # ## In five lines
 #
 # 1. A block has $18 D^2$ parameters. For every token it takes two operations for each of $12 D^2$ weights, three times over. Attention adds $4 D$ for every pair that may see each other, three and a half times.

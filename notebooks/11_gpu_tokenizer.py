@@ -12,7 +12,7 @@
 # # 11 · GPU run: the tokenizer
 #
 # **One command trains the tokenizer of the published size on eight GPUs. Here it is, explained, priced, and proved on two processes of your own machine.**
-# No GPU was at hand where this was written. So the full run is a *plan*, and says so. What can be proved without a GPU is proved: the command below runs the very code that GPUs would run, at toy size.
+# Nobody has made the full run. So it is a *plan*, and says so; speeds are estimates until somebody measures them. What can be proved without a GPU is proved: the command below runs the very code that GPUs would run, at toy size.
 #
 # After this chapter you will be able to
 #
@@ -24,9 +24,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | less than a minute to run, an hour to read | chapters 05 and 10 | November 2026, torch 2.13, without a GPU |
+# | under a minute and 1.6 GB to run, an hour to read | chapters 05 and 10 | November 2026, torch 2.13, without a GPU |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → **11 GPU: tokenizer** → [12 GPU: transformer](12_gpu_transformer.ipynb)
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): accumulation, adversarial loss, bfloat16, bridge, codebook, DDP, FSDP, ladder, LPIPS, perceptual distance, PSNR, token.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -40,6 +42,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -75,7 +78,33 @@ print("groups of the ladder:", *gpu.groups, "=", tokenizer.quantizer.tokens, "to
 print(f"{gpu.tokenizer_steps:,} steps of {gpu.full_batch} images, learning rate {gpu.tokenizer_lr:g}")
 
 # %% [markdown]
-# Batch, steps and learning rate are the paper's, as third-party notes quote them (`book/paper-versus-course.md` marks such figures). The paper starts from the tokenizer of Switti, and fine-tunes. We have no such start, so it may well take more steps. The ladder is ours: the paper does not print its own.
+# Batch, steps and learning rate are the paper's, as third-party notes quote them (`book/paper-versus-course.md` marks such figures). The ladder is ours: the paper does not print its own.
+#
+# ## From which weights?
+#
+# The paper starts from the tokenizer of Switti †, and fine-tunes. We start from VAR's, which is of the same family and free to use: `vae_ch160v4096z32.pth` from [the authors](https://huggingface.co/FoundationVision/var), by `--set init=FILE`. There is a second reason. The transformer of chapter 12 starts from VAR's weights, and these know VAR's codes *by number*. To a transformer, a code is a name: number 17 means what it meant where it learnt. Over other codes, all it knows of numbers is wrong.
+#
+# What of such a file fits a tokenizer with three groups? Here is one of the official names and shapes, narrow, with numbers that are noise:
+
+# %%
+from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
+from vartutor.train.tokenizer import Losses, make_tokenizer
+from vartutor.weights.official_tokenizer import init_from_vqvae
+
+tiny = TokenizerConfig.of(toy(gpu))
+theirs = build_tokenizer(replace(tiny, ladder="var", bridge=0)).state_dict()
+BACK = {"quantizer.codes": "quantize.embedding.weight", "quantizer.hits": "quantize.ema_vocab_hit_SV"}
+convs = "quantizer.phi.convs.", "quantize.quant_resi.qresi_ls."
+official = {BACK.get(name, name.replace(*convs)): value for name, value in theirs.items()}
+print(len(official), "tensors, such as", *list(official)[:2])
+start = init_from_vqvae(make_tokenizer(tiny, Losses()), official)
+print(start)
+assert len(start.taken) == len(official) - 1
+
+# %% [markdown]
+# Encoder, decoder, codes and φ come over as they are. New is the bridge between the groups. Who uses which code must be counted anew, since the ladder is another one.
+#
+# How much may change? `--set train=all` fine-tunes everything. `train=codes+decoder` keeps the encoder, so that every photo keeps its features. `train=codes` moves codes, φ and bridge alone. The less moves, the better VAR's transformer still knows the names.
 #
 # ## What must the run be told?
 #
@@ -88,7 +117,7 @@ print(config.read_text())
 # %% [markdown]
 # Three lines deserve more words.
 #
-# **`accumulate`**: 384 images do not fit on eight GPUs at once. So each GPU takes 6, computes gradients, takes 6 more, eight times; then gradients are exchanged, and the weights move *once*. So do the codebook's averages and the critic, on what all rounds have seen. The result is that of one large batch.
+# **`batch: auto`**: a whole batch does not fit on eight GPUs at once. So each GPU takes a few images, computes gradients, takes a few more; after the last round gradients are exchanged, and the weights move *once*. So do the codebook's averages and the critic, on what all rounds have seen. The result is that of one large batch. How many rounds? The command asks the plan, and says what it took. Should memory end all the same, one process goes on with half as many images at once; several stop, and say what to set.
 #
 # **`strategy: ddp`**: every GPU holds the whole model. Chapter 10 shows who holds what, and when sharding (FSDP) pays. Here it would save little, and an adversarial loss could not be sharded.
 #
@@ -98,17 +127,38 @@ print(config.read_text())
 
 # %%
 from vartutor.errors import UserError
+from vartutor.gpus import get_gpu
+from vartutor.plan.estimate import Setup, make_plan
+from vartutor.plan.rounds import in_rounds
 from vartutor.train.options import read_settings
 from vartutor.train.settings import TokenizerSettings
 
-run = read_settings(TokenizerSettings.of(gpu, seed=SEED), config)
-run.check(processes=8)
-print("images at once on each of 8 GPUs:", run.batch // run.accumulate // 8)
+told = read_settings(TokenizerSettings.of(gpu, seed=SEED), config)
+rounds = make_plan("tokenizer", gpu, Setup(get_gpu("h100"), gpus=8)).accumulate
+run = in_rounds(replace(told, batch=gpu.full_batch), processes=8, least=rounds)
+print(f"{run.batch} images = 8 GPUs × {run.accumulate} rounds × {run.batch // 8 // run.accumulate} images")
 for wrong in ("loop.stps=10", "batch=380"):
     try:
         read_settings(run, None, [wrong]).check(processes=8)
     except UserError as error:
         print(error)
+
+# %% [markdown]
+# **★ Rounds · 10 min.** `batch` images per step go to `gpus` GPUs, each of which takes at most `largest` at once. Return the fewest rounds of accumulation so that every GPU gets the same number of images in every round.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch11
+
+
+def my_rounds(batch, gpus, largest):
+    return ...
+
+
+ch11.check("rounds", my_rounds)
+
+# %%
+ch11.hint("rounds")
+ch11.solution("rounds")
 
 # %% [markdown]
 # ## Where do the photos come from?
@@ -132,8 +182,6 @@ print(f"{len(photos)} photos, {skipped} skipped, {len(load_set(eight))} pieces")
 # Ask before you pay. `vartutor plan tokenizer --gpus 8 --gpu h100` prints each figure and how it is made; chapter 10 makes them by hand. Operations and memory are counted, in a dry run on tensors without numbers.
 
 # %%
-from vartutor.gpus import get_gpu
-from vartutor.plan.estimate import Setup, make_plan
 from vartutor.plan.report import report
 
 plan = make_plan("tokenizer", gpu, Setup(get_gpu("h100"), gpus=8))
@@ -145,8 +193,6 @@ print(report(plan))
 # There is one public number to hold against it. The paper reports about a day on 24 A100 for its tokenizer. If its step costs what ours does, which share of the peak did it reach?
 
 # %%
-from dataclasses import replace
-
 for share in (0.1, 0.2, 0.4):
     guess = make_plan("tokenizer", gpu, replace(plan.setup, utilisation=share))
     print(f"at {share:.0%} of the peak: {guess.hours:5.1f} hours, ${guess.cost:,.0f}")
@@ -156,9 +202,38 @@ print(f"the paper's day on 24 A100 would be {implied:.0%} of the peak")
 assert 0.05 < implied < 0.4
 
 # %% [markdown]
+# **★★ The price · 15 min.** A step of all images takes `flops`; each GPU can do `peak` per second, of which it reaches the share `utilisation`. Return hours and dollars of the run, at `price` per GPU and hour.
+
+
+# %% tags=["exercise"]
+def my_price(flops, steps, gpus, peak, utilisation, price):
+    return ...
+
+
+ch11.check("price", my_price)
+
+# %%
+ch11.hint("price")
+ch11.solution("price")
+
+# %% [markdown]
 # **What you should see.** A share somewhat below the one that we assume. Their loss contains LPIPS, which ours does not count, and their photos came from somewhere; we do not know what else. Twice the planned price is the honest upper end.
 #
-# Rent one GPU for an hour first. A hundred steps tell its photos per second, for a few dollars. Times the FLOPs per image, divided by the GPU's peak, that is *your* utilisation: say it with `--utilisation`, and the plan stops assuming.
+# So measure first: `vartutor measure` takes nine minutes on one rented GPU, for less than a dollar. It prints *your* utilisation. Say it with `--utilisation`, and the plan stops assuming.
+
+# %%
+from vartutor.plan.measured import AS_PLANNED, read_measured
+
+found = [r for r in read_measured() if (r.run, r.variant, r.measure) == ("tokenizer", AS_PLANNED, "utilisation")]
+share = found[0].value if found else plan.utilisation
+real = make_plan("tokenizer", gpu, replace(plan.setup, utilisation=share))
+print(f"{share:.0%} {'measured on ' + found[0].card if found else 'assumed: an estimate'}, {real.hours:.3g} hours")
+one = make_plan("tokenizer", get_profile("gpu1"), Setup(get_gpu("h100"), gpus=1, utilisation=share))
+seen = one.steps * one.setup.batch / (plan.steps * plan.setup.batch)
+print(f"profile gpu1, on one card: {one.hours:.3g} hours, ${one.cost:,.0f}, {seen:.0%} of the images")
+
+# %% [markdown]
+# **And with one GPU?** Profile `gpu1` has the same tokenizer and the same ladder. Batch, rate and steps are smaller, by our choice. It can reach what fine-tuning brings early: a decoder for the new ladder, and a bridge. It cannot reach what the paper's many images bring. How large that difference is, we do not know.
 #
 # ## How is it launched?
 #
@@ -176,10 +251,10 @@ def command(processes, *words):
     return [*module, "--nproc-per-node", str(processes), *train]
 
 
-_ = command(8, "--out", work / "tokenizer")
+_ = command(8, "--set", "init=vae_ch160v4096z32.pth", "--out", work / "tokenizer")
 
 # %% [markdown]
-# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, photos read from their file, validation, states, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out `torch.compile`, which would take longer than all the rest. (`--device cpu`, so that it runs anywhere, whatever `DEVICE` says. Left alone, a run takes the GPUs that are there; its first line says on what it runs.)
+# And this is **the same command, with `--dry-run`**. It keeps every part: two processes, DDP, bfloat16, rounds of accumulation, photos read from their file, validation, states, sample images. It shrinks the sizes: 64 pixels, 32 channels, a batch of 8. And it leaves out official weights, which do not fit it, and `torch.compile`, which would take longer than all the rest. (`--device cpu`, so that it runs anywhere, whatever `DEVICE` says. Left alone, a run takes the GPUs that are there; its first line says on what it runs.)
 #
 # We ask for many steps, since we do not mean to let it finish.
 
@@ -228,7 +303,7 @@ assert done.returncode == 0, done.stderr[-500:]
 #
 # ## What should you watch?
 #
-# Of the full run there is no curve, for there was no full run. These are from **the course's own tokenizer**, 64 pixels, 20,000 steps on two CPU cores, the run whose weights the course ships: `vartutor train tokenizer --set bf16=true`. Look at their shapes, not at their heights.
+# Of the full run there is no curve, for nobody has made it. These are from **the course's own tokenizer**, 64 pixels, 20,000 steps on two CPU cores, the run whose weights the course ships: `vartutor train tokenizer --set bf16=true`. Look at their shapes, not at their heights.
 
 # %%
 log = np.genfromtxt(assets() / "studies" / "hit_log.csv", delimiter=",", names=True, deletechars="")
@@ -253,9 +328,9 @@ for ax in axes:
     ax.set_xticks([0, 10_000, 20_000], ["0", "10k", "20k"])
 show(
     figure,
-    "The CPU-size run: what log.csv of a full run holds too.",
+    "The CPU-size run: what log.csv of a full run holds too. Means of ten rows.",
     "Three panels over 20,000 steps: the loss falls steeply, then hovers; PSNR at three scales rises by several "
-    "decibels and flattens; the codes used per batch by coarse and by fine maps stay well above zero to the end.",
+    "decibels and flattens; the codes in a batch fall ever more slowly for the coarse maps and stay high for the fine ones.",
 )
 
 # %% [markdown]
@@ -263,7 +338,7 @@ show(
 #
 # 1. The *loss* falls steeply in the first steps, then hovers. It holds the quantizer's term beside the pixels', and says little from then on, unless it jumps to another level.
 # 2. *All three* PSNR curves go on rising, together, long after the loss has stopped falling. One that lags shows a group that is starved.
-# 3. The *coarse maps keep using many codes*. Collapse begins there, and the loss hides it, since these maps have few tokens (chapters 02 and 04).
+# 3. The *coarse maps keep their codes*. Here their line falls by two fifths, most of it early, and ever more slowly. A line that falls to a handful is collapse. It begins in these maps, and the loss hides it, since they have few tokens (chapters 02 and 04).
 # 4. The *sample images* in `samples/` look right. A bug in colours or borders has no curve.
 #
 # ## When should you stop?
@@ -283,7 +358,7 @@ for s in (1, 2, 4):
 #
 # | symptom | cause | cure |
 # |---|---|---|
-# | `CUDA out of memory` in the first step | too many images at once | double `accumulate`: the same result, in more rounds |
+# | out of memory, and the command stops | more at once than fits | `--set accumulate=N`, as the command says: the same result, in more rounds |
 # | the loss is not a number; the run stops with the step's number | learning rate too high, or a broken image | `--resume --set loop.lr=1e-4`; the last state is intact |
 # | coarse maps use ever fewer codes | collapse | `losses.revive_every` smaller, `votes: scale`; start again |
 # | PSNR good, pictures dull | squared error alone | more `perceptual`; last of all `adversarial` |
@@ -328,6 +403,21 @@ show(
 # **What you should see.** The lower row repeats itself. The gradients of both processes are equal, so their mean is what *one* process would have computed: half the money is lost.
 # And no curve shows it. The loss falls, nothing crashes. Only a comparison with one process does, which is why the tests have one: with the same batch, one process and two must give the *same losses*.
 #
+# **★★★ Shares · 30 min.** Photos of an endless stream are numbered 0, 1, 2 … A step takes `batch` of them in `rounds` rounds, shared evenly by `size` processes. Return the numbers that process `rank` reads in `step`, one list per round. Whatever the number of processes and rounds, a step must read the same photos.
+
+
+# %% tags=["exercise"]
+def my_shares(step, batch, rounds, size, rank):
+    return ...
+
+
+ch11.check("shares", my_shares)
+
+# %%
+ch11.hint("shares")
+ch11.solution("shares")
+
+# %% [markdown]
 # ## How good is it?
 #
 # At the end the command prints PSNR and perceptual distance on validation photos at ×1, ×2 and ×4, measured on the run's device (`--no-report` leaves that out). The test photos come once, when you publish. Beside it goes what others have:
@@ -380,55 +470,60 @@ assert all(torch.equal(published[name].float(), value) for name, value in traine
 print(f"{len(published)} tensors, {path.stat().st_size / 1e6:.1f} MB, equal to the run's averages")
 
 # %% [markdown]
-# ## Your turn
+# ## Questions
 #
-# **★ Rounds.** `batch` images per step go to `gpus` GPUs, each of which takes at most `largest` at once. Return the fewest rounds of accumulation so that every GPU gets the same number of images in every round.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch11
-
-
-def my_rounds(batch, gpus, largest):
-    return ...
-
-
-ch11.check("rounds", my_rounds)
-
-# %%
-ch11.hint("rounds")
-ch11.solution("rounds")
-
-# %% [markdown]
-# **★★ The price.** A step of all images takes `flops`; each GPU can do `peak` per second, of which it reaches the share `utilisation`. Return hours and dollars of the run, at `price` per GPU and hour.
-
-
-# %% tags=["exercise"]
-def my_price(flops, steps, gpus, peak, utilisation, price):
-    return ...
-
-
-ch11.check("price", my_price)
-
-# %%
-ch11.hint("price")
-ch11.solution("price")
-
-# %% [markdown]
-# **★★★ Shares.** Photos of an endless stream are numbered 0, 1, 2 … A step takes `batch` of them in `rounds` rounds, shared evenly by `size` processes. Return the numbers that process `rank` reads in `step`, one list per round. Whatever the number of processes and rounds, a step must read the same photos.
-
-
-# %% tags=["exercise"]
-def my_shares(step, batch, rounds, size, rank):
-    return ...
-
-
-ch11.check("shares", my_shares)
-
-# %%
-ch11.hint("shares")
-ch11.solution("shares")
-
-# %% [markdown]
+# 1. Two of the eight GPUs are gone. Can the run go on with the same batch of 384?
+#
+# <details><summary>Answer</summary>
+#
+# Yes. Each of six GPUs gets 64 images per step. At most seven fit at once, and 64 must be cut evenly, so it takes 16 rounds of 4. The steps give the same losses, but for rounding.
+#
+# </details>
+#
+# 2. You measure half of the utilisation that the plan assumed. What changes: the hours, the price or the result?
+#
+# <details><summary>Answer</summary>
+#
+# Hours and price double. The result does not change, for the photos and steps are the same.
+#
+# </details>
+#
+# 3. Why is a state written beside the old one and then renamed?
+#
+# <details><summary>Answer</summary>
+#
+# A machine may die while it writes. Then the new file is incomplete, but the old one still has its name. Renaming happens at once or not at all.
+#
+# </details>
+#
+# 4. The loss has hovered for thousands of steps. Is the run at its end?
+#
+# <details><summary>Answer</summary>
+#
+# Not by that sign. In the log above the loss hovers early, and PSNR goes on rising at all three sizes for most of the run. Look at those, and at the held-out photos.
+#
+# </details>
+#
+# 5. Both processes log the same smooth loss. Why does that not show that they read different photos?
+#
+# <details><summary>Answer</summary>
+#
+# What is logged is the mean over both, so it is always the same. And four photos twice are a batch, too: its loss falls as well. Only a comparison with one process, or the list of the photos read, can tell.
+#
+# </details>
+#
+# ## An open experiment
+#
+# How early can you tell? Take the first quarter of the course's log (`assets/studies/hit_log.csv`), and predict from it alone what PSNR the run has at the end, at all three sizes.
+#
+# A good answer
+#
+# - fixes the rule and an interval before it looks beyond the first quarter;
+# - says what the learning rate does in the part that is predicted;
+# - tries the rule on a second log without changing it, such as `var_votes_scale.csv` in the same folder;
+# - reports misses as well as hits, in decibels;
+# - says which decision the prediction would serve: to stop, to go on, or to pay for more steps.
+#
 # ## In five lines
 #
 # 1. A full run is the small one with other settings: a profile, a file, and `torchrun`.
@@ -441,11 +536,11 @@ ch11.solution("shares")
 #
 # | | this run (a plan) | H-VAR (the paper, by third-party notes) |
 # |---|---|---|
-# | start | from nothing; VAR's official weights load, if you have them | Switti's tokenizer, fine-tuned |
+# | start | VAR's official tokenizer, fine-tuned as a whole or in part | Switti's tokenizer †, fine-tuned |
 # | loss | squared error, our perceptual distance, and the quantizer's | squared error between features and codes, and five times LPIPS |
 # | codebook | moving averages, votes by scale | learned by the loss |
 # | not quantized | half of the images | with probability one half, as in HART |
-# | batch, steps, rate | the paper's | as the profile says |
+# | batch, steps, rate | those of the paper †; smaller for one GPU | printed at the top of this chapter † |
 # | hardware | 8 H100, or what you have | 24 A100, about a day |
 #
 # ## References

@@ -12,7 +12,7 @@
 # # 12 · GPU run: transformer, DPO, benchmarks
 #
 # **Three commands: train the transformer of 310 million parameters, teach it a preference, measure it as the published tables do.**
-# As in chapter 11, the full run is a *plan*: no GPU was at hand. Every command is run here all the same, with `--dry-run`, on two processes; on the CPU, whatever `DEVICE` says, so that it runs anywhere.
+# As in chapter 11, the full run is a *plan*: nobody has made it. Every command is run here all the same, with `--dry-run`, on two processes; on the CPU, whatever `DEVICE` says, so that it runs anywhere.
 #
 # After this chapter you will be able to
 #
@@ -24,9 +24,11 @@
 #
 # | time on two cores | needs | last verified |
 # |---|---|---|
-# | about a minute to run, an hour to read | chapters 07, 08 and 11 | November 2026, torch 2.13, without a GPU |
+# | about a minute and 2.1 GB to run, an hour to read | chapters 07, 08 and 11 | November 2026, torch 2.13, without a GPU |
 #
 # **You are here.** [01 damage](01_photos_degradations_metrics.ipynb) → [02 codes](02_vector_quantization.ipynb) → [03 residual codes](03_residual_vq.ipynb) → [04 maps](04_multiscale_tokenizer.ipynb) → [05 three sizes](05_hierarchical_tokenizer.ipynb) → [06 transformer](06_next_scale_transformer.ipynb) → [07 photo in, photos out](07_super_resolution.ipynb) → [08 preference](08_dpo.ipynb) → [09 verdict](09_evaluation.ipynb) → [10 scale](10_scaling_up.ipynb) → [11 GPU: tokenizer](11_gpu_tokenizer.ipynb) → **12 GPU: transformer**
+#
+# **Words of other chapters**, in the [glossary](../book/glossary.md): bfloat16, degradation, FID, FSDP, ladder, LPIPS, PSNR, SSIM, token, tokenizer.
 
 # %% tags=["parameters"]
 PROFILE = "cpu"
@@ -62,7 +64,21 @@ print(session)
 # %% [markdown]
 # ## What is trained?
 #
-# VAR's smallest transformer, d16, with the degraded photo before the first map as 1,024 tokens, and the ladder of 2,130 tokens behind it. It starts from VAR's official weights, as the paper does: download `var_d16.pth` from [the authors](https://github.com/FoundationVision/VAR), and give it with `--set init=var_d16.pth`. The command prints what it takes and what is new; chapter 10 shows that list.
+# VAR's smallest transformer, d16, with the degraded photo before the first map as 1,024 tokens, and the ladder of 2,130 tokens behind it. It starts from VAR's official weights, as the paper does: download `var_d16.pth` from [the authors](https://github.com/FoundationVision/VAR), and give it with `--set init=var_d16.pth`. The command prints what it takes and what is new; chapter 10 shows that list. The tokenizer must be one that started from VAR's, as in chapter 11. Over other codes the command warns, for these weights know codes by number.
+#
+# How does the photo get in? By default two convolutions turn its pixels into tokens. The paper enlarges it, and takes what the tokenizer's encoder makes of it †: 1,024 latents of 32 numbers. `--set encoded=true` does that. It costs a second photo through the frozen encoder in every step:
+
+# %%
+from dataclasses import replace
+
+from vartutor.plan.steps import count_step
+
+paper = replace(gpu, transformer=replace(gpu.transformer, encoded=True))
+for name, profile in {"of pixels": gpu, "of latents, the paper's": paper}.items():
+    flops = count_step("transformer", profile).flops
+    print(f"prefix {name:<24}{flops.total() / 1e12:.2f} TFLOP per photo, frozen {flops['frozen features'] / 1e12:.2f}")
+
+# %% [markdown]
 #
 # These are the settings. Read every line, and mark whose it is: the paper's, VAR's, VARSR's or ours.
 
@@ -87,6 +103,23 @@ rule = 1e-4 * gpu.full_batch / 256  # VAR: 1e-4 per 256 images
 last, warm = loop.steps - 1, loop.steps // 50  # a line up, flat for 5 % of the rest, a line down to a tenth
 var = rule * np.interp(steps, [0, warm, warm + 0.05 * (last - warm), last], [0.005, 1, 1, 0.1])
 print(f"peak: {loop.lr:g} as in the paper, {rule:g} by VAR's rule: {loop.lr / rule:.1f} times as much")
+
+# %% [markdown]
+# **★ Epochs · 10 min.** Return how many steps of `batch` images are `epochs` passes through `photos` images, rounded to the nearest whole number.
+
+# %% tags=["exercise"]
+from vartutor.exercises import ch12
+
+
+def my_steps(photos, batch, epochs):
+    return ...
+
+
+ch12.check("steps", my_steps)
+
+# %%
+ch12.hint("steps")
+ch12.solution("steps")
 
 # %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.4, 2.4))
@@ -116,7 +149,24 @@ plan = make_plan("transformer", gpu, Setup(get_gpu("h100"), gpus=8))
 print(report(plan))
 
 # %% [markdown]
-# The fullest moment is not the training step. It is the one before, while the frozen tokenizer encodes a photo of 512 pixels per example, in float32. The file asks for a third of what would fit at once, and leaves room for what the plan does not count.
+# The file says `batch: auto`, so the command takes the rounds that this plan finds. All activations are kept, since enough photos fit with them. The frozen tokenizer encodes in float32: in bfloat16 a fifth of the tokens would change (chapter 10).
+#
+# How far can the hours be trusted? And what does one card cost? If a GPU was measured, this cell uses its figures.
+
+# %%
+from vartutor.plan.measured import AS_PLANNED, read_measured
+
+found = {r.measure: r for r in read_measured() if (r.run, r.variant) == ("transformer", AS_PLANNED)}
+share = found["utilisation"].value if found else plan.utilisation
+how = f"measured on {found['mfu'].card}, {found['photos/s'].value:.0f} photos/s" if found else "assumed: an estimate"
+print(f"{share:.0%} of the peak, {how}")
+for name, gpus in (("gpu", 8), ("gpu1", 1)):
+    p = make_plan("transformer", get_profile(name), Setup(get_gpu("h100"), gpus=gpus, utilisation=share))
+    photos = p.steps * p.setup.batch / 1e6
+    print(f"profile {name:<5} {gpus} × H100: {p.hours:5.1f} hours, ${p.cost:4,.0f}, {photos:.1f} million photos")
+
+# %% [markdown]
+# Profile `gpu1` sees about half as many photos, in smaller batches at a lower rate, by our choice. It starts from the same weights, so it can learn to read the prefix. Whether it gets as far as the paper, nobody knows.
 #
 # A step with a preference shows the model *two* sequences for each photo, the clean tokens and the degraded ones; the prefix is shared, and the frozen tokenizer encodes both photos. `plan` knows that as a run of its own. And again there is the paper's own time to compare with, 13 hours on 24 A100.
 
@@ -166,7 +216,7 @@ output = torchrun("transformer", *settings, "--set", f"tokenizer={tokenizer}", "
 print(output.split("weights and log")[0])
 
 # %% [markdown]
-# Two processes, each with half of every block's weights, gradients and averages, in bfloat16, with activations computed twice. On 80 GB the file's `ddp` is simpler and as fast. On GPUs of 24 GB you need what you have just seen.
+# Two processes, each with half of every block's weights, gradients and averages, in bfloat16. On 80 GB the file's `ddp` is simpler and as fast. On smaller GPUs you need what you have just seen.
 #
 # The decibels are those of an untrained model: noise. What counts is that every part was passed. Who holds what is drawn in chapter 10. On disk nothing is shared any more: the state is one file with whole weights, so that any number of processes can go on with it.
 
@@ -196,41 +246,54 @@ print(f"dpo {rows['dpo'][0]:.3f} at first: -log σ(0) = {np.log(2):.3f}; drift f
 assert abs(rows["dpo"][0] - np.log(2)) < 0.05 and abs(rows["drift"][0]) < 1e-2
 
 # %% [markdown]
+# **★★★ The pull · 40 min.** `margins` is (B, L): log-probability of the clean token minus that of the degraded one, token by token. The loss is the mean over photos of $-\log \sigma(\beta M)$, where $M$ is the sum over the tokens if `total`, else their mean. Return its gradient, (B, L), by formula. What happens to it at 2,130 tokens if you take the sum?
+
+
+# %% tags=["exercise"]
+def my_pull(margins, beta, total):
+    return ...
+
+
+ch12.check("pull", my_pull)
+
+# %%
+ch12.hint("pull")
+ch12.solution("pull")
+
+# %% [markdown]
 # **What you should see.** At the first step the model still *is* its start: it has not drifted, and an untrained one has no preference. Two numbers that are known in advance are the cheapest test of a new run. Look at them before you look away.
 #
 # ## What should you watch?
 #
-# No curve of the full run exists. If the course ships the log of its own transformer, that of chapter 07 at 64 pixels, it is drawn below. If not, you see the six steps of the dry run, which show the columns and nothing else. The title says which.
+# No curve of the full run exists. Below is the log of the course's own transformer, that of chapter 07 at 64 pixels. A row is one batch of eight photos, and batches differ more than training changes in a hundred steps. So pale dots show the rows, and the lines are means over eight of them.
 
 # %%
-shipped = assets() / "studies" / "transformer_log.csv"
-log = np.genfromtxt(
-    shipped if shipped.is_file() else work / "transformer" / "log.csv", delimiter=",", names=True, deletechars=""
-)
-what = "the course's transformer, 64 px" if shipped.is_file() else "six steps of a dry run, no training"
+log = np.genfromtxt(assets() / "studies" / "transformer_log.csv", delimiter=",", names=True, deletechars="")
 right = sorted((name for name in log.dtype.names if name.startswith("right/")), key=lambda name: int(name[6:]))
-window = max(1, len(log) // 40)
+means = {name: smooth(log[name], 8)[7:] for name in ("ce", *right)}  # of eight rows, from the eighth on
+print(f"cross entropy: {means['ce'][0]:.2f} at first, {means['ce'][-1]:.2f} at last; ln V = {np.log(1024):.2f}")
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 figure, (left, ax) = plt.subplots(1, 2, figsize=(7.2, 2.5))
-left.plot(log["step"], smooth(log["ce"], window), color=COLORS["model"])
-left.set(xlabel="step", ylabel="cross entropy (nats)", title=what)
+left.plot(log["step"], log["ce"], ".", color=COLORS["model"], alpha=0.3)
+left.plot(log["step"][7:], means["ce"], color=COLORS["model"])
+left.set(xlabel="step", ylabel="cross entropy (nats)", title="the course's transformer, 64 px")
 for i, name in enumerate(right):
-    ax.plot(log["step"], smooth(log[name], window), color=COLORS["token"], alpha=0.25 + 0.75 * (i + 1) / len(right))
+    ax.plot(log["step"][7:], means[name], color=COLORS["token"], alpha=0.25 + 0.75 * (i + 1) / len(right))
 ax.set(xlabel="step", ylabel="share of right tokens", title="map by map, the finer the darker")
 show(
     figure,
-    f"What a transformer's log.csv holds ({what}).",
-    "Two panels over the training steps: on the left the cross entropy of the right tokens, on the right the share of "
-    "right tokens, one line for each map of the ladder.",
+    "What a transformer's log.csv holds: single batches (dots), and means of eight rows (lines).",
+    "Two panels over 3,600 steps. On the left scattered dots of cross entropy with a line that falls steeply at first "
+    "and then hovers; on the right the share of right tokens, eight lines, the coarsest map on top, the finest lowest.",
 )
 
 # %% [markdown]
 # Watch four things, in this order.
 #
-# 1. *Cross entropy* starts near the logarithm of the number of codes, or below it with VAR's weights, and falls for the whole run, ever more slowly. It will not come near zero: many tokens are as good as their neighbours (chapter 05).
+# 1. *Cross entropy* starts near the logarithm of the number of codes, or below it with VAR's weights over VAR's codes. It falls steeply at first, and then so slowly that single batches hide it: look at means, and at `held-out/loss`. It will not come near zero: many tokens are as good as their neighbours (chapter 05).
 # 2. *The share of right tokens*, map by map. The coarse maps lead. A map that stays at chance has wrong inputs.
-# 3. *Samples*: blur means too few steps; wrong colours, the tokenizer; seams, the tiling.
+# 3. *Samples*. If they are blurred, the run had too few steps. If their colours are wrong, look at the tokenizer. If seams show, look at the tiling.
 # 4. For the preference, *the margin grows while `drift` stays small*. When cross entropy rises with the margin, stop: the model unlearns (chapter 08).
 #
 # ## When should you stop?
@@ -242,10 +305,10 @@ show(
 # | symptom | cause | cure |
 # |---|---|---|
 # | the loss jumps in the warm-up and stays high | learning rate | `--set loop.lr=1.5e-4`, VAR's rule; start again |
-# | the loss starts at the logarithm of the codes, in spite of `init` | weights of another model | read what the command printed: taken, resized, new |
+# | the loss starts at the logarithm of the codes, in spite of `init` | a tokenizer with other codes than VAR's | read what the command printed: taken, resized, new, and the warning |
 # | right tokens of all maps stay at chance | tokenizer of another run | `tokenizer` is the run whose codes you want |
 # | fine in training, rubbish in generation | a mask with a hole, or positions amiss | chapter 06: ask the gradient |
-# | out of memory at the first step | the frozen encoder, in float32 | double `accumulate` |
+# | out of memory, and the command stops | more at once than fits | `--set accumulate=N`, as the command says |
 # | GPUs wait for photos | a slow disk | the set on a local disk; chapter 10 counts what a GPU wants |
 # | the margin grows, photos get worse | preference too strong | smaller `lam`, fewer steps |
 #
@@ -256,7 +319,7 @@ show(
 # What does a transformer know of 1,024 tokens without places? That they are there, not where. Take a model, and shuffle its prefix:
 
 # %%
-from vartutor.train.transformer import make_transformer
+from vartutor.train.sizes import make_transformer
 from vartutor.transformer.condition import Condition
 from vartutor.weights import load_tokenizer
 
@@ -308,6 +371,21 @@ folder.mkdir(parents=True)
 clean = find_photo("kde_owl").load()[None, :, :512, :512]
 write_image(folder / "Canon_001_HR.png", clean[0])
 write_image(folder / "Canon_001_LR4.png", degrade(clean, VARSR, seeds=[SEED])[0])
+
+# %% [markdown]
+# **★★ The middle · 20 min.** A degraded photo is `height` × `width`, the clean one four times as large. Return the top left corners of the middle crops, 128 and 512 pixels a side: (top, left) in the degraded photo and (top, left) in the clean one. They must show the same.
+
+
+# %% tags=["exercise"]
+def my_middle(height, width):
+    return ...
+
+
+ch12.check("middle", my_middle)
+
+# %%
+ch12.hint("middle")
+ch12.solution("middle")
 
 # %% tags=["nbval-ignore-output"]
 words = ["--benchmark", "realsr", "--photos", str(work / "RealSR"), "--restorers", "bicubic", "model"]
@@ -373,56 +451,62 @@ assert (
 
 # %% [markdown]
 # The limits are the part of a card that matters most. A super-resolver that draws from what is likely will draw a face, or a digit, that was never there. Whoever uses it must read that *first*.
+
+# %% [markdown]
+# ## Questions
 #
-# ## Your turn
+# 1. You start from VAR's weights, and the first cross entropy is the logarithm of the number of codes. What do you look at?
 #
-# **★ Epochs.** Return how many steps of `batch` images are `epochs` passes through `photos` images, rounded to the nearest whole number.
-
-# %% tags=["exercise"]
-from vartutor.exercises import ch12
-
-
-def my_steps(photos, batch, epochs):
-    return ...
-
-
-ch12.check("steps", my_steps)
-
-# %%
-ch12.hint("steps")
-ch12.solution("steps")
-
-# %% [markdown]
-# **★★ The middle.** A degraded photo is `height` × `width`, the clean one four times as large. Return the top left corners of the middle crops, 128 and 512 pixels a side: (top, left) in the degraded photo and (top, left) in the clean one. They must show the same.
-
-
-# %% tags=["exercise"]
-def my_middle(height, width):
-    return ...
-
-
-ch12.check("middle", my_middle)
-
-# %%
-ch12.hint("middle")
-ch12.solution("middle")
-
-# %% [markdown]
-# **★★★ The pull.** `margins` is (B, L): log-probability of the clean token minus that of the degraded one, token by token. The loss is the mean over photos of $-\log \sigma(\beta M)$, where $M$ is the sum over the tokens if `total`, else their mean. Return its gradient, (B, L), by formula. What happens to it at 2,130 tokens if you take the sum?
-
-
-# %% tags=["exercise"]
-def my_pull(margins, beta, total):
-    return ...
-
-
-ch12.check("pull", my_pull)
-
-# %%
-ch12.hint("pull")
-ch12.solution("pull")
-
-# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# That is guessing, so nothing useful was taken over. Read the list that the command printed: taken, resized, new. Then look whether the tokenizer is the one whose codes these weights know.
+#
+# </details>
+#
+# 2. A step with a preference works on two sequences. Why does it cost less than twice as much?
+#
+# <details><summary>Answer</summary>
+#
+# The prefix and the start are shared, and the prefix alone is a third of a sequence. It is computed once.
+#
+# </details>
+#
+# 3. The first step shows a `dpo` of $\ln 2$ and a drift of zero. Must both be so for a trained model, too?
+#
+# <details><summary>Answer</summary>
+#
+# The drift must: nothing has moved yet. The loss need not. A trained model may already prefer one of the two photos, and then its margin is not zero.
+#
+# </details>
+#
+# 4. Without places, a shuffled photo still moves the logits by a hundred-millionth or so. Why not by exactly zero?
+#
+# <details><summary>Answer</summary>
+#
+# The sums of attention run over the same numbers in another order, and floating-point sums depend on the order. So compare with rounding, not with zero.
+#
+# </details>
+#
+# 5. You measure a good LPIPS on photos that you shrank and damaged yourself. May it stand in the table?
+#
+# <details><summary>Answer</summary>
+#
+# No. The columns are fixed sets: for RealSR and DRealSR pairs taken with two lenses. Another damage is another task, and another version of LPIPS is another ruler.
+#
+# </details>
+#
+# ## An open experiment
+#
+# "Change what must matter, and see whether it does." Choose three more things that a next-scale model must depend on, and two that it must not depend on. Write a test for each, as in *What breaks if the prefix has no places?*.
+#
+# A good answer
+#
+# - says for each change whether the logits must move, and which ones, before it measures;
+# - compares with rounding, not with zero;
+# - has at least one change that must *not* matter, such as the input of a later map;
+# - uses weights from two seeds, so that no single draw decides;
+# - says which fault each passed test rules out, and which it does not.
+#
 # ## In five lines
 #
 # 1. Transformer, preference and benchmark are three commands; each has a file or a line that says whose every setting is.
@@ -436,10 +520,11 @@ ch12.solution("pull")
 # | | this run (a plan) | H-VAR (the paper, by third-party notes) |
 # |---|---|---|
 # | start | VAR-d16, official weights | the same |
-# | condition | the degraded photo as 1,024 tokens, from its pixels by two convolutions | the enlarged photo through the tokenizer's encoder, 1,024 tokens |
+# | condition | the degraded photo as 1,024 tokens, from its pixels by two convolutions; or as in the paper, `encoded=true` | the enlarged photo through the tokenizer's encoder, 1,024 tokens |
 # | places | VAR's table for all maps; the prefix takes the last map's | one table at the largest scale, shrunk to every map |
 # | loss | cross entropy; then cross entropy and preference | both, all along, with equal weights |
-# | batch, epochs, rate | the paper's | as the profile says |
+# | photos per step, epochs | those of the paper †; fewer for one GPU | 384, 200 † |
+# | peak rate | that of the paper †; lower for one GPU | a thousandth † |
 # | log-likelihoods | mean over the tokens | not known |
 # | hardware | 8 H100, or what you have | 24 A100, 13 hours |
 #

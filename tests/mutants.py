@@ -17,6 +17,8 @@ from contextlib import contextmanager
 import torch
 
 import vartutor.exercises
+from vartutor.exercises.ch04 import some_phi
+from vartutor.exercises.ch05 import some_bridge
 from vartutor.exercises.compare import same, unchanged
 
 SHEETS = {
@@ -225,7 +227,7 @@ def flat(grouped):
 
 def features():
     grouped = groups()
-    return [torch.randn(2, 3, s[-1], s[-1]) for s in grouped], torch.randn(20, 3), grouped
+    return [torch.randn(2, 3, s[-1], s[-1]) for s in grouped], torch.randn(20, 3), grouped, some_phi, some_bridge
 
 
 def averages(V, C, N):
@@ -293,16 +295,22 @@ INPUTS = {
     "ch03 gap_to_bound": lambda: (float(torch.rand(())) + 0.01, whole(1, 9), whole(2, 300), whole(1, 30)),
     "ch03 beam_search": lambda: (torch.randn(3), list(torch.randn(whole(1, 3), 5, 3)), whole(1, 6)),
     "ch04 token_map": lambda: (torch.randn(2, 3, 12, 12), torch.randn(whole(2, 30), 3), dividing(6, 12)[whole(0, 5)]),
-    "ch04 multiscale": lambda: (torch.randn(2, 3, 12, 12), torch.randn(20, 3), dividing(whole(1, 5), 12)),
-    "ch04 next_inputs": lambda: (maps(s := dividing(whole(1, 5), 12), 2, 20), torch.randn(20, 3), s),
+    "ch04 multiscale": lambda: (torch.randn(2, 3, 12, 12), torch.randn(20, 3), dividing(whole(1, 5), 12), some_phi),
+    "ch04 next_inputs": lambda: (maps(s := dividing(whole(1, 5), 12), 2, 20), torch.randn(20, 3), s, some_phi),
     "ch05 canvas": lambda: (whole(0, 4), groups()),
     "ch05 hierarchical": features,
-    "ch05 next_inputs": lambda: (maps(flat(g := groups()), 2, 20), torch.randn(20, 3), g),
+    "ch05 next_inputs": lambda: (maps(flat(g := groups()), 2, 20), torch.randn(20, 3), g, some_phi, some_bridge),
     "ch06 block_mask": lambda: (sides(whole(1, 5), 5),),
     "ch06 top_p": lambda: (3 * torch.randn(whole(1, 5), whole(2, 30)), float(0.05 + 0.9 * torch.rand(()))),
     "ch06 cached_attention": lambda: tuple([torch.randn(2, 3, n, 5) for n in (1, 3, 4)] for _ in "qkv"),
     "ch07 patches": lambda: (torch.rand(2, 3, 4 * whole(1, 3), 8), 2 ** whole(1, 2)),
     "ch07 expected_code": lambda: (3 * torch.randn(6, 9), torch.randn(9, 4), whole(3, 20) / 10, whole(1, 9)),
+    "ch07 soft_loss": lambda: (
+        3 * torch.randn(2, n := whole(1, 4), 9),
+        torch.randn(2, n, 3),
+        torch.randn(9, 3),
+        whole(1, 20) / 10,
+    ),
     "ch07 blend": strip,
     "ch08 dpo_loss": lambda: (
         -(10.0 ** whole(0, 3)) * torch.rand(9),

@@ -3,6 +3,7 @@
 import importlib
 import math
 import pkgutil
+import re
 import time
 
 import pytest
@@ -209,6 +210,16 @@ def test_hint_and_solution_are_folded(monkeypatch):
     ch01.solution("psnr")
     assert all(text.startswith("<details><summary>") for text in shown)
     assert "def psnr(x, y):" in shown[1]
+
+
+@pytest.mark.parametrize(("sheet", "name"), ALL)
+def test_two_hints_lead_to_each_solution(sheet, name, monkeypatch):
+    shown = []
+    monkeypatch.setattr("vartutor.exercises.sheet.display", lambda html: shown.append(html.data))
+    sheet.hint(name)
+    first, second = re.findall(r"<p>(.+?)</p>", shown[0])
+    assert min(len(first), len(second)) > 20
+    assert first != second
 
 
 def test_unknown_exercise_is_one_clear_line():

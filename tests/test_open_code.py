@@ -67,7 +67,7 @@ def test_tokens_and_photos_are_the_packages(program, weights, shipped, pairs):
 def test_the_transformer_is_the_packages(program, weights, shipped, pairs):
     model, tokenizer = shipped
     lr = pairs.lr[::3]
-    logits, photos = program["write_photo"](*weights, lr, tau=0.5)
+    logits, photos = program["write_photo"](*weights, lr)
     steps = list(write_maps(model, tokenizer, lr, expected=True, temperature=0.5))
     for mine, step in zip(logits, steps, strict=True):
         assert (mine - step.logits).abs().max() < 1e-4 * step.logits.abs().max()

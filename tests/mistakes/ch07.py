@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from vartutor.exercises.ch07 import blend, expected_code, patches
+from vartutor.exercises.ch07 import blend, expected_code, patches, soft_loss
 
 
 def unnormalised(logits, codes, temperature, top):
@@ -77,7 +77,25 @@ def in_place(tiles, lefts, width):
     return weight * pasted(tiles, lefts, width, "sum") / pasted(ramp.expand_as(tiles), lefts, width, "sum")
 
 
+def soft(logits, goals, codes, tau, unit):
+    far = torch.cdist(goals, codes).square()
+    return -((-far / tau / unit(far)).softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+def hard(logits, goals, codes, tau):
+    right = torch.cdist(goals, codes).argmin(-1)
+    return -logits.log_softmax(-1).gather(-1, right[..., None])[..., 0]
+
+
 WRONG = [
+    ("soft_loss", hard, "the usual cross entropy"),
+    ("soft_loss", lambda *a: soft(*a, lambda far: 1), "d² is missing"),
+    ("soft_loss", lambda *a: soft(*a, lambda far: far.mean()), "every token has its own"),
+    ("soft_loss", lambda *a: soft(*a, lambda far: far.amin(-1, keepdim=True).sqrt()), "the result should be"),
+    ("soft_loss", lambda *a: -soft_loss(*a), "the sign is wrong"),
+    ("soft_loss", lambda x, g, e, tau: soft_loss(x, g, e, 1.0), "no effect"),
+    ("soft_loss", lambda *a: soft_loss(*a).mean(), "one number per token"),
+    ("soft_loss", lambda x, g, e, tau: soft_loss(x.softmax(-1).log().exp(), g, e, tau), "the result should be"),
     ("patches", lambda x, p: F.pixel_unshuffle(x, p).flatten(2), "exchange the two"),
     ("patches", lambda x, p: F.pixel_unshuffle(x, p).permute(0, 3, 2, 1).flatten(1, 2), "go along the rows"),
     ("patches", lambda x, p: x.reshape(x.shape[0], -1, 3 * p * p), "reshape cuts the rows"),

@@ -77,45 +77,46 @@ def pooled_map(rest, codes, p):
     return torch.cdist(z, codes.expand(len(z), -1, -1)).argmin(-1)
 
 
-def pyramid(f, codes, sides):
+def pyramid(f, codes, sides, phi, first=0):
     rest, maps = f.clone(), []
     for p in sides:
         maps.append(pooled_map(rest, codes, p))
-        rest -= F.interpolate(codes[maps[-1]].mT.reshape(len(f), -1, p, p), size=f.shape[2:], mode="bicubic")
+        wide = F.interpolate(codes[maps[-1]].mT.reshape(len(f), -1, p, p), size=f.shape[2:], mode="bicubic")
+        rest -= phi(wide, first + len(maps) - 1)
     return tuple(maps), f - rest
 
 
-def inputs(maps, codes, sides):
+def inputs(maps, codes, sides, phi):
     total, out = torch.zeros(len(maps[0]), codes.shape[1], sides[-1], sides[-1]), []
     for k in range(1, len(sides)):
         p = sides[k - 1]
         small = codes[maps[k - 1]].movedim(-1, 1).reshape(len(total), -1, p, p)
-        total += F.interpolate(small, size=total.shape[2:], mode="bicubic")
+        total += phi(F.interpolate(small, size=total.shape[2:], mode="bicubic"), k - 1)
         out.append(F.adaptive_avg_pool2d(total, sides[k]).flatten(2).mT)
     return torch.cat(out, dim=1)
 
 
-def hierarchy(features, codes, groups):
+def hierarchy(features, codes, groups, phi, bridge):
     f_hat, maps, ends = torch.zeros(1), [], []
     for f, sides in zip(features, groups, strict=True):
-        f_hat = F.interpolate(f_hat, size=f.shape[2:], mode="bicubic") if maps else torch.zeros_like(f)
-        own, parts = pyramid(f - f_hat, codes, sides)
+        f_hat = bridge(f_hat, f.shape[2:]) if maps else torch.zeros_like(f)
+        own, parts = pyramid(f - f_hat, codes, sides, phi, len(maps))
         f_hat = f_hat + parts
         maps += own
         ends.append(f_hat)
     return maps, ends
 
 
-def across(maps, codes, groups):
+def across(maps, codes, groups, phi, bridge):
     f_hat, out, k, sides = None, [], 0, [p for group in groups for p in group]
     for group in groups:
         size = (group[-1],) * 2
         if f_hat is not None:
-            f_hat = F.interpolate(f_hat, size=size, mode="bicubic")
+            f_hat = bridge(f_hat, size)
         for p in group:
             if f_hat is not None:
                 out.append(F.interpolate(f_hat, size=(p, p), mode="area").flatten(2).mT)
-            h = F.interpolate(codes[maps[k]].mT.unflatten(2, (p, p)), size=size, mode="bicubic")
+            h = phi(F.interpolate(codes[maps[k]].mT.unflatten(2, (p, p)), size=size, mode="bicubic"), k)
             f_hat, k = h if f_hat is None else f_hat + h, k + 1
     assert k == len(sides)
     return torch.cat(out, 1)
@@ -169,6 +170,13 @@ def column_by_column(tiles, lefts, width):
         total = sum(w * t[..., x - left] for (w, t), left in zip(here, lefts_here, strict=True))
         columns.append(total / sum(w for w, _ in here))
     return torch.stack(columns, -1)
+
+
+def by_kl(logits, goals, codes, tau):
+    """Cross entropy is the divergence from the targets, plus their entropy."""
+    far = torch.cdist(goals, codes).pow(2)
+    t = F.softmax(-far / tau / far.min(-1).values[..., None], dim=2)
+    return F.kl_div(F.log_softmax(logits, 2), t, reduction="none").sum(2) - torch.xlogy(t, t).sum(2)
 
 
 def by_cross_entropy(logits, tokens, squares):
@@ -261,6 +269,7 @@ RIGHT = [
     ("ch06", "cached_attention", list_cache),
     ("ch07", "patches", unfolded),
     ("ch07", "expected_code", masked_mean),
+    ("ch07", "soft_loss", by_kl),
     ("ch07", "blend", column_by_column),
     ("ch08", "dpo_loss", lambda hr, lr, beta: F.softplus(beta * lr - beta * hr)),
     ("ch08", "scale_logps", by_cross_entropy),

@@ -8,16 +8,19 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch00")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def count_tokens(patch_nums):
     return sum(p * p for p in patch_nums)
 
 
-@sheet.exercise(1, count_tokens)
+@sheet.exercise(1, 5, count_tokens)
 def _count_tokens():
-    """A map of side p is a square of tokens."""
+    """How many tokens has a map of 3 × 3? And two maps together?
+
+    A map of side p is a square of tokens: p * p. Add them up over the ladder.
+    """
     cases = [((1, 2),), ((2, 2, 3),), ((1, 2, 3, 4, 5, 6, 8, 10, 13, 16),)]
     mistakes = {
         "you added the sides; a map of side p has p * p tokens.": sum,
@@ -43,9 +46,12 @@ def _stretched(x):
     return ((x - x.min()) / (x.max() - x.min()) * 255).round().to(torch.uint8)
 
 
-@sheet.exercise(2, to_pixels)
+@sheet.exercise(2, 15, to_pixels)
 def _to_pixels():
-    """Four steps: shift and scale, round, clamp, convert. The conversion must come last."""
+    """Where must -1 land, and where 1? And what should become of 1.2?
+
+    Four steps: shift and scale, round, clamp, convert. The conversion must come last.
+    """
     cases = [
         (torch.tensor([-1.0, -0.45, 0.251, 1.0]),),
         (torch.tensor([-1.2, 0.39, 1.1]),),
@@ -88,10 +94,13 @@ def _maps(x, sizes, down="area", up="bicubic", wide=False, go_on=lambda x, rest,
     return parts
 
 
-@sheet.exercise(3, coarse_to_fine)
+@sheet.exercise(3, 20, coarse_to_fine)
 def _coarse_to_fine():
-    """Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
-    with mode='bicubic' and subtract it from rest."""
+    """Do it by hand for sizes 1 and 2: after the first map, what is left of the photo to say?
+
+    Keep a variable rest. In each step shrink rest with F.interpolate(mode='area'), store the small map, enlarge it
+    with mode='bicubic' and subtract it from rest.
+    """
     cases = [
         (torch.rand(b, 3, s[-1], s[-1]) * 2 - 1, s) for b, s in ((1, (1, 2, 4)), (2, (2, 3, 12)), (1, (1, 2, 8, 16)))
     ]

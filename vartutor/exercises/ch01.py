@@ -10,7 +10,7 @@ from vartutor import metrics
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch01")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def psnr(x, y):
@@ -22,9 +22,12 @@ def _psnr_of(x, y, peak=2, factor=10, log=torch.log10, error=lambda d: d.square(
     return factor * log(peak**2 / error(x - y))
 
 
-@sheet.exercise(1, psnr)
+@sheet.exercise(1, 10, psnr)
 def _psnr():
-    """The peak is the largest difference two pixels can have. In [-1, 1] that is 2."""
+    """PSNR compares the mean squared error with the square of the peak. How far apart can two pixels be at most?
+
+    Pixels in [-1, 1] are at most 2 apart, so the peak is 2. Then 10 log10(peak² / error).
+    """
     photos = [torch.rand(1, 3, h, w) * 2 - 1 for h, w in ((1, 2), (9, 8), (20, 31))]
     cases = [
         (x, (x + scale * torch.randn(x.shape)).clamp(-1, 1)) for x, scale in zip(photos, (0.5, 0.1, 0.02), strict=True)
@@ -66,10 +69,13 @@ def _say_shift(got, right, x, pattern):
     return "It shrinks to the same averages as x, as it should, but it is not x plus all of the pattern that they miss."
 
 
-@sheet.exercise(2, same_lr, explain=_say_shift)
+@sheet.exercise(2, 20, same_lr, explain=_say_shift)
 def _same_lr():
-    """Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is down(pattern -
-    up(down(pattern)))?"""
+    """Split the pattern into two parts: one that shrinking sees, and one that it does not see. Which may you add?
+
+    Let down be avg_pool2d(., 4) and up be F.interpolate(scale_factor=4, mode='nearest'). What is down(pattern -
+    up(down(pattern)))?
+    """
     cases = [(torch.rand(b, 3, h, w) * 2 - 1, torch.randn(b, 3, h, w)) for b, h, w in ((1, 4, 8), (2, 12, 8))]
     mistakes = {
         "that is the photo itself; the pattern left no trace.": lambda x, n: x,
@@ -123,6 +129,7 @@ def _four_times(answer, values, photos):
 
 @sheet.exercise(
     3,
+    30,
     photo_interval,
     run=_four_times,
     parts=("low", "high"),
@@ -130,8 +137,11 @@ def _four_times(answer, values, photos):
     explain=_say_width,
 )
 def _photo_interval():
-    """Average the values of each photo. Draw as many photo means as there are photos, with replacement, and average
-    them; 2000 times. Then np.quantile."""
+    """Crops of one photo resemble each other. What are the independent things here: the crops, or the photos?
+
+    Average the values of each photo. Draw as many photo means as there are photos, with replacement, and average
+    them; 2000 times. Then np.quantile.
+    """
     cases = []
     for count in (9, 14):
         means = (-torch.rand(count).log()).pow(3).sort().values.numpy()  # a few photos are far above the others

@@ -8,7 +8,7 @@ import torch
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch02")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def perplexity(idx, V):
@@ -21,10 +21,13 @@ def _entropy(idx, V):
     return perplexity(idx, V).log().item()
 
 
-@sheet.exercise(1, perplexity)
+@sheet.exercise(1, 10, perplexity)
 def _perplexity():
-    """Count the codes with torch.bincount, divide by their number, drop the zeros, and take exp(-(p *
-    p.log()).sum())."""
+    """From indices to shares, from shares to entropy, from entropy to a number of codes: three steps. Which shares
+    must not meet the logarithm?
+
+    Count the codes with torch.bincount, divide by their number, drop the zeros, and take exp(-(p * p.log()).sum()).
+    """
     sizes = ((2, 3), (4, 3, 5), (50,))
     cases = [(torch.tensor([[4, 0, 0], [0, 1, 0]]), 6), *((torch.randint(9, s) ** 2 // 9, 11) for s in sizes)]
     mistakes = {
@@ -49,7 +52,7 @@ def _perplexity():
 
 def quantize(f, codes):
     z = f.permute(0, 2, 3, 1)  # (B, H, W, C)
-    idx = (z[..., None, :] - codes).square().sum(-1).argmin(-1)  # (B, H, W)
+    idx = torch.cdist(z, codes).argmin(-1)  # (B, H, W, V) -> (B, H, W)
     q = codes[idx].permute(0, 3, 1, 2)  # (B, C, H, W)
     return f + (q - f).detach()
 
@@ -98,11 +101,20 @@ def _mixed(f, codes):
 
 
 @sheet.exercise(
-    2, quantize, run=_through, parts=("the result", "the gradient of f", "the gradient of codes"), explain=_say_gradient
+    2,
+    20,
+    quantize,
+    run=_through,
+    parts=("the result", "the gradient of f", "the gradient of codes"),
+    explain=_say_gradient,
 )
 def _quantize():
-    """With z = f.permute(0, 2, 3, 1), z[..., None, :] - codes holds the differences to every code. Bring the chosen
-    codes back with permute(0, 3, 1, 2). Then: the value of q, the gradient of f."""
+    """Two problems, one after the other. Get the values right first: codes in the places of f. Then ask what the
+    gradient of your line is.
+
+    With z = f.permute(0, 2, 3, 1), torch.cdist(z, codes) holds the distances to every code. Bring the chosen codes
+    back with permute(0, 3, 1, 2). Then: the value of q, the gradient of f.
+    """
     sizes = ((1, 2, 1, 2, 3), (2, 4, 3, 5, 12), (1, 5, 6, 4, 40))
     cases = [
         (torch.randn(b, c, h, w), torch.randn(v, c) * torch.linspace(0.3, 2, v)[:, None]) for b, c, h, w, v in sizes
@@ -142,10 +154,13 @@ def _ema(codes, sums, weights, z, idx, decay, *, mean=False, floor=1e-3, by="new
     return torch.where(alive, sums / below[:, None], codes), sums, weights
 
 
-@sheet.exercise(3, ema_step, parts=("codes", "sums", "weights"))
+@sheet.exercise(3, 30, ema_step, parts=("codes", "sums", "weights"))
 def _ema_step():
-    """torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
-    both with the old ones, then divide one by the other where there is something to divide."""
+    """Two running averages, one of sums and one of counts. The code is their quotient. When must you not divide?
+
+    torch.zeros_like(sums).index_add(0, idx, z) adds up the vectors of each code, torch.bincount counts them. Average
+    both with the old ones, then divide one by the other where there is something to divide.
+    """
     cases = []
     for V, C, N, decay in ((9, 2, 5, 0.9), (10, 4, 30, 0.6)):
         weights = torch.rand(V) * 3

@@ -9,7 +9,7 @@ from vartutor.exercises.ch02 import SCORES, distances
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch03")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def residual_quantize(z, books):
@@ -33,10 +33,13 @@ def _books(stages, size, dim):
     return [scale * torch.randn(size, dim) for scale in 0.6 ** torch.arange(stages)]
 
 
-@sheet.exercise(1, residual_quantize)
+@sheet.exercise(1, 10, residual_quantize)
 def _residual_quantize():
-    """Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the codes,
-    and subtract codes[idx] from rest. Stack the indices along dim=1."""
+    """What does the second stage look at? Write down what each stage gets, and what it hands on.
+
+    Start with rest = z. In a loop over the books: distances with torch.cdist(rest, codes), argmin over the codes, and
+    subtract codes[idx] from rest. Stack the indices along dim=1.
+    """
     cases = [(torch.randn(n, c), _books(m, v, c)) for n, c, m, v in ((2, 1, 3, 5), (70, 3, 4, 12), (40, 5, 6, 9))]
     mistakes = {
         "every stage looks at z itself; subtract each code first.": partial(_walk, go_on=lambda z, rest, code: z),
@@ -66,10 +69,13 @@ def _gap(d, m, v, c, rate=lambda m, v, c: m * math.log2(v) / c, factor=10, expon
     return factor * log(d / 2 ** (-exponent * rate(m, v, c)))
 
 
-@sheet.exercise(2, gap_to_bound)
+@sheet.exercise(2, 15, gap_to_bound)
 def _gap_to_bound():
-    """How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of squared
-    errors becomes decibels by 10 log10."""
+    """The bound needs a rate: bits for each number, not for each vector.
+
+    How many bits name one vector? Divide by its length to get R. The bound is 2 ** (-2 * R). A ratio of squared
+    errors becomes decibels by 10 log10.
+    """
     cases = [(0.5, 1, 4, 3), (0.12, 3, 64, 7), (0.3, 5, 10, 24)]
     mistakes = {
         "R is bits per number; divide by the vector's length.": partial(_gap, rate=lambda m, v, c: m * math.log2(v)),
@@ -123,10 +129,13 @@ def _best(paths):
     return min(paths, key=lambda path: _size(path[1]))[0]
 
 
-@sheet.exercise(3, beam_search)
+@sheet.exercise(3, 40, beam_search)
 def _beam_search():
-    """Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer ones by
-    the squared length of their rest, and keep the first `beam`."""
+    """A beam is a list of unfinished paths. What must you know of a path to extend it?
+
+    Keep a list of pairs (indices, rest). At every stage extend each pair by every code, sort all the longer ones by
+    the squared length of their rest, and keep the first `beam`.
+    """
     sizes = ((2, 3, 1, 2), (3, 6, 3, 3), (3, 6, 3, 1), (4, 5, 2, 2), (4, 5, 3, 4), (3, 5, 4, 7))  # M, V, C, beam
     cases = [(torch.randn(c), _books(m, v, c), n) for m, v, c, n in sizes for _ in range(4)]
     mistakes = {

@@ -7,7 +7,7 @@ import torch
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch06")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def block_mask(patch_nums):
@@ -21,10 +21,13 @@ def _mask(patch_nums, of=lambda k, p: k, count=lambda p: p * p, see=torch.ge):
     return see(level[:, None], level)
 
 
-@sheet.exercise(1, block_mask)
+@sheet.exercise(1, 10, block_mask)
 def _block_mask():
-    """Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those of
-    columns."""
+    """What decides whether a token may look at another: its place in the sequence, or the map that it belongs to?
+
+    Give every token the number of its map (torch.repeat_interleave), and compare the numbers of rows with those of
+    columns.
+    """
     cases = [((1, 2),), ((1, 2, 2, 3),), ((2, 3, 4),)]
     mistakes = {
         "a triangle forbids a token its neighbours of the same map; all of a map may look at each other.": (
@@ -63,10 +66,13 @@ def _at_least_one(c, p):
     return (c.cumsum(-1) <= p) | (torch.arange(c.shape[-1]) == 0)
 
 
-@sheet.exercise(2, top_p)
+@sheet.exercise(2, 20, top_p)
 def _top_p():
-    """Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code goes.
-    Then scatter the decision back to the old places."""
+    """Sort one row on paper. A code stays if those before it do not yet hold p together.
+
+    Sort, take the softmax, and sum up what stands before each code. Where that has reached p already, the code goes.
+    Then scatter the decision back to the old places.
+    """
     first = torch.tensor([[0.3, 2.1, -0.4, 1.2]])
     cases = [(first, 0.7), *((2 * torch.randn(n, v) - 3, p) for n, v, p in ((3, 6, 0.9), (7, 9, 0.5), (5, 20, 0.05)))]
     mistakes = {
@@ -127,10 +133,13 @@ def _attend(q, k, v, cache, see="all", scale=lambda d: d**0.5, dim=-1, causal=Fa
     return scores.softmax(dim) @ values
 
 
-@sheet.exercise(3, cached_attention, run=_in_turn)
+@sheet.exercise(3, 30, cached_attention, run=_in_turn)
 def _cached_attention():
-    """Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is
-    plain attention of the new queries to all keys. No mask: all that is in the cache may be seen."""
+    """Which of q, k and v of the earlier tokens will be needed again?
+
+    Put the new keys and values behind those in the cache, along the tokens (dimension 2); store both; then it is
+    plain attention of the new queries to all keys. No mask: all that is in the cache may be seen.
+    """
     sizes = ((1, 1, 2, (1, 2)), (2, 3, 4, (1, 4, 9)), (3, 2, 5, (4, 6, 3)))
     cases = [tuple([torch.randn(B, H, n, d) for n in counts] for _ in "qkv") for B, H, d, counts in sizes]
     mistakes = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch07")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def patches(photo, p):
@@ -21,10 +21,13 @@ def _sorted_rows(answer, photo, p):
     return rows.sort(-1).values if isinstance(rows, torch.Tensor) else rows
 
 
-@sheet.exercise(1, patches, run=_sorted_rows)
+@sheet.exercise(1, 10, patches, run=_sorted_rows)
 def _patches():
-    """F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
-    sides into one, and exchange it with the channels."""
+    """You know a function that stacks the pixels of a patch as channels (chapter 02).
+
+    F.pixel_unshuffle puts the pixels of every patch into channels: (B, 3 p², h / p, w / p). Then flatten the two
+    sides into one, and exchange it with the channels.
+    """
     cases = [(torch.rand(b, 3, h, w), p) for b, h, w, p in ((1, 2, 4, 2), (2, 6, 12, 3), (2, 4, 10, 2))]
     mistakes = {
         "channels come before patches; exchange the two: .mT.": lambda x, p: F.pixel_unshuffle(x, p).flatten(2),
@@ -62,10 +65,13 @@ def _kept(logits, codes, temperature, top, largest=True, weigh=lambda x: x.softm
     return weighted.sum(-2) if add else weighted
 
 
-@sheet.exercise(2, expected_code)
+@sheet.exercise(2, 20, expected_code)
 def _expected_code():
-    """logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is
-    (N, top, C), and the rest is a weighted sum."""
+    """First choose, then weigh. Over which codes must the weights add up to one?
+
+    logits.topk gives the values and their places. Softmax the values divided by the temperature; codes[places] is (N,
+    top, C), and the rest is a weighted sum.
+    """
     sizes = ((1, 4, 2, 0.5, 2), (5, 12, 3, 0.6, 4), (6, 9, 4, 1.7, 3))
     cases = [(2 * torch.randn(n, v), torch.randn(v, c) + 2, t, k) for n, v, c, t, k in sizes]
     mistakes = {
@@ -82,6 +88,53 @@ def _expected_code():
         "all kept codes count alike; weigh by probabilities.": lambda x, e, t, k: e[x.topk(k).indices].mean(-2),
         "those are the least likely codes; keep the likeliest.": partial(_kept, largest=False),
         "the weighted codes are not added up over the kept ones; return (N, C).": partial(_kept, add=False),
+    }
+    return cases, mistakes
+
+
+def soft_loss(logits, goals, codes, tau):
+    far = torch.cdist(goals, codes).square()  # (B, L, V)
+    t = (-far / (tau * far.amin(-1, keepdim=True))).softmax(-1)
+    return -(t * logits.log_softmax(-1)).sum(-1)
+
+
+def _soft(logits, goals, codes, tau, unit=lambda far: far.amin(-1, keepdim=True), power=2, of=-1, logs=True, sign=-1):
+    far = (goals[:, :, None] - codes).square().sum(-1) ** (power / 2)
+    t = (-far / (tau * unit(far))).softmax(of)
+    return sign * (t * (logits.log_softmax(-1) if logs else logits.softmax(-1))).sum(-1)
+
+
+@sheet.exercise(2, 20, soft_loss)
+def _soft_loss():
+    """First the targets, which do not depend on the logits at all. Their shape is (B, L, V).
+
+    Squared distances of all goals to all codes are (B, L, V). Divide them by τ times the smallest of each row; the
+    targets are the softmax of minus that. Then a cross entropy with them, one number per token.
+    """
+    sizes = ((1, 2, 3, 2, 0.5), (2, 5, 9, 4, 0.3), (3, 4, 7, 3, 1.5))
+    cases = [(2 * torch.randn(b, n, v), torch.randn(b, n, c), torch.randn(v, c), tau) for b, n, v, c, tau in sizes]
+    mistakes = {
+        "that is the usual cross entropy, with the nearest code alone.": (
+            lambda x, g, e, tau: F.cross_entropy(x.mT, torch.cdist(g, e).argmin(-1), reduction="none")
+        ),
+        "d² is missing; every token measures by the distance of its own nearest code.": partial(
+            _soft, unit=lambda far: 1
+        ),
+        "one d serves all tokens; every token has its own.": partial(_soft, unit=torch.mean),
+        "you divide by the largest distance; d is that of the nearest code.": (
+            partial(_soft, unit=lambda far: far.amax(-1, keepdim=True))
+        ),
+        "the distances are not squared.": partial(_soft, power=1),
+        "τ has no effect.": lambda x, g, e, tau: soft_loss(x, g, e, 1),
+        "you multiply by τ; divide by it.": lambda x, g, e, tau: soft_loss(x, g, e, 1 / tau),
+        "far codes get the largest share; mind the sign before the softmax.": lambda x, g, e, tau: soft_loss(
+            x, g, e, -tau
+        ),
+        "the softmax of the targets runs over the tokens; it belongs over the codes.": partial(_soft, of=1),
+        "the targets meet probabilities; they belong with their logarithms.": partial(_soft, logs=False),
+        "the sign is wrong; a logarithm of a chance is negative, and a loss is not.": partial(_soft, sign=1),
+        "that is the mean; return one number per token, (B, L).": lambda *a: soft_loss(*a).mean(),
+        "that is one number per photo; return one per token, (B, L).": lambda *a: soft_loss(*a).mean(1),
     }
     return cases, mistakes
 
@@ -119,10 +172,13 @@ def _pairwise(tiles, lefts, width, overwrite=False):
     return out
 
 
-@sheet.exercise(3, blend)
+@sheet.exercise(3, 30, blend)
 def _blend():
-    """Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
-    tile to both at its place, and divide in the end."""
+    """What would you do for one place where two tiles overlap? You need a weighted sum, and what to divide it by.
+
+    Keep two things: the sum of weight times tile, and the sum of the weights, both as wide as the strip. Add every
+    tile to both at its place, and divide in the end.
+    """
     cases = ((1, 3, [0, 2], 5), (2, 6, [0, 2, 4, 9], 15), (3, 5, [0, 3, 4, 6], 11), (2, 4, [0, 3], 7))
     cases = [(torch.randn(len(lefts), c, n, n), lefts, width) for c, n, lefts, width in cases]
     mistakes = {

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch08")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def dpo_loss(logp_hr, logp_lr, beta):
@@ -21,9 +21,12 @@ def _say_far(got, right, *case):
         return f"Where the loser leads by 497 the loss is 497, not {got[0]:.4g}: is something clamped?"
 
 
-@sheet.exercise(1, dpo_loss, explain=_say_far)
+@sheet.exercise(1, 10, dpo_loss, explain=_say_far)
 def _dpo_loss():
-    """The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus."""
+    """How does one loss go with one margin? And what does σ become in floating point where the margin is -500?
+
+    The margin is a difference of logarithms. Multiply by β, then F.logsigmoid, then a minus.
+    """
     far = torch.tensor([-500.0, -2.0]), torch.tensor([-3.0, -300.0]), 1.0
     cases = [
         (torch.tensor([-3.0, -5.5]), torch.tensor([-4.0, -2.5]), 0.4),
@@ -64,9 +67,12 @@ def _by_map(logits, tokens, squares, of=lambda x: x.log_softmax(-1), how=torch.m
     return after(torch.stack([how(part, 1) for part in picked.split(squares, dim=1)], 1))
 
 
-@sheet.exercise(2, scale_logps)
+@sheet.exercise(2, 20, scale_logps)
 def _scale_logps():
-    """log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each."""
+    """First one number for every token: the log-probability of the code that is there. Then group them by map.
+
+    log_softmax over the codes; gather the token that is there; split along the sequence; a mean of each.
+    """
     sizes = ((1, 3, [1, 2]), (2, 6, [1, 4, 9]), (3, 5, [4, 9]))
     cases = [(2 * torch.randn(b, sum(n), v), torch.randint(v, (b, sum(n))), n) for b, v, n in sizes]
     mistakes = {
@@ -109,10 +115,13 @@ def _say_saturated(got, right, margins, edge, share):
     return f"Yours saturates {part:.0%} of the pairs, {limit} the {share:.0%} that may be."
 
 
-@sheet.exercise(3, largest_beta, explain=_say_saturated)
+@sheet.exercise(3, 30, largest_beta, explain=_say_saturated)
 def _largest_beta():
-    """σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
-    must β keep below that?"""
+    """Turn the condition round: for one pair, which β saturates it? Then think of all pairs, sorted.
+
+    σ(βm) reaches the edge where |βm| = log((1 - edge) / edge). Sort the sizes of the margins: up to which of them
+    must β keep below that?
+    """
     settings = ((5, 0.1, 0.3), (37, 0.05, 0.25), (37, 0.1, 0.5), (24, 0.02, 0.25), (41, 0.2, 0.65))
     cases = [(30 * torch.randn(n) - 15, edge, share) for n, edge, share in settings]
     mistakes = {

@@ -8,7 +8,7 @@ import torch
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch09")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def differences(ours, theirs):
@@ -19,9 +19,12 @@ def _both(ours, theirs, how=np.mean, names=lambda ours, theirs: [n for n in ours
     return after([how(ours.get(n, [0])) - how(theirs.get(n, [0])) for n in names(ours, theirs)])
 
 
-@sheet.exercise(1, differences)
+@sheet.exercise(1, 10, differences)
 def _differences():
-    """Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side."""
+    """A photo may have several seeds. What is its one value, on each side?
+
+    Loop over the photos of `ours`; skip what `theirs` has not; a mean on each side.
+    """
 
     def side(**seeds):
         return {name: (torch.randn(n) * 3 + 20).tolist() for name, n in seeds.items()}
@@ -65,9 +68,12 @@ def _normal(values, chosen, level):
     return means.mean() - reach, means.mean() + reach
 
 
-@sheet.exercise(2, interval, parts=("low", "high"))
+@sheet.exercise(2, 20, interval, parts=("low", "high"))
 def _interval():
-    """values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end."""
+    """You do not draw here: the draws are given. What is one resampled mean?
+
+    values[chosen] is (R, N): a row per resample. Means, then np.quantile at (1 - level) / 2 from each end.
+    """
     sizes = ((3, 5, 0.5), (12, 300, 0.9), (7, 80, 0.6))
     cases = [(torch.rand(n).log().neg().numpy(), torch.randint(n, (r, n)).numpy(), level) for n, r, level in sizes]
     mistakes = {
@@ -108,9 +114,13 @@ def _say_points(got, right, points):
     return f"{missing[0]} is missing, though no point beats it." if missing else None
 
 
-@sheet.exercise(3, front, run=lambda answer, points: set(answer(points)), explain=_say_points)
+@sheet.exercise(3, 30, front, run=lambda answer, points: set(answer(points)), explain=_say_points)
 def _front():
-    """For each point, ask whether any other is at least as good in both, and not the same point."""
+    """When does one point beat another? Write that as one condition first.
+
+    For each point, ask whether any other is at least as good in both, and better in one. PSNR wants to be large,
+    distance small.
+    """
     small = {"a": (28.0, 0.2), "b": (30.0, 0.5), "c": (30.0, 0.6), "d": (27.0, 0.3), "e": (25.0, 0.1), "f": (25.0, 0.1)}
     places = torch.randint(6, (3, 9, 2)).tolist()
     cases = [

@@ -7,7 +7,7 @@ import torch
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch10")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def block_flops(tokens, width):
@@ -20,10 +20,13 @@ def _flops(n, d, matrices=24, scores=4):
     return matrices * n * d * d + scores * n * n * d
 
 
-@sheet.exercise(1, block_flops)
+@sheet.exercise(1, 15, block_flops)
 def _block_flops():
-    """Count the weights of the four matrices in units of D². Each is used once per token, at two operations. Then
-    attention: n² products of D numbers for the scores, and as many for the values."""
+    """Two kinds of work: matrices that meet every token, and tokens that meet each other.
+
+    Count the weights of the four matrices in units of D². Each is used once per token, at two operations. Then
+    attention: n² products of D numbers for the scores, and as many for the values.
+    """
     cases = [(5, 8), (437, 192), (3154, 1024)]
     mistakes = {
         "you count the matrices' products without their sums: 2 operations each.": partial(_flops, matrices=12),
@@ -48,10 +51,13 @@ def mean_gradient(gradients, counts):
     return sum(w * g for w, g in zip(weights, gradients, strict=True))
 
 
-@sheet.exercise(2, mean_gradient)
+@sheet.exercise(2, 20, mean_gradient)
 def _mean_gradient():
-    """The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
-    count is its sum."""
+    """Two processes, with one image and with three. Whose mean should count more?
+
+    The gradient of the whole batch is the sum over all images, divided by their number. A process's mean times its
+    count is its sum.
+    """
     counts = [2, 1], [4, 2, 7], [3, 3, 3, 3], [5, 1, 2, 9], [6]
     cases = [([torch.randn(2, n) for _ in c], c) for n, c in enumerate(counts, 1)]
     mistakes = {
@@ -97,10 +103,13 @@ def _near(got, right):
     return abs(got - right) < 0.01 + (0.08 if right > 5 else 0.02) * abs(right)
 
 
-@sheet.exercise(3, fit_law, parts=("E", "A", "alpha"), agree=_near)
+@sheet.exercise(3, 40, fit_law, parts=("E", "A", "alpha"), agree=_near)
 def _fit_law():
-    """For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
-    between 0 and 1, and keep the one with the smallest squared error. Work in float64."""
+    """If somebody told you α, how hard would E and A be?
+
+    For a given α the law is linear in E and A: torch.linalg.lstsq with the columns 1 and N^-α. Go through many α
+    between 0 and 1, and keep the one with the smallest squared error. Work in float64.
+    """
     sizes = [2.6e5, 6.6e5, 1.4e6, 4.3e6, 1.2e7]
     laws = ((3.87, 20.3, 0.23), (2.53, 61.7, 0.41), (1.24, 903.1, 0.76), (2.96, 5.6, 0.12))
     cases = [(sizes, [E + A * n**-alpha for n in sizes]) for E, A, alpha in laws]

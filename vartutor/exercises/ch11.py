@@ -7,7 +7,7 @@ import torch
 from vartutor.exercises.sheet import Sheet, require
 
 sheet = Sheet("ch11")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def rounds(batch, gpus, largest):
@@ -25,10 +25,13 @@ def _say_rounds(got, right, batch, gpus, largest):
     return "Fewer rounds are enough, and more waste time."
 
 
-@sheet.exercise(1, rounds, explain=_say_rounds)
+@sheet.exercise(1, 10, rounds, explain=_say_rounds)
 def _rounds():
-    """Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at most
-    `largest`."""
+    """With one round, how many images does each GPU get? What may be wrong with that number?
+
+    Try 1, 2, 3 … rounds. A GPU then gets batch / (gpus × rounds) images at once: that must be whole, and at most
+    `largest`.
+    """
     cases = [(24, 2, 4), (384, 8, 48), (384, 8, 9), (96, 4, 7), (60, 2, 29), (100, 2, 14), (60, 3, 3)]
     mistakes = {
         "that rounds up, but rounds may then be unequal; try larger numbers.": lambda b, g, n: -(-b // (g * n)),
@@ -54,10 +57,13 @@ def _bill(flops, steps, gpus, peak, utilisation, price, hours=lambda h, g, u: h,
     return h, dollars(h, gpus, price)
 
 
-@sheet.exercise(2, price, parts=("hours", "dollars"))
+@sheet.exercise(2, 15, price, parts=("hours", "dollars"))
 def _price():
-    """Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
-    GPUs × price."""
+    """How many operations is the whole run, and how many do all GPUs do in a second?
+
+    Together the GPUs do gpus × peak × utilisation per second. Steps × FLOPs by that are seconds. The bill is hours ×
+    GPUs × price.
+    """
     cases = [(3.6e15, 1000, 8, 1e15, 0.5, 2.0), (2e14, 70_000, 3, 3e14, 0.35, 1.7), (3e14, 7, 24, 1e15, 0.4, 0.6)]
     mistakes = {
         "the time is in seconds; divide by 3600.": partial(_bill, hours=lambda h, g, u: h * 3600),
@@ -109,11 +115,14 @@ def _cut(step, batch, rounds, size, rank):
 
 
 @sheet.exercise(
-    3, shares, run=_all_ranks, parts=("the lengths of the lists", "the photos of the step"), explain=_say_photos
+    3, 30, shares, run=_all_ranks, parts=("the lengths of the lists", "the photos of the step"), explain=_say_photos
 )
 def _shares():
-    """Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round into
-    processes."""
+    """Write down the photos of step 0 for two processes and two rounds. Which numbers must step 1 begin with?
+
+    Step s owns the numbers from s × batch to (s + 1) × batch. Cut that range into rounds, and every round into
+    processes.
+    """
     cases = [(1, 6, 1, 2), (0, 8, 2, 1), (3, 24, 2, 3), (2, 16, 4, 2), (7, 30, 3, 5)]
     mistakes = {
         "that is one list for the whole step; return one per round.": lambda s, b, r, n, k: [_cut(s, b, r, n, k)],

@@ -8,16 +8,19 @@ import torch
 from vartutor.exercises.sheet import Sheet
 
 sheet = Sheet("ch12")
-check, hint, solution = sheet.check, sheet.hint, sheet.solution
+check, use, hint, solution = sheet.check, sheet.use, sheet.hint, sheet.solution
 
 
 def steps(photos, batch, epochs):
     return round(photos * epochs / batch)
 
 
-@sheet.exercise(1, steps)
+@sheet.exercise(1, 10, steps)
 def _steps():
-    """All images that are seen, by the images of a step. Round at the end, not before."""
+    """How many images are seen in all?
+
+    All images that are seen, by the images of a step. Round at the end, not before.
+    """
     cases = [(50, 16, 7), (100, 300, 6), (30, 16, 3), (1000, 14, 3), (25_274, 384, 200)]
     mistakes = {
         "that counts images; a step takes `batch` of them.": lambda n, b, e: n * e,
@@ -41,10 +44,13 @@ def _corners(height, width, small=lambda n: (n - 128) // 2, large=lambda n: 4 * 
     return (small(height), small(width)), (large(height), large(width))
 
 
-@sheet.exercise(2, middle, parts=("the small corner", "the large corner"))
+@sheet.exercise(2, 20, middle, parts=("the small corner", "the large corner"))
 def _middle():
-    """Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
-    times that one."""
+    """Take a photo of 129 pixels: how much is left over beside a crop of 128? Where does the other corner lie then?
+
+    Find the corner in the degraded photo first; half of what is left over, rounded down. The other corner is four
+    times that one.
+    """
     cases = [(130, 132), (229, 131), (128, 401), (327, 128)]
     mistakes = {
         "left comes before top in yours; return (top, left).": lambda h, w: tuple(c[::-1] for c in middle(h, w)),
@@ -78,10 +84,13 @@ def pull(margins, beta, total):
     return (-beta * torch.sigmoid(-beta * M) * weight / photos).expand_as(margins)
 
 
-@sheet.exercise(3, pull)
+@sheet.exercise(3, 40, pull)
 def _pull():
-    """The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
-    of photos. All tokens of a photo feel the same pull."""
+    """Call the loss of a photo -log σ(x). What is x, and how does one token change it?
+
+    The derivative of -log σ(x) is -σ(-x). By the chain rule: times β, times what one token adds to M, by the number
+    of photos. All tokens of a photo feel the same pull.
+    """
     sizes = ((1, 2, 1.5, False), (3, 4, 0.7, False), (3, 4, 0.7, True), (5, 2, 0.3, True))
     cases = [(torch.randn(b, n), beta, total) for b, n, beta, total in sizes]
     mistakes = {

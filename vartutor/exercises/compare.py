@@ -47,6 +47,8 @@ def short(value) -> str:
         return f"{{{text}}}" if len(text) <= 90 else f"a dict of {len(value)}"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if callable(value):
+        return "a function"
     return repr(sorted(value, key=str)) if isinstance(value, set) else repr(value)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,23 +37,3 @@ def record(attempt: Attempt) -> None:
     """Append a line; where that is not possible, the check goes on without."""
     with suppress(OSError, UserError), open(record_file(), "a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(attempt), ensure_ascii=False) + "\n")
-
-
-def read_attempts(path: Path) -> list[Attempt]:
-    """All attempts in order; none if there is no file.
-
-    Raises:
-        UserError: a line is not an attempt.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    try:
-        return [Attempt(**json.loads(line)) for line in lines]
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: not a record of exercises; delete it to begin anew") from None
-
-
-def latest(attempts: Iterable[Attempt]) -> dict[tuple[str, str], Attempt]:
-    """The last attempt at every exercise, by chapter and name."""
-    return {(attempt.chapter, attempt.exercise): attempt for attempt in attempts}

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from IPython.display import HTML, display
@@ -20,6 +21,7 @@ from IPython.display import HTML, display
 from vartutor.errors import UserError
 from vartutor.exercises.compare import Mistake, close, difference, holds_nan, leaves, require, same, short, unchanged
 from vartutor.exercises.record import SEED, Attempt, record
+from vartutor.exercises.saved import saved_answers
 
 NOT_ATTEMPTED = "not attempted yet"
 CLONE = "clone it first (a = a - b makes a new tensor, a -= b changes the old one)"
@@ -64,7 +66,7 @@ def _raised(answer: Callable, error: Exception) -> str:
 @dataclass(frozen=True)
 class Exercise:
     """``draw`` returns the arguments of some calls, from torch's random numbers, small ones first, and the known
-    mistakes: a diagnosis, and the function that deserves it. Its docstring is the hint.
+    mistakes: a diagnosis, and the function that deserves it. Its docstring is the two hints, a paragraph each.
 
     ``run`` calls an answer on a case and returns what is compared: all of it, or ``parts`` with names, one after the
     other. ``agree`` compares two of them. ``explain`` gets a wrong result, the right one and the arguments, and says
@@ -72,6 +74,7 @@ class Exercise:
     """
 
     stars: int
+    minutes: int
     solution: Callable
     draw: Callable[[], tuple[list[tuple], dict[str, Callable]]]
     run: Callable
@@ -164,12 +167,17 @@ class Exercise:
 class Sheet:
     """The exercises of one chapter, by the names of their solutions."""
 
+    used: ClassVar[
+        dict[str, bool]
+    ] = {}  # of all sheets: the functions that this session uses, and whether the reader's
+
     def __init__(self, chapter: str):
         self.chapter, self.exercises = chapter, {}
 
     def exercise(
         self,
         stars: int,
+        minutes: int,
         solution: Callable,
         *,
         run: Callable = lambda answer, *case: answer(*case),
@@ -180,7 +188,7 @@ class Sheet:
         """Makes an exercise of the function below, which draws cases and names mistakes; see :class:`Exercise`."""
 
         def add(draw: Callable) -> Callable:
-            self.exercises[solution.__name__] = Exercise(stars, solution, draw, run, parts, agree, explain)
+            self.exercises[solution.__name__] = Exercise(stars, minutes, solution, draw, run, parts, agree, explain)
             return draw
 
         return add
@@ -207,23 +215,59 @@ class Sheet:
         Raises:
             UserError: the chapter has no such exercise.
         """
+        print(f"{self.chapter} {name}: {self._recorded(name, answer)}")
+
+    def _recorded(self, name: str, answer: Callable) -> str:
         started = time.perf_counter()
         verdict = self.verdict(name, answer)
-        print(f"{self.chapter} {name}: {verdict}")
         if verdict != NOT_ATTEMPTED:
             seconds = round(time.perf_counter() - started, 2)
             record(Attempt(self.chapter, name, self._find(name).stars, verdict, seconds))
+        return verdict
+
+    def use(self, name: str, answer: Callable | None = None, package: Callable | None = None) -> Callable:
+        """What a chapter goes on with: the reader's function if it passes its check, else the package's; prints which.
+
+        Args:
+            answer: checked and recorded as by :meth:`check`; if left out, what the reader has saved in the chapter of
+                the exercise.
+            package: does the same as the worked solution, which is taken if this is left out.
+
+        Raises:
+            UserError: the chapter has no such exercise.
+        """
+        package = package or self._find(name).solution
+        if answer is None:
+            answer = saved_answers(self).get(name)
+            verdict = NOT_ATTEMPTED if answer is None else self.verdict(name, answer)
+        else:
+            verdict = self._recorded(name, answer)
+        Sheet.used[f"{self.chapter} {name}"] = verdict == "ok"
+        said = "ok; yours is used from here on" if verdict == "ok" else f"the package's is used; yours: {verdict}"
+        print(f"{self.chapter} {name}: {said}")
+        return answer if verdict == "ok" else package
 
     def hint(self, name: str) -> None:
-        """Show the hint, folded."""
-        text = " ".join(self._find(name).draw.__doc__.split())
-        _fold(f"Hint for {name}", f"<p>{html.escape(text)}</p>")
+        """Show the hint and the second one, folded."""
+        first, second = self._find(name).draw.__doc__.split("\n\n")
+        _fold(
+            (f"Hint for {name}", f"<p>{html.escape(' '.join(first.split()))}</p>"),
+            ("Second hint", f"<p>{html.escape(' '.join(second.split()))}</p>"),
+        )
 
     def solution(self, name: str) -> None:
         """Show a worked solution, folded."""
         source = inspect.getsource(self._find(name).solution)
-        _fold(f"Solution of {name}", f"<pre>{html.escape(source)}</pre>")
+        _fold((f"Solution of {name}", f"<pre>{html.escape(source)}</pre>"))
 
 
-def _fold(title: str, body: str) -> None:
-    display(HTML(f"<details><summary>{title}</summary>{body}</details>"))
+def whose() -> None:
+    """Print which functions of the exercises this session uses, and whose they are."""
+    for own, word in ((True, "yours"), (False, "the package's")):
+        names = [name for name, theirs in Sheet.used.items() if theirs is own]
+        print(f"{word} ({len(names)}): {', '.join(names) or 'none'}")
+
+
+def _fold(*parts: tuple[str, str]) -> None:
+    folded = (f"<details><summary>{title}</summary>{body}</details>" for title, body in parts)
+    display(HTML("".join(folded)))

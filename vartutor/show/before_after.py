@@ -11,6 +11,7 @@ from vartutor.data.images import to_pil
 from vartutor.errors import UserError
 from vartutor.show.figures import TEXT_PIXELS, check_alt
 
+# JupyterLab would take the arrow keys for itself without the `data-lm-…`.
 PAGE = """<div class="before-after" style="--seen: 50%; width: {width}px; max-width: 100%">
 <div style="position: relative">
 <img src="{before}" alt="{alt}" style="display: block; width: 100%; image-rendering: pixelated">
@@ -18,6 +19,7 @@ PAGE = """<div class="before-after" style="--seen: 50%; width: {width}px; max-wi
  image-rendering: pixelated; clip-path: inset(0 0 0 var(--seen))">
 </div>
 <input type="range" min="0" max="100" value="50" style="width: 100%; margin: 6px 0 0" aria-label="{label}"
+ data-lm-suppress-shortcuts="true"
  oninput="this.closest('.before-after').style.setProperty('--seen', this.value + '%')">
 <div style="display: flex; justify-content: space-between"><span>{left}</span><span>{right}</span></div>
 </div>"""
