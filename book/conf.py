@@ -1,5 +1,7 @@
 """Sphinx settings of the book. Everything it needs lies in ``_static``: it opens from a file path, offline."""
 
+import os
+
 from docutils import nodes
 from sphinx.util.math import get_node_equation_number
 
@@ -44,6 +46,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+if repository := os.environ.get("VARTUTOR_REPOSITORY"):  # none in the book that works offline
+    html_theme_options |= {"repository_url": repository, "repository_branch": "main", "use_repository_button": True}
+    html_theme_options["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
 
 
 def inline_math(self, node):

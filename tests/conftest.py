@@ -7,21 +7,52 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
 from vartutor.cli import main
+from vartutor.course.times import read_times
 from vartutor.data.photos import find_photo
 from vartutor.errors import UserError
+from vartutor.paths import course_root
 from vartutor.profiles import get_profile
 from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.trainer import Trainer
 
 torch.set_num_threads(1)
+STRAY = 3  # a chapter's time may be that many times off its header's
 # What tests and notebooks answer is nobody's progress.
 os.environ["VARTUTOR_RECORD"] = os.path.join(tempfile.gettempdir(), f"vartutor-{os.getpid()}.jsonl")
+
+took = Counter()  # seconds of every notebook, for the check that follows
+
+
+def pytest_runtest_logreport(report):
+    """Add up the cells of a notebook."""
+    if report.nodeid.startswith("notebooks/"):
+        took[Path(report.nodeid.split("::")[0]).stem] += report.duration
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Where all chapters ran: does any take far longer or shorter, beside the others, than its header says?
+
+    The machine is another one, and busy; so each is compared with the chapters' median.
+    """
+    said = {name: time.seconds for name, time in read_times(course_root()).items()}
+    if said.keys() - took.keys():
+        return
+    ratios = {name: took[name] / said[name] for name in said}
+    median = statistics.median(ratios.values())
+    print("\nchapters' seconds here, as a share of the said ones over the median of all:")
+    print(", ".join(f"{name[:2]} {ratio / median:.2f}" for name, ratio in ratios.items()))
+    if any(not 1 / STRAY <= ratio / median <= STRAY for ratio in ratios.values()):
+        print(f"more than a factor of {STRAY} off: measure again with `vartutor run --keep-times` on a quiet machine")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -150,6 +151,20 @@ def test_a_second_build_replaces_the_first(tmp_path):
     (root / "book" / "index.md").write_text("# New title\n")
     assert "New title" in build_book(root, strict=True).read_text(encoding="utf-8")
     assert not stale.exists()
+
+
+@needs_sphinx
+def test_a_public_repository_gives_chapters_a_button_for_binder(tmp_path):
+    root = small_root(tmp_path, page="# Title\n\n```{toctree}\nnotebooks/00_a\n```\n")
+    for name in ("conf.py", "references.bib", "_static"):
+        (shutil.copytree if name == "_static" else shutil.copy)(ROOT / "book" / name, root / "book" / name)
+    shutil.copy(ROOT / "notebooks" / "03_residual_vq.ipynb", root / "notebooks" / "00_a.ipynb")
+    for repository, there in (("https://github.com/owner/name", True), ("", False)):
+        index = build_book(root, repository=repository)
+        page = (index.parent / "notebooks" / "00_a.html").read_text(encoding="utf-8")
+        address = "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/00_a.ipynb"
+        assert (address in page) is there
+        assert ("mybinder" in page) is there
 
 
 @needs_sphinx

@@ -3,15 +3,18 @@
 import csv
 import inspect
 import json
+import os
 
 import nbformat
+import psutil
 import pytest
 
 from vartutor.cli import main
 from vartutor.course.chapters import find_chapters
 from vartutor.course.edition import with_stubs, write_edition
 from vartutor.course.grade import Limits, grade
-from vartutor.course.progress import CHAPTERS, progress, sheet_of
+from vartutor.course.progress import CHAPTERS, latest, progress, read_attempts, sheet_of
+from vartutor.course.submission import MAX_OUTPUT
 from vartutor.exercises import ch04, record
 from vartutor.paths import course_root
 
@@ -40,28 +43,58 @@ def test_attempts_are_recorded_and_stubs_are_not(place, capsys):
     assert not place.exists()
     ch04.check("token_map", lambda rest, codes, p: 0)
     ch04.check("token_map", ch04.token_map)
-    first, second = record.read_attempts(place)
+    (first, second), others = read_attempts(place)
+    assert others == 0
     assert (first.exercise, first.stars, first.ok) == ("token_map", 1, False)
     assert second.ok
-    assert record.latest([first, second]) == {("ch04", "token_map"): second}
+    assert latest([first, second]) == {("ch04", "token_map"): second}
     capsys.readouterr()
     assert main(["progress"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[4].startswith("04  ✓ token_map ★   · multiscale ★★")
-    assert printed[-1].startswith("1 of 39 solved")
+    assert printed[-1].startswith("1 of 40 solved")
 
 
 def test_a_record_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv(record.PLACE, str(tmp_path / "no" / "folder"))
     ch04.check("token_map", ch04.token_map)
     assert capsys.readouterr().out == "ch04 token_map: ok\n"
-    assert list(progress(record.latest(record.read_attempts(record.record_file()))))[-1].startswith("0 of 39")
+    assert list(progress(latest(read_attempts(record.record_file())[0])))[-1].startswith("0 of 40")
 
 
-def test_a_spoilt_record_is_named(place, raises_user_error):
-    place.write_text("{}\nnothing\n")
-    with raises_user_error(place, "delete it to begin anew"):
-        record.read_attempts(place)
+GOOD = json.dumps({"chapter": "ch04", "exercise": "token_map", "stars": 1, "verdict": "ok", "seconds": 0.1})
+JUNK = {
+    "no JSON": "nothing",
+    "half a line": GOOD[:40],
+    "a list": "[]",
+    "no keys": "{}",
+    "keys of something else": GOOD.replace("stars", "points"),
+    "a list for a name": GOOD.replace('"ch04"', "[]"),
+    "a word for stars": GOOD.replace("1,", '"many",'),
+    "no number": GOOD.replace("0.1", "NaN"),
+    "no end": "[" * 100_000,
+    "an endless number": "1" * 10_000,
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_what_is_no_attempt_is_left_out_of_a_record_and_counted(place, capsys, junk):
+    place.write_text(f"{GOOD}\n{junk}\n{GOOD}\n")
+    attempts, others = read_attempts(place)
+    assert [attempt.ok for attempt in attempts] == [True, True]
+    assert others == 1
+    assert main(["progress"]) == 0
+    assert capsys.readouterr().err == f"vartutor progress: left out 1 lines of {place}: no attempts\n"
+
+
+def test_a_record_is_a_file_and_not_read_without_end(place):
+    place.mkdir()
+    assert read_attempts(place) == ([], 0)
+    with open(place / "large", "wb") as file:
+        file.write(GOOD.encode() + b"\n")
+        file.truncate(2**40)
+    attempts, others = read_attempts(place / "large")
+    assert (len(attempts), others) == (1, 1)
 
 
 def test_checks_draw_other_cases_from_another_seed(monkeypatch):
@@ -129,8 +162,11 @@ def test_grades_of_a_class(tmp_path, capsys):
     write(submitted / "ada" / "04.ipynb", ANSWER, CHECK)
     wrong = "from vartutor.exercises import ch04\ndef my_token_map(rest, codes, p):\n    return 1 / 0"
     write(submitted / "bob <b>" / "04.ipynb", "undefined_name", wrong, CHECK)
-    write(submitted / "eve.ipynb", "from vartutor.exercises import ch04\nimport time\ntime.sleep(600)")
-    write(submitted / "mallory.ipynb", "x = bytearray(10**9)\nimport time\ntime.sleep(600)")
+    write(submitted / "eve.ipynb", "# from vartutor.exercises import ch04\nimport time\ntime.sleep(600)")
+    write(
+        submitted / "mallory.ipynb",
+        "# from vartutor.exercises import ch04\nx = bytearray(10**9)\nimport time\ntime.sleep(600)",
+    )
     (submitted / "zoe").mkdir()
     (submitted / "zoe" / "04.ipynb").write_text("no notebook")
     words = ["grade", str(submitted), "--out", str(out), "--seed", "3", "--minutes", "0.5", "--memory", "0.9"]
@@ -140,7 +176,7 @@ def test_grades_of_a_class(tmp_path, capsys):
     assert "ada 04.ipynb: 1 of 6 points\n" in printed
     assert "bob <b> 04.ipynb: 0 of 6 points\n" in printed
     assert "eve eve.ipynb: 0 of 6 points, stopped after 0.5 minutes" in printed
-    assert "mallory mallory.ipynb: 0 of 0 points, stopped at 0.9 GB" in printed
+    assert "mallory mallory.ipynb: 0 of 6 points, stopped at 0.9 GB" in printed
     assert "zoe 04.ipynb: 0 of 0 points, not a notebook" in printed
     with open(out / "grades.csv", encoding="utf-8", newline="") as file:
         rows = {(row["student"], row["exercise"]): row for row in csv.DictReader(file)}
@@ -170,9 +206,93 @@ def test_what_is_no_notebook_gets_one_line(tmp_path, text):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "ada.ipynb").write_bytes(text.encode("latin-1"))
     lines = []
-    assert grade(tmp_path / "in", tmp_path / "out", 0, Limits(), report=lines.append) == []
-    assert len(lines) == 1
-    assert "not a notebook" in lines[0]
+    (row,) = grade(tmp_path / "in", tmp_path / "out", 0, Limits(), report=lines.append)
+    assert (row.student, row.points, row.stars) == ("ada", 0, 0)
+    assert "not a notebook" in row.verdict
+    assert lines == [f"ada ada.ipynb: 0 of 0 points, {row.verdict}"]
+
+
+def raw(path, **changes):
+    """A notebook that nbformat would not write."""
+    cell = {"id": "a", "cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": "1"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = [cell | {"source": SOLVED, "id": "b"}, cell | changes]
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+
+
+# Solves an exercise without the time that torch takes to import.
+SOLVED = f"# from vartutor.exercises import ch04\nimport os\nrecord = os.environ['{record.PLACE}']\n"
+SOLVED += f"open(record, 'a').write('{GOOD}\\n');"
+HARMFUL = {
+    "spoils its record": ("open(record, 'a').write('nothing\\n[]\\n')", 1, ", 2 lines of its record are no attempts"),
+    "ends": ("open('found.txt', 'w').write('x')\nos._exit(0)", 1, ", its kernel died"),
+    "asks for a chapter that there is not": ("from vartutor.exercises import ch77", 1, ""),
+    "prints too much": ("for _ in range(40):\n    print('x' * 100_000)\nprint('\\udc80')", 1, ""),
+    "leaves a program": ("import subprocess\nsubprocess.Popen(['sleep', '654'], start_new_session=True)", 1, ""),
+    "asks to end": ("exit()", 1, ""),
+    "forks": ("import time\nif not os.fork():\n    time.sleep(654)", 1, ""),
+    "makes its record a folder": ("os.remove(record)\nos.mkdir(record)", 0, ""),
+    "removes its folder": ("import shutil\nshutil.rmtree(os.getcwd())\nshutil.rmtree(os.path.dirname(record))", 0, ""),
+    "locks its folder": ("os.chmod(os.path.dirname(record), 0)", 1, ""),
+    "asks a question": ("input()", 1, ""),
+    "kills its parent": ("import signal\nos.kill(os.getppid(), signal.SIGKILL)", 1, ", its kernel died"),
+    "never ends": ("while True: pass", 1, ", stopped after 0.5 minutes"),
+    "prints for ever": ("while True: print('x' * 10**6)", 1, ", stopped "),
+}
+LIGHT = ("spoils its record", "ends", "asks for a chapter that there is not")
+
+
+@pytest.mark.parametrize("names", [LIGHT, pytest.param(HARMFUL.keys() - set(LIGHT), marks=pytest.mark.slow)])
+def test_a_harmful_notebook_costs_itself_alone(tmp_path, capsys, names):
+    submitted, out = tmp_path / "in", tmp_path / "out"
+    for name in names:
+        write(submitted / name / "04.ipynb", SOLVED, HARMFUL[name][0])
+    write(submitted / os.fsdecode(b"caf\xe9 \n") / "report.html" / "04.ipynb", SOLVED)
+    before = sorted((course_root() / "notebooks").iterdir())
+    assert main(["grade", str(submitted), "--out", str(out), "--minutes", "0.5", "--memory", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = dict(line.split(" 04.ipynb: ") for line in lines if " 04.ipynb: " in line)
+    expected = {name: f"{HARMFUL[name][1]} of 6 points{HARMFUL[name][2]}" for name in names}
+    assert {name: said[name][: len(words)] for name, words in expected.items()} == expected
+    assert said["caf\\udce9 \\n"] == "1 of 6 points"
+    assert [line for line in lines if "no page" in line]
+    with open(out / "grades.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in names:
+        last = [row["verdict"] for row in rows if row["student"] == name][-1]
+        assert HARMFUL[name][2].removeprefix(",").strip() in last
+    executed = [path for path in out.rglob("*.ipynb") if path.is_file()]
+    assert max(path.stat().st_size for path in executed) < 3 * MAX_OUTPUT
+    assert sorted((course_root() / "notebooks").iterdir()) == before
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "654"]]
+
+
+def test_what_no_kernel_can_run_costs_itself_alone(tmp_path):
+    folder, lines = tmp_path / "in", []
+    raw(folder / "tags.ipynb", metadata={"tags": 5})
+    raw(folder / "half a character.ipynb", source="'\ud800'")
+    raw(folder / "picture.ipynb", outputs=[{"output_type": "display_data", "data": {"image/png": 5}}])
+    raw(folder / "source.ipynb", source=None)
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [{"cells": [], "metadata": {}}]}
+    (folder / "old.ipynb").write_text(json.dumps(old))
+    (folder / "folder.ipynb").mkdir()
+    with open(folder / "large.ipynb", "wb") as file:
+        file.truncate(2**40)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.ipynb")
+    grade(folder, tmp_path / "out", 0, Limits(), lines.append)
+    said = {line.split(".ipynb: ")[0].split()[-1]: line.split(".ipynb: ")[1] for line in lines}
+    expected = {
+        "character": "1 of 6 points, cannot be executed as a notebook",
+        "folder": "0 of 0 points, not a notebook (no file)",
+        "large": "0 of 0 points, not a notebook (larger than 100 MB)",
+        "old": "0 of 0 points, no exercises of the course in it",
+        "picture": "1 of 6 points",
+        "pipe": "0 of 0 points, not a notebook (no file)",
+        "source": "0 of 0 points, not a notebook",
+        "tags": "0 of 6 points, cannot be executed as a notebook",
+    }
+    assert {name: words[: len(expected[name])] for name, words in said.items()} == expected
 
 
 def test_results_do_not_lie_among_the_notebooks(tmp_path, raises_user_error):

@@ -5,6 +5,7 @@ import errno
 import json
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ from vartutor.cli import main
 from vartutor.course.chapters import Chapter, find_chapters, find_poster
 from vartutor.course.check import check
 from vartutor.course.execute import PeakMemory, build, run
+from vartutor.course.progress import sheet_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "# ---\n# jupyter:\n#   jupytext:\n#     formats: ipynb,py:percent\n# ---\n\n"
@@ -65,11 +67,33 @@ def test_committed_chapters_pass_every_check(chapter):
 def test_chapters_have_the_agreed_form(chapter):
     text = "\n".join(cell.source for cell in chapter.read_executed().cells if cell.cell_type == "markdown")
     assert re.match(rf"# {chapter.name[:2]} · \w", text)
-    parts = ("you will be able to", "last verified", "What you should see", "## What breaks if", "## Your turn",
-             "★★★", "## In five lines", "## The course and the paper", "## References")  # fmt: skip
+    parts = ("you will be able to", "last verified", "What you should see", "## What breaks if", "★★★",
+             "## Questions", "## An open experiment", "## In five lines", "## The course and the paper",
+             "## References")  # fmt: skip
     assert [part for part in parts if part not in text] == []
     recap = text.split("## In five lines")[1].split("## ")[0]
     assert len(re.findall(r"^\d\. ", recap, re.M)) == 5
+
+
+@pytest.mark.parametrize("chapter", find_chapters(ROOT), ids=lambda chapter: chapter.name)
+def test_chapters_ask_five_questions_and_one_experiment(chapter):
+    text = "\n".join(cell.source for cell in chapter.read_source().cells if cell.cell_type == "markdown")
+    asked, experiment = text.split("## Questions")[1].split("## In five lines")[0].split("## An open experiment")
+    assert asked.count("<details>") == asked.count("</details>") == 5
+    rubric = experiment.split("A good answer")[1]
+    assert len(re.findall(r"^- .+[;.]$", rubric, re.M)) >= 4
+
+
+@pytest.mark.parametrize("chapter", find_chapters(ROOT), ids=lambda chapter: chapter.name)
+def test_exercises_say_how_hard_they_are_and_how_long_they_take(chapter):
+    said = {}
+    for before, cell in pairwise(chapter.read_source().cells):
+        if "exercise" in cell.metadata.get("tags", ()):
+            stars, minutes = re.findall(r"^\*\*(★+) [^*]+ · (\d+) min\.\*\*", before.source, re.M)[-1]
+            said[re.search(r'\.(?:use|check)\("(\w+)"', cell.source).group(1)] = len(stars), int(minutes)
+    exercises = sheet_of(f"ch{chapter.name[:2]}").exercises
+    assert said == {name: (exercise.stars, exercise.minutes) for name, exercise in exercises.items()}
+    assert len(said) >= 3
 
 
 @pytest.mark.parametrize("chapter", find_chapters(ROOT), ids=lambda chapter: chapter.name)
@@ -183,7 +207,7 @@ def add_cell(notebook):
 
 
 def set_metadata(notebook):
-    notebook.metadata["language_info"] = {"version": "3.11.7"}
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
 
 
 def picture(alt="", caption=""):

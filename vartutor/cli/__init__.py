@@ -5,7 +5,7 @@ import sys
 from vartutor import __version__
 from vartutor.cli import classes, course, data, evaluate, plan, speedrun, study, train, upscale
 from vartutor.cli.parser import Commands, Parser
-from vartutor.cli.streams import lasting_streams, one_line
+from vartutor.cli.streams import lasting_streams
 from vartutor.errors import UserError
 
 
@@ -31,7 +31,7 @@ def _run(argv: list[str] | None) -> int:
     try:
         return args.action(args)
     except UserError as error:
-        print(one_line(f"vartutor {args.command}: {error}"), file=sys.stderr)
+        print(f"vartutor {args.command}: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "vartutor":

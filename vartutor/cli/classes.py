@@ -1,16 +1,21 @@
 """Commands for readers and classes: progress, edition, grade."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_seed
+from vartutor.errors import one_line
 
 
 def _progress(_: argparse.Namespace) -> int:
-    from vartutor.course.progress import progress
-    from vartutor.exercises.record import latest, read_attempts, record_file
+    from vartutor.course.progress import latest, progress, read_attempts
+    from vartutor.exercises.record import record_file
 
-    print("\n".join(progress(latest(read_attempts(record_file())))))
+    attempts, others = read_attempts(record_file())
+    print("\n".join(progress(latest(attempts))))
+    if others:
+        print(f"vartutor progress: left out {others} lines of {record_file()}: no attempts", file=sys.stderr)
     return 0
 
 
@@ -29,7 +34,8 @@ def _grade(args: argparse.Namespace) -> int:
     from vartutor.course.grade import Limits, grade
 
     print("Notebooks are programs: grade in a container, or as a user without rights.", flush=True)
-    grade(args.folder, args.out, check_seed(args.seed), Limits(args.minutes, args.memory))
+    limits = Limits(args.minutes, args.memory)
+    grade(args.folder, args.out, check_seed(args.seed), limits, lambda line: print(one_line(line), flush=True))
     print(f"grades.csv, and a page for every student: {args.out}")
     return 0
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_profile, add_seed
+from vartutor.errors import UserError
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -17,9 +18,15 @@ def _run(args: argparse.Namespace) -> int:
 
     parameters = {"PROFILE": get_profile(args.profile).name, "SEED": check_seed(args.seed), "DEVICE": args.device}
     find_device(args.device)
+    if args.keep_times and parameters != {"PROFILE": "cpu", "SEED": 0, "DEVICE": "cpu"}:
+        raise UserError("--keep-times is for the default profile, seed and device")
     chapters = find_chapters(course_root(), args.chapters)
     results = run(chapters, args.out, parameters)
     failed = [r.chapter for r in results if not r.ok]
+    if args.keep_times:
+        from vartutor.course.times import keep_times
+
+        keep_times(course_root(), results)
     print(f"Executed notebooks and summary.md: {args.out}")
     if failed:
         print(f"vartutor run: {len(failed)} of {len(results)} chapters failed: {', '.join(failed)}", file=sys.stderr)
@@ -52,7 +59,18 @@ def _book(args: argparse.Namespace) -> int:
     from vartutor.course.book import build_book
     from vartutor.paths import course_root
 
-    print(f"Book: {build_book(course_root(), notebooks=args.notebooks, out=args.out, strict=args.strict)}")
+    options = {"notebooks": args.notebooks, "out": args.out, "strict": args.strict, "repository": args.repository}
+    print(f"Book: {build_book(course_root(), **options)}")
+    return 0
+
+
+def _slides(args: argparse.Namespace) -> int:
+    from vartutor.course.chapters import find_chapters
+    from vartutor.course.slides import write_slides
+    from vartutor.paths import course_root
+
+    for chapter in find_chapters(course_root(), args.chapters):
+        print(f"{chapter.name}: {write_slides(chapter, args.out, course_root())}")
     return 0
 
 
@@ -71,12 +89,16 @@ def add(commands: Commands) -> None:
     add_seed(run)
     run.add_argument("--device", default="cpu", help="cpu (default), cuda, mps or auto")
     run.add_argument("--out", type=Path, default=Path("build/run"), help="folder for the results (default build/run)")
+    run.add_argument("--keep-times", action="store_true", help="write time and memory into headers, README and book")
     build = commands.add("build", _build, "execute chapters into their committed notebooks, then check them")
     check = commands.add("check", _check, "check the committed notebooks without executing them")
-    for sub in (run, build, check):
+    slides = commands.add("slides", _slides, "make slides of the committed chapters, to show in a browser")
+    slides.add_argument("--out", type=Path, default=Path("build/slides"), help="folder for them (default build/slides)")
+    for sub in (run, build, check, slides):
         sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number or name; all if left out")
     book = commands.add("book", _book, "bind the executed notebooks into the HTML book")
     book.add_argument("--notebooks", type=Path, help="folder of executed notebooks (default: the committed ones)")
+    book.add_argument("--repository", default="", metavar="URL", help="public address: chapters get a Binder button")
     book.add_argument("--out", type=Path, help="folder for the book (default build/book)")
     book.add_argument("--strict", action="store_true", help="treat warnings as errors")
     commands.add("doctor", _doctor, "check this machine, one line per question")

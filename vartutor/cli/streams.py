@@ -31,11 +31,6 @@ class _Lasting:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
-def one_line(text: str) -> str:
-    """Text with its control characters escaped: names of files may hold line breaks, and worse."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 @contextmanager
 def lasting_streams() -> Iterator[None]:
     """Standard output and errors, until the block ends."""

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from vartutor.cli.parser import Commands, add_seed
-from vartutor.cli.streams import one_line
+from vartutor.errors import one_line
 
 
 def _upscale(args: argparse.Namespace) -> int:

@@ -23,7 +23,9 @@ NOT_SOURCES = shutil.ignore_patterns("_build", "__pycache__", ".ipynb_checkpoint
 IMAGES = ("image/png", "image/jpeg")
 
 
-def build_book(root: Path, notebooks: Path | None = None, out: Path | None = None, strict: bool = False) -> Path:
+def build_book(
+    root: Path, notebooks: Path | None = None, out: Path | None = None, strict: bool = False, repository: str = ""
+) -> Path:
     """Build the HTML book; an interrupted or failed build leaves the old one as it was.
 
     Args:
@@ -31,6 +33,7 @@ def build_book(root: Path, notebooks: Path | None = None, out: Path | None = Non
         notebooks: folder of executed chapters; a chapter missing there is taken from ``root/notebooks``.
         out: folder of the finished book, ``root/build/book`` if left out.
         strict: a warning fails the build.
+        repository: address of the public repository; then chapters get a button that opens them in Binder.
 
     Returns:
         Path of its ``index.html``.
@@ -51,7 +54,7 @@ def build_book(root: Path, notebooks: Path | None = None, out: Path | None = Non
         ):
             source, html = Path(work, "source"), Path(fresh, "new")
             stage(root, chapters, source)
-            _run_sphinx(source, html, out.with_name(f"{out.name}.log"), strict)
+            _run_sphinx(source, html, out.with_name(f"{out.name}.log"), strict, repository)
             # The download button hands out the chapter itself, not its staged form.
             for path in chapters:
                 shutil.copyfile(path, html / "_sources" / "notebooks" / path.name)
@@ -167,13 +170,14 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _run_sphinx(source: Path, html: Path, log: Path, strict: bool) -> None:
+def _run_sphinx(source: Path, html: Path, log: Path, strict: bool, repository: str) -> None:
     """Run Sphinx in a process of its own, so that its global state stays out of this one."""
     options = ["-q", "--no-color", "-b", "html", "-d", str(source.parent / "doctrees")]
     if strict:
         options += ["-W", "--keep-going"]
     command = [sys.executable, "-m", "sphinx", *options, str(source), str(html)]
-    environment = {**os.environ, "TMPDIR": str(source.parent)}  # where Sphinx leaves its crash reports
+    environment = {**os.environ, "VARTUTOR_REPOSITORY": repository}
+    environment["TMPDIR"] = str(source.parent)  # where Sphinx leaves its crash reports
     with open(log, "w", encoding="utf-8") as file:
         failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
     if failed:

@@ -1,7 +1,9 @@
 """Chapters on disk: ``NN_slug.py`` is edited by hand, ``NN_slug.ipynb`` is made from it."""
 
 import base64
+import logging
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from vartutor.errors import UserError
+from vartutor.errors import UserError, first_line
 from vartutor.paths import whole
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -36,11 +38,34 @@ class Chapter:
 
     def read_source(self) -> NotebookNode:
         """The notebook that the .py file describes, without outputs and with the same cell ids every time."""
-        return with_fixed_ids(jupytext.read(self.py), self.name)
+        try:
+            return with_fixed_ids(jupytext.read(self.py), self.name)
+        except Exception as error:  # of the header, the text or its encoding
+            raise UserError(f"{self.py}: not a chapter ({first_line(error)})") from None
 
     def read_executed(self) -> NotebookNode:
         """The committed notebook with its outputs."""
-        return nbformat.read(self.ipynb, as_version=4)
+        try:
+            return parse_notebook(self.ipynb.read_bytes())
+        except UserError as error:
+            raise UserError(f"{self.ipynb}: {error}") from None
+
+
+def parse_notebook(content: bytes, strict: bool = True) -> NotebookNode:
+    """A notebook out of a file's bytes; ``UserError`` if it is none, or, where that is ``strict``, not a valid one."""
+    logger = logging.getLogger("traitlets")  # nbformat tells it, in many lines, what a notebook lacks
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
+            if strict:
+                nbformat.validate(notebook)
+            return notebook
+    except Exception as error:  # nbformat and its schema raise many kinds
+        raise UserError(f"not a notebook ({first_line(error)[:200]})") from None
+    finally:
+        logger.disabled = before
 
 
 def with_fixed_ids(notebook: NotebookNode, name: str) -> NotebookNode:

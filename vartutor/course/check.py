@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 from vartutor.chapter import PARAMETERS
 from vartutor.course.chapters import Chapter, find_poster
 from vartutor.course.prose import MAX_WORDS, MEDIAN_WORDS, count_words, sentences
+from vartutor.errors import UserError
 from vartutor.open_code import TAG
 
 TAGS = {"parameters", "poster", "hide-input", "exercise", TAG, "widget", "nbval-ignore-output"}
@@ -23,7 +24,10 @@ def check(chapter: Chapter) -> list[str]:
     """Problems of one chapter, one line each; empty if all is well."""
     if not chapter.ipynb.is_file():
         return [f"{chapter.name}: no .ipynb; run: vartutor build {chapter.name}"]
-    source, executed = chapter.read_source(), chapter.read_executed()
+    try:
+        source, executed = chapter.read_source(), chapter.read_executed()
+    except UserError as error:
+        return [str(error)]
     rules = (
         _pairing(source, executed, chapter.name),
         _execution(executed),
@@ -143,9 +147,9 @@ def _prose(notebook: NotebookNode) -> Iterator[str]:
             yield f"a sentence of {length} words, over {MAX_WORDS}: {sentence[:60]} …"
     if lengths and statistics.median(lengths.values()) > MEDIAN_WORDS:
         yield f"sentences of {statistics.median(lengths.values()):g} words in the median, over {MEDIAN_WORDS}"
-    # A version is not a result: an output may print the same digits by chance.
+    # A version is not a result, nor is the memory in the header: an output may print the same digits by chance.
     printed = "\n".join(_text(output) for cell in _code(notebook) for output in cell.outputs)
-    for number in sorted(set(re.findall(r"(?<![\w.])(?<!torch )\d+\.\d+(?!\w|\.\d)", text))):
+    for number in sorted(set(re.findall(r"(?<![\w.])(?<!torch )\d+\.\d+(?! GB to run|\w|\.\d)", text))):
         if re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", printed):
             yield f"prose says {number}, and so does an output; give a range, or print it"
 

@@ -178,11 +178,11 @@ class PeakMemory:
             self.peak = max(self.peak, tree_memory(me))
 
 
-def tree_memory(process: psutil.Process) -> int:
-    """Bytes in memory of all descendants of a process; 0 where it is gone."""
+def tree_memory(process: psutil.Process, itself: bool = False) -> int:
+    """Bytes in memory of all descendants of a process, and of ``itself`` if asked; 0 where it is gone."""
     total = 0
     try:
-        children = process.children(recursive=True)
+        children = process.children(recursive=True) + [process] * itself
     except psutil.Error:
         return 0
     for child in children:

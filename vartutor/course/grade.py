@@ -10,6 +10,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,22 +18,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import nbformat
 import psutil
-from nbclient import NotebookClient
 
-from vartutor.course.chapters import write_notebook
-from vartutor.course.execute import QUIET_KERNEL, tree_memory
-from vartutor.course.progress import sheet_of
+from vartutor.course import submission
+from vartutor.course.chapters import parse_notebook
+from vartutor.course.execute import tree_memory
+from vartutor.course.progress import CHAPTERS, latest, read_attempts, sheet_of
 from vartutor.errors import UserError, first_line
-from vartutor.exercises.record import PLACE, SEED, Attempt, latest, read_attempts
+from vartutor.exercises.record import PLACE, SEED, Attempt
 from vartutor.exercises.sheet import NOT_ATTEMPTED
-from vartutor.paths import course_root, make_folder, whole
+from vartutor.paths import make_folder, whole
 from vartutor.tables import write_table
+from vartutor.train.options import from_plain
 
 SHEETS = re.compile(r"from vartutor\.exercises import (ch\d\d(?:, ch\d\d)*)")
-CHILD = "import sys; from vartutor.course.grade import execute_submission; execute_submission(*sys.argv[1:])"
+LARGEST_NOTEBOOK = 100_000_000  # of a notebook; the course's have less than a hundredth
+FAULTS = {0: "", submission.NO_NOTEBOOK: "cannot be executed as a notebook"}  # any other: its kernel died
 
 
 @dataclass(frozen=True)
@@ -84,44 +87,80 @@ def grade(folder: Path, out: Path, seed: int, limits: Limits, report: Callable[[
         report(f"{student} {path.name}: {_total(found)}{f', {fault}' if fault else ''}")
     write_table(out / "grades.csv", [field.name for field in fields(Grade)], map(astuple, grades))
     for student in dict.fromkeys(g.student for g in grades):
-        with whole(out / student / "report.html") as part:
-            part.write_text(page(student, [g for g in grades if g.student == student]), encoding="utf-8")
+        text = page(student, [g for g in grades if g.student == student])
+        try:
+            with whole(out / student / "report.html") as part:
+                part.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of folders may be any bytes
+        except OSError as error:  # such as a folder of the student's with this name
+            report(f"{student}: no page ({first_line(error)})")
     return grades
 
 
 def _grades(path: Path, student: str, out: Path, seed: int, limits: Limits) -> tuple[list[Grade], str]:
-    """The grades of one notebook, and what stopped it, if anything did."""
-    make_folder(out)
+    """The grades of one notebook, and what is wrong with it; whatever it is or does, the others go on."""
     try:
-        source = path.read_bytes()
-        cells = nbformat.reads(source.decode("utf-8"), as_version=4).cells
-        found = SHEETS.findall("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
-    except Exception as error:  # nbformat and its schema raise many kinds
-        return [], f"not a notebook ({first_line(error)})"
-    chapters = sorted({chapter for group in found for chapter in group.split(", ")})
-    key = hashlib.sha256(source + f"{seed} {limits}".encode()).hexdigest()
-    kept = out / f"{path.stem}.json"
-    try:
-        old = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        old = {}
-    if old.get("key") != key:
-        started = out / f"{path.stem}.jsonl"
-        started.unlink(missing_ok=True)
-        command = [sys.executable, "-c", CHILD, str(path.resolve()), str((out / path.name).resolve()), str(seed)]
-        fault = _limited(command, os.environ | {PLACE: str(started.resolve()), SEED: str(seed)}, limits)
-        attempts = [vars(attempt) for attempt in read_attempts(started)]
-        started.unlink(missing_ok=True)
-        old = {"key": key, "fault": fault, "attempts": attempts}
+        make_folder(out)
+        source = _read(path)
+        found = {chapter for group in SHEETS.findall(_code(source)) for chapter in group.split(", ")}
+        if not (chapters := sorted(found & set(CHAPTERS))):
+            raise UserError("no exercises of the course in it")
+        key = hashlib.sha256(source + f"{seed} {limits}".encode()).hexdigest()
+        kept = out / f"{path.stem}.json"
+        attempts, fault = _kept(kept, key) or _run(path, out, seed, limits)
         with whole(kept) as part:
-            part.write_text(json.dumps(old, ensure_ascii=False), encoding="utf-8")
-    attempts = latest(Attempt(**entry) for entry in old["attempts"])
+            part.write_text(json.dumps({"key": key, "fault": fault, "attempts": [*map(vars, attempts)]}))
+    except (OSError, UserError) as error:
+        chapters, attempts, fault = [], [], first_line(error)
+    last = latest(attempts)
     grades = [
-        Grade(student, path.name, f"{chapter} {name}", *_worth(attempts.get((chapter, name)), exercise.stars))
+        Grade(student, path.name, f"{chapter} {name}", *_worth(last.get((chapter, name)), exercise.stars))
         for chapter in chapters
         for name, exercise in sheet_of(chapter).exercises.items()
     ]
-    return grades, old["fault"] or ("" if grades else "no exercises of the course in it")
+    return grades + [Grade(student, path.name, "", fault, 0, 0, 0.0)] * bool(fault), fault
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; ``UserError`` if it is none, or larger than any notebook."""
+    if not path.is_file():  # to read a pipe would take for ever
+        raise UserError("not a notebook (no file)")
+    if path.stat().st_size > LARGEST_NOTEBOOK:
+        raise UserError(f"not a notebook (larger than {LARGEST_NOTEBOOK / 1e6:g} MB)")
+    return path.read_bytes()
+
+
+def _code(source: bytes) -> str:
+    """The code of a notebook; ``UserError`` if it is none."""
+    try:
+        cells = parse_notebook(source, strict=False).cells  # what other programs write is not always valid
+        return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    except (AttributeError, TypeError):
+        raise UserError("not a notebook (a cell without source)") from None
+
+
+def _kept(path: Path, key: str) -> tuple[list[Attempt], str] | None:
+    """What was found when the same notebook was run before; None if it was not."""
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old["key"] == key:
+            return [from_plain(Attempt, entry, "") for entry in old["attempts"]], str(old["fault"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _run(path: Path, out: Path, seed: int, limits: Limits) -> tuple[list[Attempt], str]:
+    """Execute a notebook in a folder that is thrown away; its attempts, and what went wrong."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        record, executed, work = (Path(folder, name) for name in ("record", "executed", "work"))
+        work.mkdir()
+        command = [sys.executable, "-m", submission.__name__, *map(str, (path.resolve(), executed, work, seed))]
+        fault = _limited(command, os.environ | {PLACE: str(record), SEED: str(seed)}, limits)
+        attempts, others = read_attempts(record)
+        if executed.is_file():
+            with whole(out / path.name) as part:
+                shutil.copyfile(executed, part)
+        return attempts, fault or (f"{others} lines of its record are no attempts" if others else "")
 
 
 def _worth(attempt: Attempt | None, stars: int) -> tuple[str, int, int, float]:
@@ -131,38 +170,42 @@ def _worth(attempt: Attempt | None, stars: int) -> tuple[str, int, int, float]:
 
 
 def _limited(command: list[str], environment: dict[str, str], limits: Limits) -> str:
-    """Run a command; says what stopped it."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Run a command, and end all that it started; says what stopped it."""
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, **quiet)
     tree = psutil.Process(process.pid)
     deadline, fault = time.monotonic() + 60 * limits.minutes, ""
-    while process.poll() is None and not fault:
-        time.sleep(0.1)
-        if time.monotonic() > deadline:
-            fault = f"stopped after {limits.minutes:g} minutes"
-        elif tree_memory(tree) > 1e9 * limits.gigabytes:
-            fault = f"stopped at {limits.gigabytes:g} GB"
-    if fault:
-        for child in [*tree.children(recursive=True), process]:
-            with suppress(psutil.Error):  # it ended meanwhile
-                child.kill()
-        process.wait()
-    return fault or ("" if process.returncode == 0 else "its kernel died")
-
-
-def execute_submission(source: str, target: str, seed: str) -> None:
-    """Execute a notebook at profile smoke from top to bottom, whatever its cells raise; write it to ``target``."""
-    notebook = nbformat.read(source, as_version=4)
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", ()):
-            cell.source = f'PROFILE = "smoke"\nSEED = {int(seed)}\nDEVICE = "cpu"'
-    place = {"metadata": {"path": str(course_root() / "notebooks")}}
-    client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", allow_errors=True, resources=place, **QUIET_KERNEL
-    )
     try:
-        client.execute()
+        while process.poll() is None and not fault:
+            time.sleep(0.1)
+            if time.monotonic() > deadline:
+                fault = f"stopped after {limits.minutes:g} minutes"
+            elif tree_memory(tree, itself=True) > 1e9 * limits.gigabytes:
+                fault = f"stopped at {limits.gigabytes:g} GB"
     finally:
-        write_notebook(notebook, Path(target))
+        _end_all(environment[PLACE])
+        process.kill()
+        process.wait()
+    return fault or FAULTS.get(process.returncode, "its kernel died")
+
+
+def _end_all(place: str) -> None:
+    """Kill every process of a submission, also one that left its parent: all inherit where the record is."""
+    for _ in range(10):  # they may start others meanwhile
+        found = [process for process in psutil.process_iter() if _place(process) == place]
+        if not found:
+            return
+        for process in found:
+            with suppress(psutil.Error):  # it ended meanwhile
+                process.kill()
+        psutil.wait_procs(found, timeout=3)
+
+
+def _place(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(PLACE)
+    except (psutil.Error, OSError):  # of another user, or gone
+        return None
 
 
 def _total(grades: list[Grade]) -> str:
