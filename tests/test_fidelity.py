@@ -19,8 +19,8 @@ from vartutor.train.loop import Moment
 from vartutor.train.pairs import FidelityObjective
 from vartutor.train.processes import Process
 from vartutor.train.settings import FidelitySettings
+from vartutor.train.sizes import make_config
 from vartutor.train.source import Feed, make_source
-from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer
 from vartutor.weights.files import STATE, load_state

@@ -289,7 +289,7 @@ def test_ladders_that_do_not_fit(model, golden, raises_user_error):
         model.tokenize(golden["in.img"], [(1, 1), (2, 2), (4, 4)])
     with raises_user_error("the ladder ends at"):
         model.tokenize(golden["in.nonsq_img"])
-    with raises_user_error("patch_nums is empty"):
+    with raises_user_error("sides ()", "give sides"):
         MultiScaleQuantizer(())
 
 

@@ -28,7 +28,7 @@ def make(tokenizer, seed=0, **options):
     return PhotoTransformer(config, quantizer.codes, **options).eval()
 
 
-@pytest.mark.parametrize("shown", [{}, {"prefix": False}, {"added": True}], ids=str)
+@pytest.mark.parametrize("shown", [{}, {"prefix": False}, {"added": True}, {"encoded": True}], ids=str)
 @pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("rope", [True, False])
 def test_generation_equals_teacher_forcing(tokenizer, photos, shown, prior, rope):

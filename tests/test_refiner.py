@@ -22,8 +22,8 @@ from vartutor.train.loop import Moment
 from vartutor.train.processes import Process
 from vartutor.train.refiner import RefinerObjective
 from vartutor.train.settings import RefinerSettings
+from vartutor.train.sizes import make_config
 from vartutor.train.source import Batch, Feed, make_source
-from vartutor.train.transformer import make_config
 from vartutor.transformer.photo import PhotoTransformer, restore_latents, write_maps
 from vartutor.weights import load_restorer
 from vartutor.weights.files import STATE, load_state

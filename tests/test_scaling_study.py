@@ -8,7 +8,7 @@ import torch
 from vartutor.cli import main
 from vartutor.profiles import get_profile
 from vartutor.tables import load_study
-from vartutor.train.transformer import make_transformer
+from vartutor.train.sizes import make_transformer
 from vartutor.weights import load_tokenizer
 from vartutor.workshop.scaling_study import SIZES, entropies, name_runs, resized, run_scaling_study
 

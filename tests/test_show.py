@@ -32,6 +32,7 @@ def shown(monkeypatch):
 
 @pytest.mark.parametrize(("photo", "kind"), [(False, "image/png"), (True, "image/jpeg")])
 def test_show_carries_caption_and_alt_text(shown, photo, kind):
+    plt.close("all")  # another test's
     show(plot(), "It rises.", ALT, photo=photo)
     (data, metadata), (caption, role) = shown
     assert metadata == {kind: {"alt": ALT}, "vartutor": {"caption": "It rises."}}

@@ -17,8 +17,9 @@ from vartutor.train.kinds import train
 from vartutor.train.loop import Moment
 from vartutor.train.processes import Process
 from vartutor.train.settings import TransformerSettings
+from vartutor.train.sizes import make_config
 from vartutor.train.source import Feed, make_source
-from vartutor.train.transformer import Objective, TransformerLoss, decay_groups, make_config
+from vartutor.train.transformer import Objective, TransformerLoss, decay_groups
 from vartutor.transformer.model import NextScaleTransformer, TransformerConfig
 from vartutor.transformer.photo import PhotoTransformer, photo_features
 from vartutor.transformer.prior import LatentPrior, spacing

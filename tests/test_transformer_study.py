@@ -17,8 +17,9 @@ from vartutor.tokenizer.build import TokenizerConfig, build_tokenizer
 from vartutor.train.jobs import transformer_job
 from vartutor.train.processes import Process
 from vartutor.train.settings import TransformerSettings
+from vartutor.train.sizes import make_config
 from vartutor.train.source import Feed, make_source
-from vartutor.train.transformer import Objective, TransformerLoss, make_config
+from vartutor.train.transformer import Objective, TransformerLoss
 from vartutor.transformer.photo import PhotoTransformer
 from vartutor.weights import load_restorer
 from vartutor.weights.files import load_state
