@@ -1,8 +1,9 @@
 """Tables as CSV files: one measured value per row."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vartutor.errors import UserError, first_line
 from vartutor.paths import assets, whole
@@ -25,6 +26,15 @@ def write_table(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> 
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from None
 
 
+def read_table(path: Path, make: Callable[[dict[str, str]], Any], what: str) -> list:
+    """What is made of each row, {field: text}; ``UserError`` where there is no file, or another table than ``what``."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [make(row) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a table of {what} ({type(error).__name__})") from None
+
+
 def load_study(study: Path | str = "tokenizers") -> Study:
     """A ``study.csv`` with the columns run, seed, measure, item and value, or a shipped one by its name.
 
@@ -33,11 +43,8 @@ def load_study(study: Path | str = "tokenizers") -> Study:
     """
     path = study if isinstance(study, Path) else assets() / "studies" / f"{study}.csv"
     found: Study = {}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                seeds = found.setdefault((row["run"], row["measure"]), {})
-                seeds.setdefault(int(row["seed"]), {})[row["item"]] = float(row["value"])
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a table of a study ({type(error).__name__})") from None
+    for run, measure, seed, item, value in read_table(
+        path, lambda r: (r["run"], r["measure"], int(r["seed"]), r["item"], float(r["value"])), "a study"
+    ):
+        found.setdefault((run, measure), {}).setdefault(seed, {})[item] = value
     return found

@@ -69,8 +69,8 @@ def _slides(args: argparse.Namespace) -> int:
     from vartutor.course.slides import write_slides
     from vartutor.paths import course_root
 
-    for chapter in find_chapters(course_root(), args.chapters):
-        print(f"{chapter.name}: {write_slides(chapter, args.out, course_root())}")
+    for path in write_slides(find_chapters(course_root(), args.chapters), args.out, course_root()):
+        print(f"{path.stem}: {path}")
     return 0
 
 

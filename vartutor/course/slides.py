@@ -33,7 +33,6 @@ class Section:
     title: str
     prose: list[str] = field(default_factory=list)
     figures: list[tuple[str, str]] = field(default_factory=list)  # (img element, caption)
-
     printed: list[str] = field(default_factory=list)
 
     @property
@@ -42,8 +41,8 @@ class Section:
         return re.findall(r"\$\$.+?\$\$", "\n\n".join(self.prose), re.S)
 
 
-def write_slides(chapter: Chapter, out: Path, root: Path) -> Path:
-    """Write the slides of a committed chapter, ``NAME.html``, and KaTeX beside it; no network is needed to show them.
+def write_slides(chapters: list[Chapter], out: Path, root: Path) -> Iterator[Path]:
+    """Write the slides of committed chapters, ``NAME.html``, and KaTeX beside them; no network is needed to show them.
 
     Raises:
         UserError: the folder cannot be written.
@@ -51,11 +50,13 @@ def write_slides(chapter: Chapter, out: Path, root: Path) -> Path:
     make_folder(out)
     shutil.copytree(root / KATEX, out / "katex", dirs_exist_ok=True)
     page = (assets() / "slides.html").read_text(encoding="utf-8")
-    sections = read_sections(chapter.read_executed(), chapter.py.parent)
-    body = "\n".join(f'<section tabindex="0">{slide}</section>' for section in sections for slide in slides_of(section))
-    with whole(path := out / f"{chapter.name}.html") as part:
-        part.write_text(page.replace("TITLE", escape(sections[0].title)).replace("SLIDES", body), encoding="utf-8")
-    return path
+    for chapter in chapters:
+        sections = read_sections(chapter.read_executed(), chapter.py.parent)
+        slides = (f'<section tabindex="0">{slide}</section>' for section in sections for slide in slides_of(section))
+        text = page.replace("TITLE", escape(sections[0].title)).replace("SLIDES", "\n".join(slides))
+        with whole(path := out / f"{chapter.name}.html") as part:
+            part.write_text(text, encoding="utf-8")
+        yield path
 
 
 def read_sections(notebook: NotebookNode, folder: Path) -> list[Section]:

@@ -1,6 +1,5 @@
 """How long chapters run and how much memory they take: measured once, said alike in headers, README and book."""
 
-import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,9 +7,8 @@ from pathlib import Path
 
 from vartutor.course.chapters import find_chapters
 from vartutor.course.execute import Result
-from vartutor.errors import UserError, first_line
 from vartutor.paths import whole
-from vartutor.tables import write_table
+from vartutor.tables import read_table, write_table
 
 TABLE = Path("assets", "studies", "times.csv")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -52,24 +50,16 @@ def read_times(root: Path) -> dict[str, Time]:
     Raises:
         UserError: no such table, or another one.
     """
-    try:
-        with open(root / TABLE, encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            return {row["chapter"]: Time(float(row["seconds"]), float(row["peak_mb"])) for row in rows}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{root / TABLE}: not a table of times ({first_line(error)})") from None
+    return dict(
+        read_table(root / TABLE, lambda r: (r["chapter"], Time(float(r["seconds"]), float(r["peak_mb"]))), "times")
+    )
 
 
 def keep_times(root: Path, results: Iterable[Result]) -> None:
     """Take over what a run measured, into the table and into every text; chapters that failed keep their old times."""
-    times = (read_times(root) if (root / TABLE).exists() else {}) | {
-        r.chapter: Time(r.seconds, r.peak_mb) for r in results if r.ok
-    }
-    write_table(
-        root / TABLE,
-        ("chapter", "seconds", "peak_mb"),
-        [(name, t.seconds, t.peak_mb) for name, t in sorted(times.items())],
-    )
+    times = read_times(root) | {r.chapter: Time(r.seconds, r.peak_mb) for r in results if r.ok}
+    rows = [(name, t.seconds, t.peak_mb) for name, t in sorted(times.items())]
+    write_table(root / TABLE, ("chapter", "seconds", "peak_mb"), rows)
     for path, text in with_times(root, times).items():
         with whole(path) as part:
             part.write_text(text, encoding="utf-8")

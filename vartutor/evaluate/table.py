@@ -1,6 +1,5 @@
 """One measured value per row; means with their intervals; differences from a reference, photo by photo."""
 
-import csv
 import math
 import statistics
 from collections import defaultdict
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 from vartutor.errors import UserError
 from vartutor.metrics import Interval, bootstrap
-from vartutor.tables import Study
+from vartutor.tables import Study, read_table
 
 
 class Row(NamedTuple):
@@ -46,14 +45,11 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: missing, or another table.
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                Row(r["restorer"], int(r["seed"]), r["photo"], r["scale"], r["measure"], float(r["value"]))
-                for r in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a table of results ({type(error).__name__})") from None
+
+    def make(r: dict[str, str]) -> Row:
+        return Row(r["restorer"], int(r["seed"]), r["photo"], r["scale"], r["measure"], float(r["value"]))
+
+    return read_table(path, make, "results")
 
 
 def study_rows(study: Study, way: str = "sampled") -> list[Row]:

@@ -1,12 +1,10 @@
 """The table of what a GPU did, beside the plan: written, read, and judged."""
 
-import csv
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from vartutor.errors import UserError
 from vartutor.paths import assets
-from vartutor.tables import write_table
+from vartutor.tables import read_table, write_table
 
 GOALS = {("transformer", "mfu"): 0.35, ("transformer", "photos/s"): 50.0, ("tokenizer", "mfu"): 0.25}  # on one H100
 AS_PLANNED = "as planned"
@@ -39,13 +37,9 @@ def read_measured(path: Path | None = None) -> list[GpuRow]:
     path = path or assets() / "studies" / "gpu_check.csv"
     if not path.is_file():
         return []
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                GpuRow(**row | {key: float(row[key]) for key in ("value", "planned")}) for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a table of measurements ({type(error).__name__})") from None
+    return read_table(
+        path, lambda r: GpuRow(**r | {key: float(r[key]) for key in ("value", "planned")}), "measurements"
+    )
 
 
 def verdict(rows: list[GpuRow]) -> list[str]:

@@ -84,11 +84,9 @@ class TryIt(ipywidgets.VBox):
         enlarged = upscale_bicubic(self.photo[None], SCALES)
         pages = []
         for s, image in images.items():
-            before = enlarged[s][0].clamp(-1, 1)
+            names = "as it was, enlarged", f"restored, ×{s}"
             alt = f"Your photo at ×{s}: left of the slider as it was, enlarged; right of it restored."
-            pages.append(
-                ipywidgets.HTML(before_after(before, image, ("as it was, enlarged", f"restored, ×{s}"), alt).data)
-            )
+            pages.append(ipywidgets.HTML(before_after(enlarged[s][0], image, names, alt).data))
         self.results.children = pages
         for i, s in enumerate(images):
             self.results.set_title(i, f"×{s}")

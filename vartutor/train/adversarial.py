@@ -51,6 +51,12 @@ def hinge_generator(fake: Tensor, weights: Tensor | None = None) -> Tensor:
     return -_mean(fake, weights)
 
 
+def slope_of(opinion: Tensor, photos: Tensor) -> Tensor:
+    """The mean squared slope of the mean opinion (B, n) on true photos (B, 3, H, W), a scalar: R1."""
+    (gradient,) = torch.autograd.grad(opinion.mean(1).sum(), photos, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
 def _mean(x: Tensor, weights: Tensor | None) -> Tensor:
     return x.mean() if weights is None else (x.mean(1) * weights).mean()
 
@@ -94,17 +100,14 @@ class Adversary:
 
     def learn(self, real: list[Tensor], fake: list[Tensor], weights: Tensor | None = None) -> Tensor:
         """Add the critic's gradient on images (B, 3, H_s, W_s) and a model's; returns its loss, a scalar."""
-        pairs = zip(real, fake, strict=True)
-        loss = sum(hinge_critic(self.critic(a), self.critic(b.detach()), weights) for a, b in pairs)
-        (loss + self.slope / 2 * self._slope(max(real, key=lambda image: image.shape[-1]))).backward()
+        side = max(image.shape[-1] for image in real)
+        photos = [image.detach().requires_grad_(image.shape[-1] == side) for image in real]
+        seen = [self.critic(image) for image in photos]
+        loss = sum(hinge_critic(a, self.critic(b.detach()), weights) for a, b in zip(seen, fake, strict=True))
+        slope = sum(slope_of(a, x) for a, x in zip(seen, photos, strict=True) if x.requires_grad)
+        (loss + self.slope / 2 * slope).backward()
         self.rounds += 1
         return loss.detach() / len(real)
-
-    def _slope(self, real: Tensor) -> Tensor:
-        """The mean squared slope of the mean opinion on true photos (B, 3, H, W), a scalar: R1."""
-        real = real.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(self.critic(real).mean(1).sum(), real, create_graph=True)
-        return gradient.square().sum((1, 2, 3)).mean()
 
     def finish(self) -> None:
         """One step of the critic, by the mean gradient of all rounds since the last."""
